@@ -1,0 +1,1 @@
+"""What a fit's numbers mean: covariance, effects, hypotheses."""

@@ -1,0 +1,1 @@
+"""What happens inside one block of rows: numba and numpy only, no dask."""

@@ -1,0 +1,102 @@
+"""Score, informations and deviance of a block at a coefficient vector: the kernel of every fit."""
+
+import numpy as np
+
+from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel, types
+from daskglm_rep.families import GLM
+from daskglm_rep.kernels.block import tiles
+from daskglm_rep.kernels.gram import (BASIS, STRIP, add_gram, add_moment, basis_arguments, is_narrow, load_strip,
+                                      symmetric, tile_gram)
+from daskglm_rep.kernels.rows import glm_rows, working_rows
+from daskglm_rep.kernels.softmax import softmax_moments
+from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.summaries import Moments, Pair
+
+_NARROW = (types.float64, types.boolean, types.boolean) + BASIS + (FLOATS,) * 4 + (OUT, OUT2, OUT2, OUT)
+
+
+@kernel
+def _narrow_moments(family, link, canonical, check, informative, X, columns, center, inverse_scale, intercept, y, weight,
+                    offset, coef, score, expected_information, observed_information, totals):
+    """One visit of a tile: eta, mu, score, information and deviance while it is in cache."""
+    q = coef.size
+    Z = np.empty((q, STRIP))
+    eta, residual, weighted = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    expected, observed = np.empty(STRIP), np.empty(STRIP)
+    for start in range(0, X.shape[0], STRIP):
+        m = min(STRIP, X.shape[0] - start)
+        load_strip(X, start, m, columns, center, inverse_scale, intercept, Z)
+        for i in range(m):
+            eta[i] = offset[start + i]
+        for j in range(q):
+            for i in range(m):
+                eta[i] += coef[j] * Z[j, i]
+        stop = start + m
+        glm_rows(family, link, canonical, check, eta[:m], y[start:stop], weight[start:stop], residual, expected, observed,
+                 totals)
+        if totals[2] > 0:
+            return
+        add_moment(Z, m, residual, score)
+        if informative:
+            add_gram(Z, m, expected, weighted, expected_information)
+            if canonical != canonical:
+                add_gram(Z, m, observed, weighted, observed_information)
+
+
+def glm_moments(model, block, basis, coef, informative=True):
+    """Summary of a block for a one-equation model.
+
+    Parameters
+    ----------
+    model : families.GLM
+    block : Block
+    basis : Basis
+    coef : (q,) array in the basis
+    informative : bool
+        False for a gradient-only sweep: score and deviance, no information.
+
+    Returns
+    -------
+    Moments
+    """
+    q = basis.n_coef
+    score, totals = np.zeros(q), np.zeros(3)
+    expected, observed = np.zeros((q, q)), np.zeros((q, q))
+    if is_narrow(block.X, basis):
+        call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, informative, block.X, *basis_arguments(basis), block.y, block.weight,
+             block.offset, np.asarray(coef), score, expected, observed, totals)
+        expected, observed = symmetric(expected), symmetric(observed)
+    else:
+        for rows, Z in tiles(block.X, basis):
+            r = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], block.weight[rows], totals)
+            if totals[2] > 0:
+                break
+            score += Z.T @ r[0]
+            if informative:
+                expected += tile_gram(Z, r[1])
+                if not model.is_canonical:
+                    observed += tile_gram(Z, r[2])
+    if totals[2] > 0:
+        return Moments.invalid(q, totals[2])
+    if not informative:
+        expected = observed = None
+    return Moments(score, expected, expected if model.is_canonical else observed, totals[0], totals[1])
+
+
+def block_moments(block, model, basis, coef, informative=True):
+    """`Moments` of a block for any model: the pass kernel of fits.
+
+    Parameters
+    ----------
+    model : families.GLM or multinomial.Multinomial
+    coef : (n_equations * q,) array in the basis, equation by equation
+    """
+    return MOMENTS[type(model)](model, block, basis, coef, informative)
+
+
+def moments_with_null(block, model, basis, coef, null_basis, null_coef):
+    """`Moments` of a model and of its null model in one visit."""
+    return Pair(block_moments(block, model, basis, coef), block_moments(block, model, null_basis, null_coef))
+
+
+MOMENTS = {GLM: glm_moments, Multinomial: softmax_moments}

@@ -1,0 +1,315 @@
+"""Link functions eta = g(mu): the inverse, its first two derivatives, and where each is defined.
+
+A new link is a frozen dataclass of floats with the five scalar methods below; tests and estimators enrol it by
+`Link.__subclasses__`. Formulas select rather than branch where they can, so that loops over rows vectorise.
+"""
+
+import dataclasses
+import math
+
+from daskglm_rep._jit import ScalarModel, exp, expose, formula, log
+
+LARGE = math.inf
+
+
+@expose
+@dataclasses.dataclass(frozen=True)
+class Link(ScalarModel):
+    """Interface: every public method is a scalar formula usable from Python and from jitted code.
+
+    `complement(eta)` is 1 - mu without cancellation; only the binomial family asks for it.
+    `accepts(eta)` says whether eta is a value the inverse is defined at.
+    """
+
+    def link(self, mu):
+        return mu
+
+    def inverse(self, eta):
+        return eta
+
+    def complement(self, eta):
+        return 1.0 - self.inverse(eta)
+
+    def inverse_derivative(self, eta):
+        return 1.0
+
+    def inverse_second_derivative(self, eta):
+        return 0.0
+
+    def accepts(self, eta):
+        return True
+
+
+def _link(name, low=-LARGE, high=LARGE):
+    """Frozen dataclass with its registry name and the open interval of means that its inverse can reach."""
+
+    def decorate(cls):
+        cls.name, cls.mean_range = name, (low, high)
+        return dataclasses.dataclass(frozen=True)(cls)
+
+    return decorate
+
+
+@_link("identity")
+class Identity(Link):
+    """eta = mu."""
+
+
+@_link("log", 0.0)
+class Log(Link):
+    """eta = ln mu."""
+
+    def link(self, mu):
+        return log(mu)
+
+    def inverse(self, eta):
+        return exp(eta)
+
+    def inverse_derivative(self, eta):
+        return exp(eta)
+
+    def inverse_second_derivative(self, eta):
+        return exp(eta)
+
+
+@_link("logit", 0.0, 1.0)
+class Logit(Link):
+    """eta = ln(mu / (1 - mu))."""
+
+    def link(self, mu):
+        return log(mu / (1.0 - mu))
+
+    def inverse(self, eta):
+        t = exp(-abs(eta))
+        return (1.0 if eta >= 0.0 else t) / (1.0 + t)
+
+    def complement(self, eta):
+        t = exp(-abs(eta))
+        return (t if eta >= 0.0 else 1.0) / (1.0 + t)
+
+    def inverse_derivative(self, eta):
+        t = exp(-abs(eta))
+        return t / ((1.0 + t) * (1.0 + t))
+
+    def inverse_second_derivative(self, eta):
+        t = exp(-abs(eta))
+        d = t / ((1.0 + t) * (1.0 + t))
+        return d * ((t - 1.0) if eta >= 0.0 else (1.0 - t)) / (1.0 + t)
+
+
+@formula
+def _normal_tail(x):
+    """P(Z > x)."""
+    return 0.5 * math.erfc(x * 0.7071067811865476)
+
+
+@formula
+def _normal_density(x):
+    return 0.3989422804014327 * exp(-0.5 * x * x)
+
+
+@formula
+def _normal_quantile(p):
+    """Inverse of the normal distribution function: a rational start (Abramowitz & Stegun 26.2.23), Halley steps."""
+    if not 0.0 < p < 1.0:
+        return -LARGE if p == 0.0 else (LARGE if p == 1.0 else math.nan)
+    q = min(p, 1.0 - p)
+    t = math.sqrt(-2.0 * math.log(q))
+    x = t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
+    for _ in range(3):
+        u = (_normal_tail(x) - q) / _normal_density(x)
+        x += u / (1.0 + 0.5 * x * u)
+    return x if p >= 0.5 else -x
+
+
+@_link("probit", 0.0, 1.0)
+class Probit(Link):
+    """eta = Phi^-1(mu), Phi the normal distribution function."""
+
+    def link(self, mu):
+        return _normal_quantile(mu)
+
+    def inverse(self, eta):
+        return _normal_tail(-min(max(eta, -37.5), 37.5))          # beyond, Phi leaves the normal doubles
+
+    def complement(self, eta):
+        return _normal_tail(min(max(eta, -37.5), 37.5))
+
+    def inverse_derivative(self, eta):
+        return _normal_density(min(max(eta, -37.5), 37.5))
+
+    def inverse_second_derivative(self, eta):
+        return -eta * _normal_density(min(max(eta, -37.5), 37.5))
+
+
+@_link("cloglog", 0.0, 1.0)
+class Cloglog(Link):
+    """eta = ln(-ln(1 - mu))."""
+
+    def link(self, mu):
+        return math.log(-math.log1p(-mu))
+
+    def inverse(self, eta):
+        return -math.expm1(-exp(min(max(eta, -700.0), 6.5)))
+
+    def complement(self, eta):
+        return exp(-exp(min(max(eta, -700.0), 6.5)))          # e^6.5 = 665: 1 - mu stays a normal double
+
+    def inverse_derivative(self, eta):
+        z = min(max(eta, -700.0), 6.5)
+        return exp(z - exp(z))
+
+    def inverse_second_derivative(self, eta):
+        z = min(max(eta, -700.0), 6.5)
+        return exp(z - exp(z)) * (1.0 - exp(z))
+
+
+@_link("loglog", 0.0, 1.0)
+class Loglog(Link):
+    """eta = -ln(-ln mu): cloglog of the complementary event with the sign of eta reversed."""
+
+    def link(self, mu):
+        return -math.log(-math.log(mu))
+
+    def inverse(self, eta):
+        return exp(-exp(min(max(-eta, -700.0), 6.5)))
+
+    def complement(self, eta):
+        return -math.expm1(-exp(min(max(-eta, -700.0), 6.5)))
+
+    def inverse_derivative(self, eta):
+        z = min(max(-eta, -700.0), 6.5)
+        return exp(z - exp(z))
+
+    def inverse_second_derivative(self, eta):
+        z = min(max(-eta, -700.0), 6.5)
+        return exp(z - exp(z)) * (exp(z) - 1.0)
+
+
+@_link("cauchit", 0.0, 1.0)
+class Cauchit(Link):
+    """eta = tan(pi (mu - 1/2)) = -cot(pi mu)."""
+
+    def link(self, mu):
+        return -1.0 / math.tan(math.pi * mu)
+
+    def inverse(self, eta):
+        return 0.5 + math.atan(eta) / math.pi if eta > -1.0 else math.atan(-1.0 / eta) / math.pi
+
+    def complement(self, eta):
+        return 0.5 - math.atan(eta) / math.pi if eta < 1.0 else math.atan(1.0 / eta) / math.pi
+
+    def inverse_derivative(self, eta):
+        return 1.0 / (math.pi * (1.0 + eta * eta))
+
+    def inverse_second_derivative(self, eta):
+        return -2.0 * eta / (math.pi * (1.0 + eta * eta) * (1.0 + eta * eta))
+
+
+@_link("inverse", 0.0)
+class Inverse(Link):
+    """eta = 1 / mu, for positive means."""
+
+    def link(self, mu):
+        return 1.0 / mu
+
+    def inverse(self, eta):
+        return 1.0 / eta
+
+    def inverse_derivative(self, eta):
+        return -1.0 / (eta * eta)
+
+    def inverse_second_derivative(self, eta):
+        return 2.0 / (eta * eta * eta)
+
+    def accepts(self, eta):
+        return eta != 0.0
+
+
+@_link("inverse_squared", 0.0)
+class InverseSquared(Link):
+    """eta = 1 / mu^2."""
+
+    def link(self, mu):
+        return 1.0 / (mu * mu)
+
+    def inverse(self, eta):
+        return 1.0 / math.sqrt(eta)
+
+    def inverse_derivative(self, eta):
+        return -0.5 / (eta * math.sqrt(eta))
+
+    def inverse_second_derivative(self, eta):
+        return 0.75 / (eta * eta * math.sqrt(eta))
+
+    def accepts(self, eta):
+        return eta > 0.0
+
+
+@_link("sqrt", 0.0)
+class Sqrt(Link):
+    """eta = sqrt(mu), eta > 0."""
+
+    def link(self, mu):
+        return math.sqrt(mu)
+
+    def inverse(self, eta):
+        return eta * eta
+
+    def inverse_derivative(self, eta):
+        return 2.0 * eta
+
+    def inverse_second_derivative(self, eta):
+        return 2.0
+
+    def accepts(self, eta):
+        return eta > 0.0
+
+
+@_link("power", 0.0)
+class Power(Link):
+    """eta = mu^power for power != 0, eta > 0 (power = 1, -1, -2, 0.5 have classes of their own).
+
+    Parameters
+    ----------
+    power : float
+    """
+
+    power: float = 1.0
+
+    def __post_init__(self):
+        if not (math.isfinite(self.power) and self.power != 0.0):
+            raise ValueError(f"links.Power needs a finite power other than 0, got {self.power!r}; use links.Log() for 0.")
+
+    def link(self, mu):
+        return mu ** self.power
+
+    def inverse(self, eta):
+        return eta ** (1.0 / self.power)
+
+    def inverse_derivative(self, eta):
+        return eta ** (1.0 / self.power - 1.0) / self.power
+
+    def inverse_second_derivative(self, eta):
+        return eta ** (1.0 / self.power - 2.0) * (1.0 / self.power - 1.0) / self.power
+
+    def accepts(self, eta):
+        return eta > 0.0
+
+
+LINKS = {cls.name: cls for cls in Link.__subclasses__()}
+
+
+def get_link(link):
+    """Turn a name or a Link into a Link.
+
+    Raises
+    ------
+    ValueError
+        The name is not one of `LINKS`.
+    """
+    if isinstance(link, Link):
+        return link
+    if isinstance(link, str) and link in LINKS:
+        return LINKS[link]()
+    raise ValueError(f"Unknown link {link!r}: choose one of {', '.join(sorted(LINKS))}, or pass a daskglm_rep.links object.")

@@ -1,0 +1,150 @@
+"""The minimised function: half the deviance at dispersion 1 plus a penalty, evaluated by passes or in memory."""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import linalg
+
+from daskglm_rep import passes
+from daskglm_rep.design import Data
+from daskglm_rep.kernels.block import Basis
+from daskglm_rep.kernels.moments import block_moments, moments_with_null
+
+
+def ready(block, index):
+    """Recipe for parts that are blocks already."""
+    return block
+
+
+def in_memory(block, n_parts=None):
+    """`Data` of one block's rows, cut so that threads share the work."""
+    n_parts = n_parts or max(1, min(2 * passes.n_threads(), block.n_rows // 4096))
+    edges = np.linspace(0, block.n_rows, n_parts + 1).astype(int)
+    return Data([block.take(slice(a, b)) for a, b in zip(edges, edges[1:])], ready, [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """The objective at one coefficient vector.
+
+    Attributes
+    ----------
+    coef : (k,) array in the basis
+    moments : Moments
+        Of the data, without the penalty.
+    value : float
+        Minimised function.
+    gradient : (k,) array
+    hessian, curvature : (k, k) array or None
+        Second derivative, and the positive semidefinite expected one.
+    """
+
+    coef: np.ndarray
+    moments: object
+    value: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+    curvature: np.ndarray
+
+    @property
+    def valid(self):
+        return math.isfinite(self.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Half the deviance plus half coef' ridge coef, and optionally sum lasso |coef|.
+
+    Parameters
+    ----------
+    model : families.GLM or multinomial.Multinomial
+    basis : Basis
+    ridge : (k, k) array or None
+        Quadratic penalty in the basis, already times the sum of weights.
+    lasso : (k,) array or None
+        Weights of the absolute values in the basis, already times the sum of weights; 0 for free coefficients.
+    """
+
+    model: object
+    basis: Basis
+    ridge: np.ndarray = None
+    lasso: np.ndarray = None
+
+    @property
+    def n_coef(self):
+        return self.model.n_equations * self.basis.n_coef
+
+    @property
+    def is_quadratic(self):
+        """Whether one Newton step is exact: the gaussian family with its canonical link."""
+        family = getattr(self.model, "family", None)
+        return family is not None and family.facts.name == "gaussian" and self.model.is_canonical
+
+    def point(self, coef, moments):
+        """Add the penalty's part to the data's."""
+        value, gradient = 0.5 * moments.deviance, -moments.score
+        hessian, curvature = moments.observed, moments.expected
+        if self.ridge is not None:
+            value += 0.5 * coef @ self.ridge @ coef
+            gradient = gradient + self.ridge @ coef
+            if hessian is not None:
+                hessian, curvature = hessian + self.ridge, curvature + self.ridge
+        if self.lasso is not None:
+            value += self.lasso @ np.abs(coef)
+        return Point(coef, moments, value, gradient, hessian, curvature)
+
+    def evaluate(self, data, coef, informative=True):
+        """One sweep.
+
+        Returns
+        -------
+        Point
+        """
+        return self.point(coef, passes.run(block_moments, data, self.model, self.basis, coef, informative))
+
+    def evaluate_with_null(self, data, coef, null, null_coef):
+        """One sweep for this objective and the null model's beside it.
+
+        Returns
+        -------
+        Point, Point
+        """
+        pair = passes.run(moments_with_null, data, self.model, self.basis, coef, null.basis, null_coef)
+        return self.point(coef, pair.first), null.point(null_coef, pair.second)
+
+    def null(self):
+        """The intercept-only model of the same kind (no column at all where there is no intercept)."""
+        return Objective(self.model, self.basis.keep([0] if self.basis.intercept else []))
+
+
+def solve(matrix, vector):
+    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where it is not positive definite."""
+    if vector.size == 0:
+        return vector
+    diagonal = np.diag(matrix)
+    if not (np.isfinite(matrix).all() and (diagonal > 0).all()):
+        return None
+    s = 1.0 / np.sqrt(diagonal)
+    try:
+        factor = linalg.cho_factor(matrix * np.outer(s, s), lower=True)
+    except linalg.LinAlgError:
+        return None
+    return (s * linalg.cho_solve(factor, (s * vector.T).T).T).T
+
+
+def solve_damped(matrix, vector):
+    """`solve` with as little added to the diagonal as makes the matrix positive definite."""
+    step, damping = solve(matrix, vector), 1e-12
+    diagonal = np.diag(np.maximum(np.diag(matrix), 0.0) + 1e-300)
+    diagonal = diagonal + np.eye(len(matrix)) * max(diagonal.max() if diagonal.size else 0.0, 1e-300) * 1e-9
+    while step is None and damping < 1e12:
+        step = solve(matrix + damping * diagonal, vector)
+        damping *= 100
+    return step
+
+
+def inverse(matrix):
+    """Inverse of a symmetric positive definite matrix, scaled to unit diagonal first; NaN where it is none."""
+    result = solve(matrix, np.eye(len(matrix)))
+    return np.full(matrix.shape, math.nan) if result is None else 0.5 * (result + result.T)

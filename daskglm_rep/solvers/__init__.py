@@ -1,0 +1,1 @@
+"""One algorithm per file; each loop reads as the numbered algorithm."""

@@ -1,0 +1,184 @@
+"""Damped Newton / Fisher scoring on rows in memory: pilots, blocks, representatives."""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import optimize
+
+from daskglm_rep.kernels.gram import gram
+from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.objective import solve, solve_damped
+from daskglm_rep.solvers.coordinate_descent import quadratic_minimum
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """Where a loop stopped: the last point, iterations used, and whether its criterion was met."""
+
+    point: object
+    n_iter: int
+    converged: bool
+
+
+def direction(objective, point):
+    """The Newton step; the Fisher step where the Hessian is not positive definite; damped where neither is.
+
+    With absolute values in the penalty: the minimum of the penalised quadratic model.
+    """
+    if objective.lasso is not None:
+        hessian = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
+        return quadratic_minimum(hessian, point.gradient, point.coef, objective.lasso) - point.coef
+    step = solve(point.hessian, -point.gradient)
+    if step is None:
+        step = solve_damped(point.curvature, -point.gradient)
+    return step
+
+
+def decrease(objective, point, step):
+    """Decrease that the first-order model of the objective promises; twice the distance squared near the optimum."""
+    change = point.gradient @ step
+    if objective.lasso is not None:
+        change += objective.lasso @ (np.abs(point.coef + step) - np.abs(point.coef))
+    return -change
+
+
+def minimise(objective, data, coef, tol=0.0, max_iter=100):
+    """Newton's method with step halving.
+
+    1. Step: solve hessian step = -gradient.
+    2. Halve until the objective decreases and every mean stays in the family's domain.
+    3. Stop when the decrease promised (half the squared distance to the optimum, in standard errors at dispersion 1)
+       is below `tol`, or lost in rounding.
+
+    Parameters
+    ----------
+    objective : Objective
+    data : Data
+    coef : (k,) array
+        Start; must be valid.
+
+    Returns
+    -------
+    Solution
+    """
+    point = objective.evaluate(data, coef)
+    for n_iter in range(1, max_iter + 1):
+        step = direction(objective, point)
+        if step is None or not np.isfinite(step).all():
+            return Solution(point, n_iter, False)
+        promised = decrease(objective, point, step)
+        noise = 1e-15 * (abs(point.value) + 1.0)
+        if promised <= max(tol, 1e-24):
+            return Solution(point, n_iter, True)
+        share = 1.0
+        while True:
+            trial = objective.evaluate(data, point.coef + share * step)
+            if trial.valid and trial.value <= point.value + noise:
+                break
+            share *= 0.5
+            if share < 1e-12:
+                return Solution(point, n_iter, promised <= 1e3 * noise)
+        stalled = promised <= 10 * noise
+        point = trial
+        if stalled and np.all(np.abs(share * step) <= 1e-12 * (np.abs(point.coef) + 1e-3)):
+            return Solution(point, n_iter, True)
+    return Solution(point, max_iter, False)
+
+
+def start(objective, block, data):
+    """Valid start values for any family and link.
+
+    In order of preference: one weighted least-squares step from means between the response and its average (McCullagh
+    & Nelder 1989, section 2.5), the constant model at the average response, and for designs without intercept a point
+    inside the domain found by linear programming.
+
+    Returns
+    -------
+    (k,) array
+
+    Raises
+    ------
+    ValueError
+        No coefficients keep every mean inside the family's domain.
+    """
+    model, basis = objective.model, objective.basis
+    if not hasattr(model, "link"):
+        return np.zeros(objective.n_coef)
+    candidates = [_least_squares_start(objective, block), _constant_start(objective, block)]
+    best = _best(objective, data, candidates)
+    if best is None and not model.always_valid:
+        best = _best(objective, data, [_interior_start(objective, block)])
+    if best is None:
+        raise ValueError(f"No coefficients were found that keep every mean of the {model} model inside its domain: "
+                         "use a link whose means always are (log, logit), or add an intercept.")
+    return best
+
+
+def _best(objective, data, candidates):
+    points = [objective.evaluate(data, c, informative=False) for c in candidates if c is not None]
+    points = [p for p in points if p.valid]
+    return min(points, key=lambda p: p.value).coef if points else None
+
+
+def _start_means(model, block):
+    total = block.weight.sum()
+    average = float(block.weight @ block.y / total) if total else 0.5
+    low, high = model.family.facts.mean_range
+    if high == 1.0:
+        return (block.weight * block.y + 0.5) / (block.weight + 1.0), min(max(average, 1e-6), 1 - 1e-6)
+    if low == 0.0:
+        average = max(average, 1e-8)
+        return 0.5 * (block.y + average), average
+    reach_low, reach_high = model.link.mean_range
+    return np.clip(block.y, 1e-3 * abs(average) if reach_low == 0.0 else -math.inf, math.inf), average
+
+
+def _eta(model, mu):
+    return np.array([model.link.link(m) for m in np.unique(mu)])[np.unique(mu, return_inverse=True)[1]]
+
+
+def _least_squares_start(objective, block):
+    model = objective.model
+    mu, _ = _start_means(model, block)
+    eta = _eta(model, mu)
+    if not np.isfinite(eta).all():
+        return None
+    _, weight, _ = working_rows(model, eta, block.y, block.weight)
+    if not np.isfinite(weight).all():
+        return None
+    weight = np.minimum(weight, 1e6 * np.median(weight[weight > 0])) if (weight > 0).any() else block.weight
+    slope = np.array([model.link.inverse_derivative(e) for e in np.unique(eta)])[np.unique(eta, return_inverse=True)[1]]
+    target = eta - block.offset + (block.y - mu) / slope
+    Z = objective.basis.design(block.X)
+    A, b = gram(block.X, objective.basis, weight), Z.T @ (weight * target)
+    if objective.ridge is not None:
+        A = A + objective.ridge
+    return solve_damped(A, b)
+
+
+def _constant_start(objective, block):
+    model, basis = objective.model, objective.basis
+    _, average = _start_means(model, block)
+    level = model.link.link(average)
+    if basis.intercept:
+        coef = np.zeros(basis.n_coef)
+        coef[0] = level - (float(block.weight @ block.offset / block.weight.sum()) if block.weight.sum() else 0.0)
+        return coef
+    Z = basis.design(block.X)
+    return solve_damped(gram(block.X, basis, block.weight), Z.T @ (block.weight * (level - block.offset)))
+
+
+def _interior_start(objective, block):
+    """Maximise the least linear predictor, below 1: links with eta > 0 as domain."""
+    Z = objective.basis.design(block.X)
+    Z = np.asarray(Z.todense()) if hasattr(Z, "todense") else Z
+    q = Z.shape[1]
+    if objective.model.link.mean_range[1] == 1.0 or objective.model.family.facts.mean_range[1] == 1.0:
+        target = -np.ones(len(Z))                                       # the log link with means below one: eta < 0
+        result = optimize.linprog(np.r_[np.zeros(q), -1.0], A_ub=np.c_[Z, np.ones(len(Z))], b_ub=-block.offset,
+                                  bounds=[(None, None)] * q + [(None, 1.0)])
+    else:
+        result = optimize.linprog(np.r_[np.zeros(q), -1.0], A_ub=np.c_[-Z, np.ones(len(Z))], b_ub=block.offset,
+                                  bounds=[(None, None)] * q + [(None, 1.0)])
+    return result.x[:q] if result.success and result.x[q] > 0 else None

@@ -1,0 +1,213 @@
+"""From a pilot to the optimum in few sweeps: full Newton steps bent by the pilot's third derivative.
+
+A sweep at b gives the exact gradient g and Hessian H. The pilot's rows, in memory and weighted to stand for all, give
+an approximation l_p of the objective. The surrogate
+
+    m(d) = g'd + d'Hd / 2 + [l_p(b + d) - l_p(b) - g_p'd - d'H_p d / 2]
+
+agrees with the objective in value, gradient and Hessian at b exactly and in all higher derivatives up to the pilot's
+sampling error (Jordan, Lee & Yang 2019 correct the gradient alone). Its minimum is a third-order step: with a pilot of
+5 % the error after two sweeps falls from about 1e-2 to below 1e-4 standard errors, after three below 1e-8. How far it
+lies from the Newton step bounds the error of what is left, as the pair of orders does in an ODE solver: that distance
+certifies the result without another sweep.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from daskglm_rep.objective import inverse, solve
+from daskglm_rep.solvers.newton import direction
+
+SETTLED = 1e-2          # standard errors: a last step longer than this is looked at again by a sweep
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A fit's state when its loop ended.
+
+    Attributes
+    ----------
+    objective : Objective
+    point : Point
+        At the returned coefficients; its moments are carried there from the last sweep by the surrogate.
+    step : (k,) array
+        The last step taken, in the basis.
+    distance : float
+        To the optimum, in standard errors (the worst coefficient), after that step.
+    n_iter : int
+        Sweeps that evaluated the objective.
+    converged : bool
+    null : Point or None
+        The null model, where it was fitted alongside.
+    """
+
+    objective: object
+    point: object
+    step: np.ndarray
+    distance: float
+    n_iter: int
+    converged: bool
+    null: object = None
+
+
+def standard_errors(objective, point, n_rows):
+    """Standard errors of the raw coefficients from the expected information, (k,) array."""
+    cov = objective.basis.covariance(inverse(point.curvature))
+    return np.sqrt(np.maximum(np.diag(cov), 0.0) * dispersion(objective.model, point, n_rows))
+
+
+def dispersion(model, point, n_rows):
+    """1 where known, else Pearson's chi-squared over residual degrees of freedom."""
+    if model.dispersion_known:
+        return 1.0
+    return point.moments.pearson / max(n_rows - point.coef.size, 1.0)
+
+
+def distance_of(objective, step, se, coef):
+    """Length of a step as the worst coefficient's share of its standard error (raw coefficients).
+
+    Steps lost in the rounding of the coefficient itself count as nothing: a perfect fit has no standard error.
+    """
+    if step.size == 0:
+        return 0.0
+    raw, size = np.abs(objective.basis.raw(step)), np.abs(objective.basis.raw(coef))
+    floor = 1e-13 * (size + size.max() * 1e-3)
+    ratio = np.maximum(raw - floor, 0.0) / np.maximum(se, 1e-300)
+    return float(np.max(ratio)) if np.isfinite(ratio).all() else math.inf
+
+
+def surrogate_step(objective, pilot, point, newton, tol):
+    """Minimum of the surrogate by iterations of step += H^-1 (-gradient of the surrogate).
+
+    Returns
+    -------
+    step : (k,) array or None
+        None where the iteration does not contract: the pilot has nothing to say here.
+    predicted : Point or None
+        The objective carried to the end of the step.
+    """
+    if pilot is None or objective.lasso is not None:
+        return None, None
+    here = objective.evaluate(pilot, point.coef)
+    if not here.valid:
+        return None, None
+    step, previous = newton, math.inf
+    solver = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
+    metric = math.sqrt(max(newton @ solver @ newton, 1e-300))
+    for _ in range(30):
+        there = objective.evaluate(pilot, point.coef + step, informative=False)
+        if not there.valid:
+            return None, None
+        gradient = point.gradient + point.hessian @ step + there.gradient - here.gradient - here.hessian @ step
+        change = solve(solver, -gradient)
+        if change is None:
+            return None, None
+        size = math.sqrt(max(change @ solver @ change, 0.0))
+        step = step + change
+        if size <= max(1e-4 * tol, 1e-14 * metric):
+            break
+        if size > 0.7 * previous:
+            return (None, None) if size > 1e-3 * metric else (step, _carry(objective, pilot, point, here, step))
+        previous = size
+    return step, _carry(objective, pilot, point, here, step)
+
+
+def _carry(objective, pilot, point, here, step):
+    """Moments at the end of a step: Taylor at the sweep's point, the remainder from the pilot."""
+    there = objective.evaluate(pilot, point.coef + step)
+    if not there.valid:
+        return None
+    m, a, b = point.moments, here.moments, there.moments
+    taylor = -2 * m.score @ step + step @ m.observed @ step
+    remainder = b.deviance - a.deviance + 2 * a.score @ step - step @ a.observed @ step
+    expected = m.expected + b.expected - a.expected
+    observed = expected if m.observed is m.expected else m.observed + b.observed - a.observed
+    score = m.score - m.observed @ step + b.score - a.score + a.observed @ step
+    moments = dataclasses.replace(m, score=score, expected=expected, observed=observed,
+                                  deviance=max(m.deviance + taylor + remainder, 0.0),
+                                  pearson=max(m.pearson + b.pearson - a.pearson, 0.0))
+    return objective.point(point.coef + step, moments)
+
+
+def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=None, null_coef=None):
+    """Sweep until the distance to the optimum is below `tol` standard errors.
+
+    1. Sweep at b: value, gradient, Hessian. A value above the last one: go back half of the step.
+    2. Newton step, and the surrogate's step.
+    3. Take the surrogate's. What is left is bounded by the two steps' difference: stop when that is below tol and the
+       step was short enough for the moments to be carried along; else repeat.
+
+    Parameters
+    ----------
+    objective : Objective
+    data : Data
+    pilot : Data or None
+        Pilot rows, weighted to stand for all rows.
+    coef : (k,) array
+    n_rows : float
+        Rows that count, for the dispersion.
+    null, null_coef : Objective, (j,) array, optional
+        A null model to fit alongside.
+
+    Returns
+    -------
+    Fit
+    """
+    best, step, last, n_iter = None, np.zeros_like(coef), None, 0
+    null_end = None
+    while n_iter < max_iter:
+        n_iter += 1
+        if null is None:
+            point = objective.evaluate(data, coef)
+        else:
+            point, null_point = objective.evaluate_with_null(data, coef, null, null_coef)
+            null_end = _taylor(null, null_point, direction(null, null_point)) if null_point.valid else None
+            null_coef = null_coef if null_end is None else null_end.coef
+        if best is not None and not point.value <= best.value + 1e-9 + 1e-11 * abs(best.value):
+            step = 0.5 * step
+            if np.max(np.abs(step), initial=0.0) < 1e-14:
+                break
+            coef = best.coef + step
+            continue
+        if not point.valid:
+            return Fit(objective, point, step, math.inf, n_iter, False, null_end)
+        best, newton = point, direction(objective, point)
+        if newton is None or not np.isfinite(newton).all():
+            break
+        se = standard_errors(objective, point, n_rows)
+        now = distance_of(objective, newton, se, coef)
+        step, end, left = _aim(objective, pilot, point, newton, se, tol, now, last)
+        if now <= tol or (left <= tol and (now <= SETTLED or objective.is_quadratic)):
+            return Fit(objective, end or point, step, min(now, left), n_iter, True, null_end)
+        coef, last = point.coef + step, now
+    newton = direction(objective, best)
+    now = math.inf if newton is None else distance_of(objective, newton, standard_errors(objective, best, n_rows), best.coef)
+    return Fit(objective, best, step, now, n_iter, now <= tol, null_end)
+
+
+def _aim(objective, pilot, point, newton, se, tol, now, last):
+    """The step to take, the point predicted at its end (None if unknown), and a bound on the distance left there."""
+    if objective.lasso is not None:
+        return newton, None, math.inf
+    if objective.is_quadratic:
+        end = _taylor(objective, point, newton)
+        rest = solve(point.hessian, point.gradient + point.hessian @ newton)
+        return newton, end, distance_of(objective, rest, se, point.coef) if rest is not None else math.inf
+    bent, end = surrogate_step(objective, pilot, point, newton, tol)
+    if end is not None:
+        return bent, end, distance_of(objective, bent - newton, se, point.coef)
+    return newton, None, now * min(1.0, now / last) if last and now < 1e-3 else math.inf
+
+
+def _taylor(objective, point, step):
+    """The objective's quadratic model at the end of a step; its informations stay those of the sweep."""
+    if step is None:
+        return point
+    m = point.moments
+    moments = dataclasses.replace(m, score=m.score - m.observed @ step,
+                                  deviance=max(m.deviance - 2 * m.score @ step + step @ m.observed @ step, 0.0))
+    if objective.is_quadratic:
+        moments = dataclasses.replace(moments, pearson=moments.deviance)
+    return objective.point(point.coef + step, moments)

@@ -1,0 +1,283 @@
+"""Survey, pilot, polish: the path of every exact fit.
+
+1. Survey: one sweep checks the rows, learns lengths, moments and labels, and brings home pilot rows.
+2. Pilot: the model is fitted to them in memory.
+3. Polish: full sweeps from there until the distance to the optimum is certified.
+"""
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from daskglm_rep import families, passes
+from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased, separation
+from daskglm_rep.kernels.block import Basis
+from daskglm_rep.kernels.survey import Pilot, REFERENCE_MEAN, concatenate, survey
+from daskglm_rep.objective import Objective, in_memory, inverse
+from daskglm_rep.solvers import newton
+from daskglm_rep.solvers.polish import polish
+
+PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
+
+
+def pilot_plan(n_blocks, n_features, seed):
+    """Rows to bring home: 5 %, at least 20,000 and 20 a coefficient in all, at most 64 MiB."""
+    least = max(PILOT_ROWS, 20 * (n_features + 1))
+    most = max(least, PILOT_BYTES // (8 * (n_features + 1)))
+    return Pilot(-(-least // n_blocks), PILOT_SHARE, -(-most // n_blocks), seed)
+
+
+def take_survey(data, family, random_state, classify=False):
+    """First sweep.
+
+    Raises
+    ------
+    ValueError
+        No rows; NaN or inf; y outside the family's domain; negative or all-zero weights.
+    """
+    plan = pilot_plan(data.n_blocks, len(data.names), random_state)
+    result = passes.run(survey, data, family, plan, classify)
+    check(result, data, family)
+    return result
+
+
+def check(found, data, family):
+    """Turn what the survey saw into one clear sentence where it is bad."""
+    n = sum(found.lengths)
+    if n == 0:
+        raise ValueError("Found array with 0 sample(s): X has no rows; a minimum of 1 is required.")
+    if not data.names:
+        raise ValueError(f"0 feature(s) (shape=({n}, 0)) while a minimum of 1 is required.")
+    for counts, word in ((found.n_nan, "NaN"), (found.n_infinite, "infinite")):
+        if counts.any():
+            worst = [f"{data.names[j]!r} ({int(counts[j])} rows)" for j in np.flatnonzero(counts)[:5]]
+            more = f" and {int((counts > 0).sum()) - 5} more columns" if (counts > 0).sum() > 5 else ""
+            raise ValueError(f"X contains {word} values in column {', '.join(worst)}{more}: drop or impute these rows "
+                             "before fitting (a formula drops NaN rows and counts them).")
+    response = data.prepare.response
+    for count, word in zip(found.n_bad_y, ("NaN", "infinite (infinity)")):
+        if count:
+            raise ValueError(f"{response} contains {word} values in {int(count)} of {n} rows: drop these rows.")
+    r = found.response
+    if r.n_negative:
+        raise ValueError(f"Negative values in sample_weight: {int(r.n_negative)} of {n} rows; weights must be >= 0.")
+    if not r.weight > 0:
+        raise ValueError(f"All {n} values of sample_weight are zero: no row is left to fit.")
+    if r.n_outside:
+        raise ValueError(f"{response} has {int(r.n_outside)} of {n} rows outside the domain of the {family.facts.name} "
+                         f"family, which takes {family.facts.response}: Some value(s) of y are out of the valid range.")
+
+
+def basis_of(found, fit_intercept):
+    """Standardised columns from the survey; a constant column beside an intercept stays unscaled (it is aliased)."""
+    spread, p = found.columns, found.columns.mean.size
+    sparse_blocks = hasattr(found.pilot[0].X, "tocsr")
+    if fit_intercept and not sparse_blocks:
+        center, scale = spread.mean, spread.deviation
+        scale = np.where(spread.high - spread.low > 0, scale, 0.0)
+    else:
+        center, scale = np.zeros(p), np.sqrt(spread.mean ** 2 + spread.deviation ** 2)
+    return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Everything that results and inference need of a fit.
+
+    Attributes
+    ----------
+    fit : solvers.polish.Fit
+    survey : Survey
+    names : list of str
+        All feature names, the aliased ones included.
+    kept : (q,) bool array
+        Which coefficients (the intercept first) are not aliased.
+    n_rows : float
+        Rows that count: positive weight, or the sum of frequency weights.
+    n_passes : float
+    separated : tuple or None
+    null_deviance : float
+    frequency : bool
+        Whether weights count rows.
+    """
+
+    fit: object
+    survey: object
+    names: list
+    kept: np.ndarray
+    n_rows: float
+    n_passes: float
+    separated: tuple
+    null_deviance: float
+    frequency: bool = False
+
+
+def penalties(basis, model, alpha, l1_ratio, weight, standardize, penalty_factor):
+    """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
+
+    The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
+    sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
+    """
+    if not alpha:
+        return None, None
+    factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
+    unit = np.ones(basis.columns.size) if standardize else 1.0 / basis.scale
+    free = [0.0] * basis.intercept
+    J = model.n_equations
+    ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
+    ridge = np.kron(np.eye(J) - (0.0 if J == 1 and hasattr(model, "link") else 1.0 / (J + 1)), ridge)
+    lasso = np.tile(alpha * l1_ratio * weight * np.r_[free, factor * unit], J) if l1_ratio > 0 else None
+    return (ridge if l1_ratio < 1 else None), lasso
+
+
+def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0, standardize=False, penalty_factor=None,
+                weights_kind="prior", tol=1e-6, max_iter=100, start=None, rank="warn", verbose=0):
+    """Fit after a survey.
+
+    Parameters
+    ----------
+    start : (k,) array, optional
+        Raw coefficients (intercept first, equation by equation) to begin at instead of the pilot's.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    ValueError
+        Fewer rows than columns without a penalty; no valid start; aliased columns with rank="error".
+    """
+    basis = basis_of(found, fit_intercept)
+    n_rows = found.response.n_kept if weights_kind == "prior" else found.response.weight
+    model = bernoulli(model, found)
+    block = concatenate(found.pilot)
+    pilot = in_memory(block)
+    kept = np.ones(basis.n_coef, bool)
+    if not alpha:
+        kept = _independent(data, pilot, found, basis, rank)
+        basis = basis.keep(np.flatnonzero(kept))
+        if n_rows < basis.n_coef:
+            raise ValueError(f"X has {basis.n_coef} independent columns (intercept included) but n_samples = "
+                             f"{int(n_rows)} rows: drop columns or add a penalty (alpha > 0).")
+    ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
+    objective = Objective(model, basis, ridge, lasso)
+    null = objective.null() if found.has_offset and hasattr(model, "link") else None
+    if start is None:
+        coef, null_coef = fit_pilot(objective, block, pilot, found.pilot_is_all, null)
+    else:
+        coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
+        if null is not None:
+            null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
+    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef)
+    separated = None if alpha else _separation(data, fit, n_rows)
+    if separated is None and not fit.converged:
+        _warn_not_converged(fit, tol, max_iter, model)
+    if separated is not None:
+        _warn_separated(separated, _coef_names(data.names, basis))
+    return Fitted(fit, found, list(data.names), kept, n_rows, data.n_passes, separated,
+                  _null_deviance(model, found, fit_intercept, fit.null), weights_kind == "frequency")
+
+
+def bernoulli(model, found):
+    """The cheaper twin of the binomial family where every response is 0 or 1."""
+    if isinstance(getattr(model, "family", None), families.Binomial) and not found.response.fractional:
+        return families.GLM(families.Bernoulli(), model.link)
+    return model
+
+
+def _coef_names(names, basis):
+    return ["Intercept"] * basis.intercept + [names[j] for j in basis.columns]
+
+
+def _independent(data, pilot, found, basis, rank):
+    kept = aliased(data, pilot, found.pilot_is_all, basis)
+    if not kept.all():
+        lost = [name for name, k in zip(_coef_names(data.names, basis), kept) if not k]
+        text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
+                f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}.")
+        if rank == "error":
+            raise ValueError(f"{text} Drop them, or fit with rank='warn' to have them reported as NaN.")
+        warnings.warn(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning,
+                      stacklevel=4)
+    return kept
+
+
+def fit_pilot(objective, block, pilot, pilot_is_all, null):
+    """Coefficients of the pilot rows, and of the null model on them.
+
+    A pilot that is a share of the rows may be separated or singular where the whole is not: a ridge of one
+    pseudo-observation holds it (a change far below its sampling error).
+    """
+    held = objective
+    if not pilot_is_all and objective.ridge is None:
+        ridge = np.diag(np.r_[[0.0] * objective.basis.intercept, np.ones(objective.basis.columns.size)])
+        unit = block.weight.sum() / max(block.n_rows, 1)
+        held = dataclasses.replace(objective, ridge=np.kron(np.eye(objective.model.n_equations), ridge) * unit)
+    coef = newton.start(held, block, pilot)
+    tol = 0.0 if pilot_is_all else 1e-4 * objective.n_coef
+    coef = newton.minimise(held, pilot, coef, tol).point.coef
+    if null is None:
+        return coef, None
+    start = newton.start(null, block, pilot) if null.basis.n_coef else np.zeros(0)
+    null_coef = newton.minimise(null, pilot, start, tol).point.coef if null.basis.n_coef else start
+    return coef, null_coef
+
+
+def _separation(data, fit, n_rows):
+    """Look for separation only where a coefficient is unbounded in effect: a huge error in units of its column."""
+    if not fit.point.valid:
+        return None
+    spread = np.sqrt(np.maximum(np.diag(inverse(fit.point.curvature)), 0.0))
+    if np.isfinite(spread).all() and np.max(spread, initial=0.0) < 100.0 and fit.converged:
+        return None
+    return separation(data, fit)
+
+
+def _warn_not_converged(fit, tol, max_iter, model):
+    where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
+        "at coefficients whose means leave the family's domain"
+    warnings.warn(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
+                  f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
+                  ConvergenceWarning, stacklevel=4)
+
+
+def _warn_separated(separated, names):
+    kind, positions = separated
+    which = ", ".join(repr(names[j]) for j in positions[:10])
+    warnings.warn(f"{kind.capitalize()} separation: a combination of {which} predicts responses perfectly, so coefficients "
+                  "run to infinity and their standard errors mean nothing. Penalize (alpha > 0), use Firth's method, or "
+                  "drop or merge these columns.", SeparationWarning, stacklevel=4)
+
+
+def _null_deviance(model, found, fit_intercept, null_point):
+    """Deviance of the constant model, from the survey's sums: the unit deviance is linear in y up to d(y, 1/2)."""
+    if not hasattr(model, "link"):
+        return _multinomial_null(found, fit_intercept, model)
+    if null_point is not None:
+        return null_point.moments.deviance
+    return null_deviance_of(model, found.response, fit_intercept)
+
+
+def null_deviance_of(model, totals, fit_intercept):
+    """Deviance at the mean response (at eta = 0 without intercept) from `summaries.Response`."""
+    family = families.Binomial() if isinstance(model.family, families.Bernoulli) else model.family
+    if fit_intercept:
+        if family.facts.name == "gaussian":
+            return float(totals.spread.squares[0])
+        mean = totals.weight_y / totals.weight
+    else:
+        mean = model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan
+    if not family.accepts_mean(mean):
+        return 0.0 if fit_intercept else math.nan
+    a, b = (family.unit_deviance(y, mean) - family.unit_deviance(y, REFERENCE_MEAN) for y in (0.25, 0.75))
+    return float(totals.reference_deviance + totals.weight * (1.5 * a - 0.5 * b) + totals.weight_y * 2.0 * (b - a))
+
+
+def _multinomial_null(found, fit_intercept, model):
+    totals = np.array(list(found.labels.values()))
+    share = totals / totals.sum() if fit_intercept else np.full(len(totals), 1.0 / len(totals))
+    return float(-2.0 * np.sum(totals * np.log(np.where(totals > 0, share, 1.0))))
