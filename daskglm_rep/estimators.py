@@ -387,6 +387,8 @@ class _GLMClassifierBase(ClassifierMixin, _GLMBase):
         coded = data.with_prepare(raw_labels=False, labels=labels)
         pilot = tuple(dataclasses.replace(b, y=design.encode(b.y, labels)) for b in found.pilot)
         found = dataclasses.replace(found, pilot=pilot)
+        if len(labels) == 2:
+            found = dataclasses.replace(found, response=_coded_response(found.response, found.labels[labels[1]]))
         return coded, found, self._class_model(len(classes)), np.asarray(labels)
 
     def _class_order(self, classes):
@@ -449,6 +451,12 @@ class _GLMClassifierBase(ClassifierMixin, _GLMBase):
         right, total = passes.run(_label_matches, data, _Label(self._probabilities(), self.classes_),
                                   self._raw_predictor()).value
         return float(right / total)
+
+
+def _coded_response(response, weight_of_ones):
+    """The survey's sums over labels as those over their codes 0 and 1: the null deviance needs them."""
+    return dataclasses.replace(response, weight_y=weight_of_ones, reference_deviance=response.weight * 2.0 * np.log(2.0),
+                               low=0.0, high=1.0)
 
 
 def _label_matches(block, label, raw):

@@ -1,0 +1,100 @@
+"""Pictures of results, with matplotlib (`pip install "daskglm_rep[plot]"`)."""
+
+import numpy as np
+
+INK, LINE, ACCENT = "#1f2430", "#b8bec9", "#2f6fb0"
+CLASS_COLORS = ("#2f6fb0", "#c8553d", "#3a8f6b", "#8a63b5", "#b5892f", "#4c5564", "#c05a94", "#5f9ea8")
+
+
+def _axes(ax, figsize):
+    """The axes given, or new ones of pyplot."""
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError('Plots need matplotlib, which is not installed: pip install "daskglm_rep[plot]".') from error
+    return pyplot.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def plot_coefficients(results, level=0.95, intercept=False, per="unit", ax=None):
+    """Draw estimates with their confidence intervals, one row a coefficient.
+
+    A filled dot marks an interval that leaves out zero. Aliased columns (NaN) are left out; classes of a multinomial
+    model stand below each other in colours of their own.
+
+    Parameters
+    ----------
+    results : GLMResults
+    level : float in (0, 1), default 0.95
+    intercept : bool, default False
+        Whether to draw the intercept, whose size is of another kind.
+    per : {"unit", "sd"}, default "unit"
+        Coefficients as they are, or times the population standard deviation of their column, which makes columns of
+        different units comparable.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        `per` is neither "unit" nor "sd".
+    ImportError
+        matplotlib is not installed.
+    """
+    if per not in ("unit", "sd"):
+        raise ValueError(f"per={per!r} is not known: choose 'unit' (coefficients as they are) or 'sd' (per standard "
+                         "deviation of the column).")
+    table = _table(results, level, intercept, per)
+    features = list(dict.fromkeys(table["feature"]))
+    classes = list(dict.fromkeys(table["class"]))
+    ax = _axes(ax, (6.4, 1.0 + 0.32 * len(features) * max(1.0, 0.6 * len(classes))))
+    ax.axvline(0.0, color="#6b7280", linewidth=1.0, zorder=0.6)
+    for number, name in enumerate(classes):
+        rows = table[table["class"] == name]
+        shift = (number - (len(classes) - 1) / 2) * 0.7 / max(len(classes), 1)
+        y = np.array([features.index(f) for f in rows["feature"]]) + shift
+        color = ACCENT if len(classes) == 1 else CLASS_COLORS[number % len(CLASS_COLORS)]
+        ax.hlines(y, rows["ci_lower"], rows["ci_upper"], color=color, linewidth=1.8, zorder=1)
+        clear = (rows["ci_lower"] > 0) | (rows["ci_upper"] < 0)
+        ax.scatter(rows["coef"], y, s=34, zorder=2, linewidths=1.4, edgecolors=color,
+                   facecolors=[color if c else "white" for c in clear], label=None if len(classes) == 1 else str(name))
+    ax.set_yticks(range(len(features)), features)
+    ax.set_ylim(len(features) - 0.4, -0.6)
+    _finish(ax, results, level, per, len(classes))
+    return ax
+
+
+def _table(results, level, intercept, per):
+    """Estimates and limits in long form: feature, class, coef, ci_lower, ci_upper."""
+    frame = results.conf_int(level)
+    frame.insert(0, "coef", results.params)
+    frame = frame.reset_index()
+    if "class" not in frame:
+        frame["class"] = ""
+    if not intercept:
+        frame = frame[frame["feature"] != "Intercept"]
+    if per == "sd":
+        deviation = dict(zip(results.fitted.names, results.fitted.survey.columns.deviation))
+        factor = frame["feature"].map(deviation).fillna(1.0)
+        frame[["coef", "ci_lower", "ci_upper"]] = frame[["coef", "ci_lower", "ci_upper"]].mul(factor, axis=0)
+    return frame[np.isfinite(frame["coef"])]
+
+
+def _finish(ax, results, level, per, n_classes):
+    link = getattr(getattr(results.model, "link", None), "name", "logit")
+    scale = "response" if link == "identity" else f"{link} of the mean"
+    unit = "unit" if per == "unit" else "standard deviation"
+    ax.set_xlabel(f"change of the {scale} per {unit} ({100 * level:g} % interval)", color=INK)
+    ax.tick_params(axis="y", length=0, colors=INK)
+    ax.tick_params(axis="x", colors=INK)
+    ax.grid(axis="x", color="#edeff2", linewidth=0.8, zorder=0)
+    ax.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.spines["bottom"].set_color(LINE)
+    if n_classes > 1:
+        ax.legend(title="class", frameon=False, loc="best", fontsize="small")
