@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,3 +195,130 @@ class Total:
 
     def merge(self, other):
         return Total(self.value + other.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Meat:
+    """Middle of a sandwich summed over rows, and what tells whether the rows are those of the fit.
+
+    Attributes
+    ----------
+    matrix : (k, k) array
+        Sum of outer products of (adjusted) score rows, in the basis.
+    score : (k,) array
+        Sum of the score rows: zero at the fit's own rows.
+    n_kept : float
+        Rows that count (positive weight, or the sum of frequency weights).
+    lengths : tuple of int
+        Rows of each block, in order.
+    perfect : tuple of (int, int)
+        Block and row in it of leverages 1: at most a few a block.
+    n_perfect : float
+    """
+
+    matrix: np.ndarray
+    score: np.ndarray
+    n_kept: float
+    lengths: tuple
+    perfect: tuple = ()
+    n_perfect: float = 0.0
+
+    def merge(self, other):
+        shifted = tuple((block + len(self.lengths), row) for block, row in other.perfect)
+        return Meat(self.matrix + other.matrix, self.score + other.score, self.n_kept + other.n_kept,
+                    self.lengths + other.lengths, self.perfect + shifted, self.n_perfect + other.n_perfect)
+
+
+def distinct(column):
+    """Codes 0, 1, ... of labels of any type in order of appearance, -1 for a missing one, and the distinct labels.
+
+    Parameters
+    ----------
+    column : (n,) array, or anything pandas can factorize
+
+    Returns
+    -------
+    codes : (n,) int64 array
+    labels : (G,) array
+    """
+    codes, labels = pd.factorize(column, use_na_sentinel=True)
+    if not isinstance(labels, np.ndarray):
+        labels = labels.to_numpy()
+    return codes.astype(np.int64, copy=False), labels
+
+
+def combine(codes, sizes):
+    """Codes of the combinations of several columns of codes, and one row of each combination."""
+    both = codes[0]
+    for column, size in zip(codes[1:], sizes[1:]):
+        both = both * size + column
+    both, _ = distinct(both)
+    first = np.full(both.max(initial=-1) + 1, -1)
+    first[both[::-1]] = np.arange(both.size)[::-1]
+    return both, first
+
+
+def _join(a, b):
+    """Labels of two blocks in one array; text and numbers beside each other stay what they are."""
+    numeric = "biuf"
+    if a.dtype != b.dtype and (a.dtype.kind in numeric) != (b.dtype.kind in numeric):
+        a, b = a.astype(object), b.astype(object)
+    return np.concatenate([a, b])
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterScores:
+    """Sums of rows of numbers by cluster: keyed addition, O(clusters) memory, no shuffle.
+
+    Kept as runs of falling size, each with distinct labels: two runs are joined when the second is no longer much
+    smaller, as in a log-structured merge tree. A million clusters that come in a thousand blocks are so copied about
+    ten times and not a thousand times.
+
+    Attributes
+    ----------
+    runs : tuple of (labels, sums)
+        labels: a tuple of one (G,) array a cluster column; sums: (G, m) array.
+    n_missing : float
+        Rows whose label is missing; they are in no sum.
+    n_kept : float
+        As in `Meat`.
+    """
+
+    runs: tuple
+    n_missing: float = 0.0
+    n_kept: float = 0.0
+
+    def merge(self, other):
+        runs = list(self.runs)
+        for run in other.runs:
+            runs.append(run)
+            while len(runs) > 1 and len(runs[-2][1]) < 2 * len(runs[-1][1]):
+                b, a = runs.pop(), runs.pop()
+                runs.append(add_keyed(a, b))
+        return ClusterScores(tuple(runs), self.n_missing + other.n_missing, self.n_kept + other.n_kept)
+
+    @property
+    def total(self):
+        """One run: labels and sums."""
+        runs = list(self.runs)
+        while len(runs) > 1:
+            b, a = runs.pop(), runs.pop()
+            runs.append(add_keyed(a, b))
+        return runs[0]
+
+
+def add_keyed(a, b):
+    """Sum of two runs of (labels, sums) whose labels are distinct within each."""
+    labels = [_join(x, y) for x, y in zip(a[0], b[0])]
+    if len(labels) == 1:
+        codes, kept = distinct(labels[0])
+        kept = (kept,)
+    else:
+        found = [distinct(column) for column in labels]
+        codes, first = combine([c for c, _ in found], [len(u) for _, u in found])
+        kept = tuple(column[first] for column in labels)
+    n = len(a[1])                                   # distinct labels, so these rows have the codes 0..n-1
+    sums = np.zeros((len(kept[0]), a[1].shape[1]))
+    sums[:n] = a[1]
+    sums[codes[n:]] += b[1]
+    return kept, sums

@@ -1,0 +1,170 @@
+"""Leverages: the diagonal of the weighted hat matrix, h_i = W_i z_i' A z_i with A the inverse information."""
+
+import numpy as np
+from scipy import linalg, sparse
+
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, call, kernel, types
+from daskglm_rep.kernels.block import tiles
+from daskglm_rep.kernels.gram import STRIP, basis_arguments, is_narrow, load_strip
+
+FEATURE_TILE = 2 ** 16          # numbers of a feature-major tile: half a megabyte, so it stays in the L2 cache
+PERFECT = 1e-9                  # a leverage closer to 1 than this is 1: what is left of 1 - h is rounding
+
+
+@kernel
+def add_quadratic(Z, start, m, A, inner, out):
+    """out[start:start + m] = z' A z of m columns of a feature-major tile, from the lower triangle of A."""
+    for i in range(m):
+        out[start + i] = 0.0
+    for j in range(Z.shape[0]):
+        a = A[j, j]
+        for i in range(m):
+            inner[i] = a * Z[j, start + i]
+        k = 0
+        while k + 4 <= j:
+            b, c, d, e = 2.0 * A[j, k], 2.0 * A[j, k + 1], 2.0 * A[j, k + 2], 2.0 * A[j, k + 3]
+            for i in range(m):
+                inner[i] += b * Z[k, start + i] + c * Z[k + 1, start + i] + d * Z[k + 2, start + i] + e * Z[k + 3, start + i]
+            k += 4
+        while k < j:
+            b = 2.0 * A[j, k]
+            for i in range(m):
+                inner[i] += b * Z[k, start + i]
+            k += 1
+        for i in range(m):
+            out[start + i] += inner[i] * Z[j, start + i]
+
+
+@kernel
+def _feature_quadratic(Z, A, out):
+    inner = np.empty(STRIP)
+    for start in range(0, out.size, STRIP):
+        add_quadratic(Z, start, min(STRIP, out.size - start), A, inner, out)
+
+
+@kernel
+def _load_features(X, columns, center, inverse_scale, intercept, coef, offset, Z, eta):
+    strip = np.empty((Z.shape[0], STRIP))
+    for start in range(0, eta.size, STRIP):
+        m = min(STRIP, eta.size - start)
+        load_strip(X, start, m, columns, center, inverse_scale, intercept, strip)
+        for i in range(m):
+            eta[start + i] = offset[start + i]
+        for j in range(Z.shape[0]):
+            for i in range(m):
+                Z[j, start + i] = strip[j, i]
+                eta[start + i] += coef[j] * strip[j, i]
+
+
+_FEATURES = (MATRIX, INDEX, FLOATS, FLOATS, types.boolean, FLOATS, FLOATS, types.Array(types.float64, 2, "A"), OUT)
+
+
+def feature_tiles(block, basis, coef):
+    """Tiles of a dense block with few columns, each loaded once for several kernels.
+
+    Yields
+    ------
+    rows : slice
+    Z : (q, m) array
+        Feature-major; its memory is used again for the next tile.
+    eta : (m,) array
+    """
+    n, q = block.n_rows, basis.n_coef
+    step = STRIP * max(2, FEATURE_TILE // (STRIP * max(q, 1)))
+    buffer = np.empty((q, min(step, n) + 8))          # rows not a power of two apart: they would share a cache set
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        Z, eta = buffer[:, :rows.stop - start], np.empty(rows.stop - start)
+        call(_load_features, _FEATURES, block.X[rows], *basis_arguments(basis), np.asarray(coef, float),
+             block.offset[rows], Z, eta)
+        yield rows, Z, eta
+
+
+def feature_quadratic(Z, A):
+    """z_i' A z_i of a feature-major tile, (m,) array."""
+    out = np.empty(Z.shape[1])
+    call(_feature_quadratic, (MATRIX, MATRIX, OUT), Z, A, out)
+    return out
+
+
+def tile_quadratic(Z, A):
+    """z_i' A z_i of a row-major tile or CSR matrix, (m,) array."""
+    if sparse.issparse(Z):
+        return _sparse_quadratic(Z, A)
+    try:
+        L = linalg.cholesky(A, lower=True)
+    except (linalg.LinAlgError, ValueError):
+        return np.einsum("ij,ij->i", Z @ A, Z)
+    U = linalg.blas.dtrmm(1.0, L, Z.T, trans_a=1, lower=1)          # L'Z': half the work of a full product
+    return np.einsum("ji,ji->i", U, U)
+
+
+def _sparse_quadratic(Z, A, step=4096):
+    out = np.empty(Z.shape[0])
+    for start in range(0, Z.shape[0], step):
+        part = Z[start:start + step]
+        out[start:start + step] = np.asarray(part.multiply(part @ A).sum(axis=1)).ravel()
+    return out
+
+
+def quadratic_rows(block, basis, A):
+    """z_i' A z_i of all rows of a block.
+
+    Parameters
+    ----------
+    block : Block
+    basis : Basis
+    A : (q, q) symmetric array in the basis
+
+    Returns
+    -------
+    (n,) array
+    """
+    out = np.empty(block.n_rows)
+    if is_narrow(block.X, basis):
+        for rows, Z, _ in feature_tiles(block, basis, np.zeros(basis.n_coef)):
+            out[rows] = feature_quadratic(Z, A)
+        return out
+    for rows, Z in tiles(block.X, basis):
+        out[rows] = tile_quadratic(Z, A)
+    return out
+
+
+@kernel
+def _adjusted(residual, expected, weight, quadratic, power, per_row, frequency, out, perfect):
+    """Weights of the meat: squared residuals divided by (1 - h)^power; counts and first places of leverage 1."""
+    for i in range(residual.size):
+        w = weight[i] if frequency else 1.0
+        value = residual[i] * residual[i] / w if w > 0.0 else 0.0
+        h = expected[i] * quadratic[i] / w if w > 0.0 else 0.0
+        rest = 1.0 - h
+        if rest < PERFECT:
+            if perfect[0] + 1 < perfect.size:
+                perfect[perfect[0] + 1] = i
+            perfect[0] += 1
+        d = power if power >= 0.0 else min(4.0, h * per_row)
+        out[i] = value / (rest if d == 1.0 else rest * rest if d == 2.0 else rest ** d)
+
+
+def adjusted_squares(residual, expected, weight, quadratic, power, per_row=0.0, frequency=False):
+    """Squared score factors over (1 - h)^power, and where h = 1.
+
+    Parameters
+    ----------
+    residual, expected, weight, quadratic : (n,) array
+    power : float
+        1 for HC2, 2 for HC3; negative for HC4, whose power is min(4, h n / k).
+    per_row : float
+        n / k, for HC4.
+    frequency : bool
+        Weights count copies: leverages and squares are those of one copy, the sum is over copies.
+
+    Returns
+    -------
+    (n,) array, list of row numbers (a few), count
+    """
+    out, perfect = np.empty(residual.size), np.zeros(6, np.int64)
+    call(_adjusted, (FLOATS,) * 4 + (types.float64, types.float64, types.boolean, OUT, types.int64[::1]), residual, expected,
+         weight, quadratic, power, per_row, frequency, out, perfect)
+    count = int(perfect[0])
+    return out, [int(i) for i in perfect[1:1 + min(count, 5)]], count

@@ -1,0 +1,127 @@
+"""The middle of the sandwich for independent rows: sums of outer products of score rows, adjusted for leverage."""
+
+import dataclasses
+
+import numpy as np
+from scipy import sparse
+
+from daskglm_rep._jit import FLOATS, MATRIX, OUT2, call, kernel
+from daskglm_rep.families import GLM
+from daskglm_rep.kernels.block import tiles
+from daskglm_rep.kernels.gram import STRIP, add_gram, is_narrow, symmetric, tile_gram
+from daskglm_rep.kernels.leverage import adjusted_squares, feature_quadratic, feature_tiles, tile_quadratic
+from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.kernels.softmax import WIDE, kronecker_rows, softmax_rows
+from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.summaries import Meat
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjustment:
+    """How a row's squared score is weighted.
+
+    Attributes
+    ----------
+    power : float
+        Score rows are divided by (1 - h)^(power / 2): 0 for HC0, 1 for HC2, 2 for HC3; negative for HC4.
+    bread : (q, q) array or None
+        Inverse expected information, for h.
+    per_row : float
+        n / k, for HC4.
+    frequency : bool
+    """
+
+    power: float
+    bread: np.ndarray = None
+    per_row: float = 0.0
+    frequency: bool = False
+
+
+@kernel
+def _feature_gram(Z, weight, total):
+    strip, weighted = np.empty((Z.shape[0], STRIP)), np.empty(STRIP)
+    for start in range(0, weight.size, STRIP):
+        m = min(STRIP, weight.size - start)
+        for j in range(Z.shape[0]):
+            for i in range(m):
+                strip[j, i] = Z[j, start + i]
+        add_gram(strip, m, weight[start:start + m], weighted, total)
+
+
+def squares(residual, weight, frequency):
+    """Squared score factors of HC0: over the weight where it counts copies."""
+    value = residual * residual
+    if frequency:
+        value = np.divide(value, weight, out=np.zeros_like(value), where=weight > 0)
+    return value
+
+
+def kept_rows(weight, frequency):
+    """Rows that count in n."""
+    return float(np.sum(weight)) if frequency else float(np.count_nonzero(weight > 0))
+
+
+def glm_meat(model, block, basis, coef, adjustment):
+    """`Meat` of a block for a one-equation model: HC0 is a Gram matrix weighted by squared residuals."""
+    q = basis.n_coef
+    total, score, perfect, n_perfect = np.zeros((q, q)), np.zeros(q), [], 0
+    narrow = is_narrow(block.X, basis)
+    if narrow:
+        visits = feature_tiles(block, basis, coef)
+    else:
+        visits = ((rows, Z, Z @ coef + block.offset[rows]) for rows, Z in tiles(block.X, basis))
+    for rows, Z, eta in visits:
+        weight, invalid = block.weight[rows], np.zeros(3)
+        residual, expected, _ = working_rows(model, eta, block.y[rows], weight, invalid)
+        if invalid[2] > 0:
+            raise ValueError(f"{int(invalid[2])} rows of block {block.index} have means outside the family's domain at the "
+                             "fitted coefficients: these are not the rows of the fit.")
+        if adjustment.power == 0:
+            value = squares(residual, weight, adjustment.frequency)
+        else:
+            form = (feature_quadratic if narrow else tile_quadratic)(Z, adjustment.bread)
+            value, where, count = adjusted_squares(residual, expected, weight, form, adjustment.power, adjustment.per_row,
+                                                   adjustment.frequency)
+            perfect += [(0, rows.start + i) for i in where]
+            n_perfect += count
+        if narrow:
+            score += Z @ residual
+            call(_feature_gram, (MATRIX, FLOATS, OUT2), Z, value, total)
+        else:
+            score += Z.T @ residual
+            total += tile_gram(Z, value)
+    matrix = symmetric(total) if narrow else total
+    return Meat(matrix, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,), tuple(perfect[:5]), n_perfect)
+
+
+def softmax_meat(model, block, basis, coef, adjustment):
+    """`Meat` of a block for the multinomial model, HC0: score rows are residual_i kron z_i."""
+    k, q = model.n_equations, basis.n_coef
+    B = np.reshape(coef, (k, q))
+    total, score = np.zeros((k * q, k * q)), np.zeros((k, q))
+    step = max(64, WIDE // (k * q))
+    for rows, Z in tiles(block.X, basis):
+        weight = block.weight[rows]
+        residual, _ = softmax_rows(Z @ B.T + block.offset[rows][:, None], block.y[rows], weight)
+        score += (Z.T @ residual).T
+        if adjustment.frequency:
+            residual = residual * np.divide(1.0, np.sqrt(weight), out=np.zeros(weight.size), where=weight > 0)[:, None]
+        for start in range(0, Z.shape[0], step):
+            U = kronecker_rows(residual[start:start + step], Z[start:start + step])
+            total += U.T @ U if not sparse.issparse(U) else (U.T @ U).toarray()
+    return Meat(total, score.ravel(), kept_rows(block.weight, adjustment.frequency), (block.n_rows,))
+
+
+def block_meat(block, model, basis, coef, adjustment):
+    """`Meat` of a block for any model: the pass kernel of HC0 to HC4.
+
+    Parameters
+    ----------
+    model : families.GLM or multinomial.Multinomial
+    coef : (n_equations * q,) array in the basis
+    adjustment : Adjustment
+    """
+    return MEATS[type(model)](model, block, basis, coef, adjustment)
+
+
+MEATS = {GLM: glm_meat, Multinomial: softmax_meat}
