@@ -3,6 +3,7 @@
 import dataclasses
 import numbers
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -170,7 +171,7 @@ class _GLMBase(BaseEstimator):
         """Data of checked inputs; remembers the features."""
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        response = str(getattr(y, "name", None) or "y")
+        response = "y" if isinstance(y, da.Array) else str(getattr(y, "name", None) or "y")   # a dask array's is a key
         if _lazy_or_labelled(X):
             names, named = design.feature_names(X)
             _remember_features(self, names, named)
@@ -376,6 +377,9 @@ class _GLMClassifierBase(ClassifierMixin, _GLMBase):
     def _look(self, data):
         found = take_survey(data, None, self.random_state or 0, classify=True)
         classes = np.array(sorted(label for label, weight in found.labels.items()))
+        if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
+            raise ValueError(f"Unknown label type: continuous. {data.prepare.response} holds fractions such as "
+                             f"{classes[classes != np.floor(classes)][0]!r}: use a regressor, or class labels.")
         present = [label for label in classes if found.labels[label] > 0]
         if len(present) < 2:
             raise ValueError(f"{data.prepare.response} has only one class, {present[0]!r}: a classifier needs at least 2 "

@@ -23,7 +23,8 @@ from daskglm_rep.links import LARGE, Link, get_link
 class Family(ScalarModel):
     """Interface: scalar formulas in y and mu.
 
-    `variance_at` and `unit_deviance_at` also get 1 - mu computed without cancellation; the binomial uses it.
+    `variance_at`, `unit_deviance_at` and `error_at` (y - mu) also get 1 - mu computed without cancellation; the binomial
+    uses it.
     """
 
     def variance(self, mu):
@@ -40,6 +41,9 @@ class Family(ScalarModel):
 
     def unit_deviance_at(self, y, mu, complement):
         return self.unit_deviance(y, mu)
+
+    def error_at(self, y, mu, complement):
+        return y - mu
 
     def accepts_mean(self, mu):
         return True
@@ -101,6 +105,9 @@ class Binomial(Family):
 
     def variance_at(self, mu, complement):
         return mu * complement
+
+    def error_at(self, y, mu, complement):
+        return complement - (1.0 - y) if mu > 0.5 else y - mu
 
     def unit_deviance_at(self, y, mu, complement):
         return 2.0 * (xlogy(y, y / mu) + xlogy(1.0 - y, (1.0 - y) / complement))

@@ -125,9 +125,13 @@ def solve(matrix, vector):
     diagonal = np.diag(matrix)
     if not (np.isfinite(matrix).all() and (diagonal > 0).all()):
         return None
-    s = 1.0 / np.sqrt(diagonal)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        s = 1.0 / np.sqrt(diagonal)
+        scaled = s[:, None] * matrix * s
+    if not np.isfinite(scaled).all():
+        return None
     try:
-        factor = linalg.cho_factor(matrix * np.outer(s, s), lower=True)
+        factor = linalg.cho_factor(scaled, lower=True, check_finite=False)
     except linalg.LinAlgError:
         return None
     return (s * linalg.cho_solve(factor, (s * vector.T).T).T).T

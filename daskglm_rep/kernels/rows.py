@@ -41,7 +41,7 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
         for i in range(n):
             m, c = mu[i], complement[i]
             variance = family.variance_at(m, c)
-            error = y[i] - m
+            error = family.error_at(y[i], m, c)
             pearson += weight[i] * error * error / max(variance, 1e-300)
             residual[i] = weight[i] * canonical * error
             expected[i] = weight[i] * canonical * canonical * variance
@@ -49,7 +49,7 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
         for i in range(n):
             m, c = mu[i], complement[i]
             variance = family.variance_at(m, c)
-            error = y[i] - m
+            error = family.error_at(y[i], m, c)
             slope = link.inverse_derivative(eta[i])
             ratio = slope / variance
             pearson += weight[i] * error * error / max(variance, 1e-300)

@@ -14,8 +14,11 @@ WIDE = 2 ** 17          # numbers in a tile of p kron x: it and its product stay
 
 
 @kernel
-def _softmax_rows(eta, y, weight, residual, probability, totals):
-    """Fill residual = w (1[y = j] - p_j) and the probabilities of classes 1..J-1; add deviance and Pearson chi-squared."""
+def _softmax_rows(eta, y, weight, residual, probability, variance, totals):
+    """Fill residual = w (1[y = j] - p_j), p_j and p_j (1 - p_j) of classes 1..J-1; add deviance and Pearson chi-squared.
+
+    1 - p_j is the sum of the other classes: it keeps its digits where p_j is nearly one.
+    """
     n, k = eta.shape
     deviance = pearson = 0.0
     for i in range(n):
@@ -30,10 +33,15 @@ def _softmax_rows(eta, y, weight, residual, probability, totals):
         own = int(y[i]) - 1
         chosen = base if own < 0 else probability[i, own]
         for j in range(k):
+            rest = base
+            for other in range(k):
+                if other != j:
+                    rest += probability[i, other]
+            variance[i, j] = rest / whole
+        for j in range(k):
             probability[i, j] /= whole
-            residual[i, j] = -weight[i] * probability[i, j]
-        if own >= 0:
-            residual[i, own] += weight[i]
+            residual[i, j] = weight[i] * (variance[i, j] if j == own else -probability[i, j])
+            variance[i, j] *= probability[i, j]
         own_eta = 0.0 if own < 0 else eta[i, own]
         deviance -= 2.0 * weight[i] * (own_eta - top - log(whole))
         pearson += weight[i] * (whole / max(chosen, 1e-300) - 1.0)
@@ -41,7 +49,7 @@ def _softmax_rows(eta, y, weight, residual, probability, totals):
     totals[1] += pearson
 
 
-def softmax_rows(eta, y, weight, totals=None):
+def softmax_rows(eta, y, weight, totals=None, variance=None):
     """Residuals and probabilities of some rows.
 
     Parameters
@@ -51,6 +59,8 @@ def softmax_rows(eta, y, weight, totals=None):
     weight : (n,) array
     totals : (2,) array, optional
         Deviance and Pearson's chi-squared, sum w (1/p_y - 1), are added to it.
+    variance : (n, J-1) array, optional
+        Filled with p_j (1 - p_j).
 
     Returns
     -------
@@ -59,27 +69,31 @@ def softmax_rows(eta, y, weight, totals=None):
     probability : (n, J-1) array
         Of classes 1..J-1.
     """
-    residual, probability = np.empty(eta.shape), np.empty(eta.shape)
+    residual, probability = np.empty((2, *eta.shape))
+    variance = np.empty(eta.shape) if variance is None else variance
     totals = np.zeros(2) if totals is None else totals
-    call(_softmax_rows, (MATRIX, FLOATS, FLOATS, OUT2, OUT2, OUT), eta, y, weight, residual, probability, totals)
+    call(_softmax_rows, (MATRIX, FLOATS, FLOATS, OUT2, OUT2, OUT2, OUT), eta, y, weight, residual, probability, variance,
+         totals)
     return residual, probability
 
 
 def softmax_moments(model, block, basis, coef, informative=True):
     """`Moments` of a block for the multinomial model.
 
-    The information is blockdiag_j(Z' diag(w p_j) Z) - U'U with rows u = sqrt(w) p kron z: one syrk on a tile that never
-    grows to the block's length.
+    The information is -U'U with rows u = sqrt(w) p kron z off the diagonal, one syrk on a tile that never grows to the
+    block's length, and Z' diag(w p_j (1 - p_j)) Z on it.
     """
     k, q = model.n_equations, basis.n_coef
     B = np.reshape(coef, (k, q))
     score, information = np.zeros((k, q)), np.zeros((k * q, k * q)) if informative else None
+    diagonal = np.zeros((k, q, q))
     totals = np.zeros(2)
     step = max(64, WIDE // (k * q))
     for rows, Z in tiles(block.X, basis):
         weight = block.weight[rows]
         eta = Z @ B.T + block.offset[rows][:, None]
-        residual, probability = softmax_rows(eta, block.y[rows], weight, totals)
+        variance = np.empty(eta.shape)
+        residual, probability = softmax_rows(eta, block.y[rows], weight, totals, variance)
         score += (Z.T @ residual).T
         if not informative:
             continue
@@ -88,8 +102,11 @@ def softmax_moments(model, block, basis, coef, informative=True):
             U = kronecker_rows(root[start:start + step], Z[start:start + step])
             information -= U.T @ U if not sparse.issparse(U) else (U.T @ U).toarray()
         for j in range(k):
+            diagonal[j] += tile_gram(Z, weight * variance[:, j])
+    if informative:
+        for j in range(k):
             cut = slice(j * q, (j + 1) * q)
-            information[cut, cut] += tile_gram(Z, weight * probability[:, j])
+            information[cut, cut] = diagonal[j]
     return Moments(score.ravel(), information, information, totals[0], totals[1])
 
 

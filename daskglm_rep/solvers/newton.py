@@ -126,7 +126,7 @@ def _start_means(model, block):
     average = float(block.weight @ block.y / total) if total else 0.5
     low, high = model.family.facts.mean_range
     if high == 1.0:
-        return (block.weight * block.y + 0.5) / (block.weight + 1.0), min(max(average, 1e-6), 1 - 1e-6)
+        return 0.5 * (block.y + 0.5), min(max(average, 1e-6), 1 - 1e-6)
     if low == 0.0:
         average = max(average, 1e-8)
         return 0.5 * (block.y + average), average

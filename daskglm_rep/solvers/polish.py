@@ -174,7 +174,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         if not point.valid:
             return Fit(objective, point, step, math.inf, n_iter, False, null_end)
         best, newton = point, direction(objective, point)
-        if newton is None or not np.isfinite(newton).all():
+        if newton is None or not np.isfinite(newton).all() or _vanishing(point, newton):
             break
         se = standard_errors(objective, point, n_rows)
         now = distance_of(objective, newton, se, coef)
@@ -183,8 +183,15 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             return Fit(objective, end or point, step, min(now, left), n_iter, True, null_end)
         coef, last = point.coef + step, now
     newton = direction(objective, best)
-    now = math.inf if newton is None else distance_of(objective, newton, standard_errors(objective, best, n_rows), best.coef)
-    return Fit(objective, best, step, now, n_iter, now <= tol, null_end)
+    if newton is None:
+        return Fit(objective, best, step, math.inf, n_iter, False, null_end)
+    now = distance_of(objective, newton, standard_errors(objective, best, n_rows), best.coef)
+    return Fit(objective, best, newton, now, n_iter, now <= tol, null_end)
+
+
+def _vanishing(point, newton):
+    """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
+    return -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
 
 
 def _aim(objective, pilot, point, newton, se, tol, now, last):

@@ -158,11 +158,11 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     pilot = in_memory(block)
     kept = np.ones(basis.n_coef, bool)
     if not alpha:
-        kept = _independent(data, pilot, found, basis, rank)
-        basis = basis.keep(np.flatnonzero(kept))
         if n_rows < basis.n_coef:
-            raise ValueError(f"X has {basis.n_coef} independent columns (intercept included) but n_samples = "
-                             f"{int(n_rows)} rows: drop columns or add a penalty (alpha > 0).")
+            raise ValueError(f"X has {basis.n_coef} columns (intercept included) but only n_samples = {int(n_rows)} rows "
+                             "that count: drop columns or add a penalty (alpha > 0).")
+        kept = independent_columns(data, pilot, found, basis, rank)
+        basis = basis.keep(np.flatnonzero(kept))
     ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
     objective = Objective(model, basis, ridge, lasso)
     null = objective.null() if found.has_offset and hasattr(model, "link") else None
@@ -193,7 +193,7 @@ def _coef_names(names, basis):
     return ["Intercept"] * basis.intercept + [names[j] for j in basis.columns]
 
 
-def _independent(data, pilot, found, basis, rank):
+def independent_columns(data, pilot, found, basis, rank):
     kept = aliased(data, pilot, found.pilot_is_all, basis)
     if not kept.all():
         lost = [name for name, k in zip(_coef_names(data.names, basis), kept) if not k]
@@ -218,7 +218,7 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
         unit = block.weight.sum() / max(block.n_rows, 1)
         held = dataclasses.replace(objective, ridge=np.kron(np.eye(objective.model.n_equations), ridge) * unit)
     coef = newton.start(held, block, pilot)
-    tol = 0.0 if pilot_is_all else 1e-4 * objective.n_coef
+    tol = 1e-16 if pilot_is_all else 1e-4 * objective.n_coef
     coef = newton.minimise(held, pilot, coef, tol).point.coef
     if null is None:
         return coef, None
