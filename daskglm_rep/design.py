@@ -142,7 +142,7 @@ def _numeric(a, name, index):
         return a.astype(np.float64)
     except (TypeError, ValueError):
         example = next((v for v in a.ravel() if not isinstance(v, (int, float))), a.ravel()[0])
-        raise ValueError(f"{name} must be numeric, but block {index} holds {example!r}; encode it first, or name it in a "
+        raise ValueError(f"{name} must be numeric, but block {index} holds {str(example)!r}; encode it first, or name it in a "
                          "formula (daskglm_rep.glm).") from None
 
 
@@ -284,6 +284,20 @@ def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=No
     if any(is_lazy(c) for c in columns):
         return _arrays(columns, prepare, names)
     return _eager(columns, prepare, names)
+
+
+def recut(data, n_blocks):
+    """The rows of data in memory in another number of blocks of equal size (a copy where there are several now)."""
+    columns = [None if c[0] is None else c[0] if len(c) == 1 else _stacked(c) for c in zip(*data.parts)]
+    edges = np.linspace(0, columns[0].shape[0], n_blocks + 1).astype(int)
+    parts = [tuple(None if c is None else c[a:b] for c in columns) for a, b in zip(edges, edges[1:])]
+    return Data(parts, data.prepare, data.names)
+
+
+def _stacked(pieces):
+    if isinstance(pieces[0], (pd.DataFrame, pd.Series)):
+        return pd.concat(pieces)
+    return sparse.vstack(pieces, "csr") if sparse.issparse(pieces[0]) else np.concatenate(pieces)
 
 
 def _length(c):

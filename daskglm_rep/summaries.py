@@ -72,10 +72,11 @@ class Spread:
         if self.weight == 0:
             return other
         total = self.weight + other.weight
-        shift = other.mean - self.mean
-        return Spread(total, self.mean + shift * (other.weight / total),
-                      self.squares + other.squares + shift * shift * (self.weight * other.weight / total),
-                      np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+        with np.errstate(invalid="ignore", over="ignore"):          # infinite values are told by the survey
+            shift = other.mean - self.mean
+            return Spread(total, self.mean + shift * (other.weight / total),
+                          self.squares + other.squares + shift * shift * (self.weight * other.weight / total),
+                          np.minimum(self.low, other.low), np.maximum(self.high, other.high))
 
     @property
     def deviation(self):

@@ -61,8 +61,9 @@ def spread(X, weight):
     shift[~np.isfinite(shift)] = 0.0
     sums, squares, low, high = np.zeros(p), np.zeros(p), np.full(p, math.inf), np.full(p, -math.inf)
     call(_column_sums, (MATRIX, FLOATS, FLOATS) + (OUT,) * 4, X, weight, shift, sums, squares, low, high)
-    mean = sums / total
-    return Spread(total, shift + mean, np.maximum(squares - total * mean * mean, 0.0), low + shift, high + shift)
+    with np.errstate(invalid="ignore", over="ignore"):          # infinite values are counted and told by the survey
+        mean = sums / total
+        return Spread(total, shift + mean, np.maximum(squares - total * mean * mean, 0.0), low + shift, high + shift)
 
 
 @kernel
