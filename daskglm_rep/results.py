@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from daskglm_rep.inference import covariance as cov
+from daskglm_rep.inference import margins as effects
 
 INTERCEPT = "Intercept"
 
@@ -202,6 +203,27 @@ class GLMResults:
     def prsquared(self):
         """McFadden's pseudo R-squared, 1 - llf / llnull."""
         return 1.0 - self.llf / self.llnull
+
+    # ------------------------------------------------------------ effects
+
+    def margins(self, data, variables=None, at="overall", method="dydx", discrete="factors", change=None, contrast=None,
+                over=None, weights=None, **options):
+        """Marginal effects on E[y] with delta-method errors; parameters and options: `inference.margins.margins`.
+
+        Returns
+        -------
+        inference.margins.MarginsResult
+        """
+        return effects.margins(self, data, variables, at, method, discrete, change, contrast, over, weights, **options)
+
+    def average_predictions(self, data, at="overall", over=None, weights=None, **options):
+        """Averages of E[y] with delta-method errors; parameters and options: `inference.margins.average_predictions`.
+
+        Returns
+        -------
+        inference.margins.MarginsResult
+        """
+        return effects.average_predictions(self, data, at, over, weights, **options)
 
     # ------------------------------------------------------------ tables
 

@@ -1,0 +1,212 @@
+"""From what a user asks for to averages over rows (`Prediction`, `Slope`) and the combinations of them that are effects."""
+
+import dataclasses
+import numbers
+
+import numpy as np
+
+from daskglm_rep.inference.margins.terms import NUMBER
+
+METHODS = {"dydx": "dY/dX", "eyex": "eY/eX", "dyex": "dY/eX", "eydx": "eY/dX"}
+CHANGES = ("unit", "centered", "sd", "iqr", "minmax")
+DISCRETE = ("factors", "dummies", None)
+CONTRASTS = ("reference", "pairwise", "sequential")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Average of E[y], or of ln E[y], with a variable set to a value or shifted by it; as it is without a variable."""
+
+    variable: str = None
+    how: str = "set"
+    value: object = None
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Slope:
+    """Average derivative of E[y] (`relative`: of ln E[y]) in a variable, times its value with `times_x`.
+
+    With `levels` = (a, b) the direction is that of a factor's dummy as if it were a number: design at b minus design at
+    a.
+    """
+
+    variable: str
+    relative: bool = False
+    times_x: bool = False
+    levels: tuple = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """A linear combination of averages: ((average, coefficient), ...)."""
+
+    variable: str
+    contrast: str
+    parts: tuple
+
+
+def check_options(method, discrete, change, contrast):
+    """Refuse what is not an option, in one sentence."""
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(METHODS)}.")
+    if discrete not in DISCRETE:
+        raise ValueError(f"discrete={discrete!r} is not known: choose 'factors' (levels are compared), 'dummies' (columns of "
+                         "0 and 1 too) or None (everything as if continuous).")
+    if not (change is None or (isinstance(change, str) and change in CHANGES) or _is_pair_of_numbers(change)):
+        raise ValueError(f"change={change!r} is not known: choose one of {', '.join(CHANGES)}, or a pair of numbers (lo, hi) "
+                         "to add to each row's value.")
+    if isinstance(contrast, str) and contrast not in CONTRASTS:
+        raise ValueError(f"contrast={contrast!r} is not known: choose one of {', '.join(CONTRASTS)}, or a pair (from, to).")
+    if not (contrast is None or isinstance(contrast, str) or (np.ndim(contrast) == 1 and len(contrast) == 2)):
+        raise ValueError(f"contrast={contrast!r} must be a pair (from, to) or one of {', '.join(CONTRASTS)}.")
+    if change is not None and isinstance(contrast, (tuple, list)):
+        raise ValueError("change= shifts each row's value and contrast=(from, to) sets it: give one of the two.")
+    if method in ("eyex", "dyex") and (change is not None or isinstance(contrast, (tuple, list))):
+        raise ValueError(f"method={method!r} is a derivative: a discrete change has 'dydx' (difference of E[y]) and 'eydx' "
+                         "(difference of ln E[y]).")
+
+
+def _is_pair_of_numbers(value):
+    return isinstance(value, (tuple, list, np.ndarray)) and len(value) == 2 and all(
+        isinstance(v, numbers.Real) and np.isfinite(v) for v in value)
+
+
+def check_variables(terms, variables):
+    """The variables asked for, all of them by default.
+
+    Raises
+    ------
+    ValueError
+        A name is not a base variable of the model.
+    """
+    known = terms.variables
+    if variables is None:
+        return list(known)
+    variables = [variables] if isinstance(variables, str) else list(variables)
+    for name in variables:
+        if name not in known:
+            column = " (it is a column of the design, made of base variables)" if name in terms.names else ""
+            raise ValueError(f"variables= names {name!r}, which is not a base variable of the model{column}: choose among "
+                             f"{', '.join(map(repr, list(known)[:20]))}.")
+    return variables
+
+
+def needs(terms, variables, discrete, change):
+    """Facts that the effects refer to: numeric variables to survey, and (variable, probability) of quantiles."""
+    numeric = [name for name in variables if terms.variables[name] is NUMBER]
+    if not (discrete == "dummies" or (isinstance(change, str) and change in ("sd", "iqr", "minmax"))):
+        return [], set()
+    return numeric, {(name, p) for name in numeric for p in (0.25, 0.75)} if change == "iqr" else set()
+
+
+def plan(terms, variables, method, discrete, change, contrast, facts, references, explicit):
+    """List the effects of some variables.
+
+    Parameters
+    ----------
+    terms : terms.ArrayTerms, FrameTerms or MixedTerms
+    facts : survey.Facts or None
+    references : dict
+        Factor -> reference level, where it is not the first.
+    explicit : bool
+        Whether the user named the variables: then what a method cannot do is an error, else the variable is left out.
+
+    Returns
+    -------
+    list of Effect
+
+    Raises
+    ------
+    ValueError
+        An unknown level; a variable that does not vary where the change needs it to; an elasticity of a factor.
+    """
+    effects = []
+    for name in variables:
+        levels = terms.variables[name]
+        if levels is NUMBER:
+            effects += _numeric(name, method, discrete, change, contrast, facts)
+        elif method not in ("eyex", "dyex"):
+            effects += _factor(name, levels, references.get(name, levels[0]), method, discrete, contrast)
+        elif explicit:
+            raise ValueError(f"method={method!r} multiplies by the variable, and {name!r} is a factor: use 'dydx' or 'eydx'.")
+    if not effects:
+        raise ValueError(f"method={method!r} has no effect for any variable of this model, which are all factors: use 'dydx' "
+                         "or 'eydx'.")
+    return effects
+
+
+def _difference(name, label, how, low, high, method):
+    log = method == "eydx"
+    return Effect(name, label, ((Prediction(name, how, high, log), 1.0), (Prediction(name, how, low, log), -1.0)))
+
+
+def _factor(name, levels, reference, method, discrete, contrast):
+    effects = []
+    for a, b in _pairs(name, levels, reference, contrast):
+        label = f"{b} - {a}"
+        effects.append(_difference(name, label, "set", a, b, method) if discrete else
+                       Effect(name, label, ((Slope(name, method == "eydx", False, (a, b)), 1.0),)))
+    return effects
+
+
+def _pairs(name, levels, reference, contrast):
+    """(from, to) pairs of levels."""
+    if contrast is None or contrast == "reference":
+        return [(reference, level) for level in levels if level != reference]
+    if contrast == "pairwise":
+        return [(a, b) for i, a in enumerate(levels) for b in levels[i + 1:]]
+    if contrast == "sequential":
+        return list(zip(levels, levels[1:]))
+    return [tuple(known_level(name, levels, value, "contrast=") for value in contrast)]
+
+
+def known_level(name, levels, value, option):
+    """The level equal to a value.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    for level in levels:
+        if level == value:
+            return level
+    raise ValueError(f"{option} asks for level {value!r} of {name!r}, which the fitted data do not have; its levels are "
+                     f"{', '.join(map(repr, levels[:20]))}.")
+
+
+def _numeric(name, method, discrete, change, contrast, facts):
+    if isinstance(contrast, (tuple, list, np.ndarray)):
+        if not _is_pair_of_numbers(contrast):
+            raise ValueError(f"contrast={contrast!r} must hold two finite numbers for the numeric variable {name!r}.")
+        low, high = map(float, contrast)
+        return [_difference(name, f"{high:g} - {low:g}", "set", low, high, method)]
+    if discrete == "dummies" and facts.binary[name] and method in ("dydx", "eydx"):
+        return [_difference(name, "1 - 0", "set", 0.0, 1.0, method)]
+    if change is None:
+        return [Effect(name, METHODS[method], ((Slope(name, method[0] == "e", method[2:] == "ex"), 1.0),))]
+    if not isinstance(change, str):
+        low, high = map(float, change)
+        return [_difference(name, f"(x + {high:g}) - (x + {low:g})", "shift", low, high, method)]
+    return [_difference(name, *_named_change(name, change, facts), method)]
+
+
+def _named_change(name, change, facts):
+    """Label, how, low, high of a change with a name."""
+    if change == "unit":
+        return "+1", "shift", 0.0, 1.0
+    if change == "centered":
+        return "centered +1", "shift", -0.5, 0.5
+    if change == "sd":
+        half = facts.deviation[name] / 2.0
+        label, how, low, high = "sd", "shift", -half, half
+    elif change == "iqr":
+        label, how, low, high = "Q3 - Q1", "set", facts.quantiles[name, 0.25], facts.quantiles[name, 0.75]
+    else:
+        label, how, low, high = "max - min", "set", facts.low[name], facts.high[name]
+    if not high > low:
+        what = "its quartiles agree" if facts.high[name] > facts.low[name] else f"it is {facts.low[name]:g} in every row"
+        raise ValueError(f"change={change!r} of {name!r} is no change: {what} in these data; give change=(lo, hi) or "
+                         "contrast=(from, to).")
+    return label, how, low, high

@@ -1,0 +1,223 @@
+"""The block kernel of marginal effects: sums of values and of their gradients in the coefficients, all effects at once."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from daskglm_rep.inference.margins.differences import changed, columns
+from daskglm_rep.inference.margins.effects import Slope
+from daskglm_rep.kernels.margins import prediction_rows, slope_rows, weighted_moments
+
+TILE_NUMBERS = 2 ** 20          # numbers of one design tile: 8 MiB, a few of them alive at a time
+MIN_TILE, MAX_TILE = 1024, 2 ** 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """Raw coefficients of the columns that are not aliased, and how they meet a design.
+
+    Attributes
+    ----------
+    model : families.GLM or multinomial.Multinomial
+    kept : (m,) int array
+        Design columns in use.
+    intercept : bool
+    coef : (E, intercept + m) array
+    """
+
+    model: object
+    kept: np.ndarray
+    intercept: bool
+    coef: np.ndarray
+
+    @classmethod
+    def of(cls, fit):
+        """From a `solvers.polish.Fit`."""
+        basis, model = fit.objective.basis, fit.objective.model
+        raw = basis.raw(fit.point.coef).reshape(model.n_equations, basis.n_coef)
+        return cls(model, basis.columns, bool(basis.intercept), raw)
+
+    @property
+    def n_responses(self):
+        return 1 if hasattr(self.model, "link") else self.model.n_classes
+
+    def full(self, n_columns):
+        """(n_columns, E) slopes with zeros for aliased columns."""
+        B = np.zeros((n_columns, self.coef.shape[0]))
+        B[self.kept] = self.coef[:, int(self.intercept):].T
+        return B
+
+    def eta(self, X, offset):
+        """(n, E) linear predictors.
+
+        Raises
+        ------
+        ValueError
+            Some are not finite.
+        """
+        eta = np.asarray(X @ self.full(X.shape[1])) + offset[:, None]
+        if self.intercept:
+            eta += self.coef[:, 0]
+        return eta
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything a block needs to know.
+
+    Attributes
+    ----------
+    terms : terms.FrameTerms, ArrayTerms or MixedTerms
+    predictor : Predictor
+    averages : tuple of effects.Prediction or effects.Slope
+    points : tuple of dict
+        Values at which variables are held, for each point in turn.
+    """
+
+    terms: object
+    predictor: Predictor
+    averages: tuple
+    points: tuple = ({},)
+
+    @property
+    def shape(self):
+        """Of the sums: (averages at all points, responses) and the number of coefficients."""
+        return len(self.points) * len(self.averages), self.predictor.n_responses, self.predictor.coef.size
+
+
+@dataclasses.dataclass(frozen=True)
+class Margins:
+    """Sums over rows by group.
+
+    Attributes
+    ----------
+    groups : dict
+        Group -> (sum of weights, (A, R) sums of w f, (A, R, k) sums of w df/db).
+    """
+
+    groups: dict
+
+    def merge(self, other):
+        groups = dict(self.groups)
+        for key, sums in other.groups.items():
+            groups[key] = tuple(a + b for a, b in zip(groups[key], sums)) if key in groups else sums
+        return Margins(groups)
+
+
+def effect_sums(block, plan):
+    """Block kernel: `Margins` of a block, tile by tile."""
+    rows, weight, offset, groups = plan.terms.rows(block.extra["rows"]), block.weight, block.offset, block.extra.get("groups")
+    codes, keys = np.zeros(block.n_rows, dtype=int), [()]
+    if groups is not None:
+        codes, keys = pd.MultiIndex.from_frame(groups.reset_index(drop=True)).factorize()
+        order = np.argsort(codes, kind="stable")
+        codes, rows, weight, offset = codes[order], plan.terms.take(rows, order), weight[order], offset[order]
+        keys = [tuple(key) for key in keys]
+    found = Margins({})
+    n_outputs = plan.predictor.n_responses * plan.predictor.coef.shape[0]
+    width = min(len(plan.terms.names), 128) + n_outputs          # wider designs of formulas are sparse
+    step = int(np.clip(TILE_NUMBERS // width, MIN_TILE, MAX_TILE))
+    for start in range(0, block.n_rows, step):
+        cut = slice(start, min(start + step, block.n_rows))
+        edges = np.r_[0, np.flatnonzero(np.diff(codes[cut])) + 1, cut.stop - cut.start]
+        sums = tile_sums(plan, plan.terms.take(rows, cut), weight[cut], offset[cut], edges)
+        for (first, last), each in zip(zip(edges, edges[1:]), sums):
+            key = keys[codes[start + first]]
+            found = found.merge(Margins({key: (float(weight[start + first:start + last].sum()), *each)}))
+    return found
+
+
+def tile_sums(plan, rows, weight, offset, edges):
+    """Per run of rows between edges: ((A, R) sums of values, (A, R, k) sums of gradients)."""
+    n_averages, n_responses, n_coef = plan.shape
+    totals = [(np.zeros((n_averages, n_responses)), np.zeros((n_averages, n_responses, n_coef))) for _ in edges[1:]]
+    at = 0
+    for point in plan.points:
+        tile = _Tile(plan, rows, offset, point)
+        for average in plan.averages:
+            value, pieces = tile.slope(average) if isinstance(average, Slope) else tile.prediction(average)
+            for (values, gradients), first, last in zip(totals, edges, edges[1:]):
+                run = slice(first, last)
+                values[at] += weight[run] @ value[run]
+                gradients[at] += _gradient(plan.predictor, pieces, weight, run)
+            at += 1
+    return totals
+
+
+def _gradient(predictor, pieces, weight, run):
+    """(R, k) sum of w df/db over a run of rows, from pieces (positions, design, factor (n, R, E))."""
+    E, q = predictor.coef.shape
+    total = np.zeros((pieces[0][2].shape[1], E, q))
+    place = np.full(max(predictor.kept.max(initial=-1), *(int(p.max(initial=-1)) for p, _, _ in pieces)) + 1, -1)
+    place[predictor.kept] = np.arange(predictor.kept.size) + predictor.intercept
+    for number, (positions, X, factor) in enumerate(pieces):
+        sums = weighted_moments(X[run], factor[run], weight[run])
+        into = place[positions]
+        total[:, :, into[into >= 0]] += sums[:, :, into >= 0]
+        if predictor.intercept and number == 0:          # the first piece stands for x, whose first column is 1
+            total[:, :, 0] += np.einsum("n,nre->re", weight[run], factor[run])
+    return total.reshape(total.shape[0], -1)
+
+
+class _Tile:
+    """Some rows at one point: the design as it is, built when first asked for, and variants of it."""
+
+    def __init__(self, plan, rows, offset, point):
+        self.terms, self.predictor, self.offset, self.point = plan.terms, plan.predictor, offset, point
+        for name, value in point.items():
+            rows = plan.terms.assign(rows, name, value)
+        self.rows, self._base = rows, None
+
+    def _design(self, rows, words):
+        with np.errstate(all="ignore"):
+            X = self.terms.matrix(rows)
+        eta = self.predictor.eta(X, self.offset)
+        if not np.isfinite(eta).all():
+            raise ValueError(_not_finite(self.terms.names, X, words))
+        return X, eta
+
+    @property
+    def base(self):
+        if self._base is None:
+            self._base = self._design(self.rows, f"at={self.point!r}" if self.point else "The data")
+        return self._base
+
+    def prediction(self, average):
+        """Values and pieces of E[y] or ln E[y]."""
+        X, eta = self.base if average.variable is None else self._design(*self._moved(average))
+        value, u = prediction_rows(self.predictor.model, eta, average.log)
+        return value, [(np.arange(X.shape[1]), X, u)]
+
+    def _moved(self, average):
+        value = average.value
+        if average.how == "shift":
+            value = self.terms.column(self.rows, average.variable) + value
+        words = f"{average.variable} = {average.value}" if average.how == "set" else \
+            f"{average.variable} moved by {average.value:g}"
+        return self.terms.assign(self.rows, average.variable, value), words
+
+    def slope(self, average):
+        """Values and pieces of a derivative."""
+        X, eta = self.base
+        if average.levels is None:
+            positions, D = self.terms.derivative(self.rows, average.variable)
+        else:
+            low, high = (self.terms.matrix(self.terms.assign(self.rows, average.variable, level)) for level in average.levels)
+            positions = changed(high, low)
+            D = columns(high, positions) - columns(low, positions)
+        t = D @ self.predictor.full(X.shape[1])[positions]
+        value, u, v = slope_rows(self.predictor.model, eta, t, average.relative)
+        if average.times_x:
+            x = self.terms.column(self.rows, average.variable)
+            value, u, v = value * x[:, None], u * x[:, None, None], v * x[:, None, None]
+        return value, [(np.arange(X.shape[1]), X, u), (positions, D, v)]
+
+
+def _not_finite(names, X, words):
+    X = X.toarray() if sparse.issparse(X) else X
+    bad = ~np.isfinite(X)
+    column = names[int(np.argmax(bad.any(axis=0)))] if bad.any() else "the linear predictor"
+    return (f"{words}: the term {column!r} is not finite at {int(bad.any(axis=1).sum())} of {len(X)} rows: outside the "
+            "domain of the model; choose values inside it.")

@@ -1,0 +1,113 @@
+"""The table of marginal effects: estimates, errors, tests between effects, pictures."""
+
+from functools import cached_property
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from daskglm_rep.inference.hypotheses import restrictions, wald
+
+NUMBERS = ("effect", "se", "statistic", "pvalue", "ci_lower", "ci_upper")
+
+
+class MarginsResult:
+    """Effects with delta-method errors.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        variable, contrast, class (multinomial only), the groups of `over=` and the values of `at=` lists, effect, se,
+        statistic, pvalue, ci_lower, ci_upper.
+    names : list of str
+        One name a row, as `wald_test` takes them: the variable, followed in brackets by what tells its rows apart.
+    jacobian : DataFrame
+        S, effects by coefficients: derivatives of the effects in the coefficients that are not aliased.
+    n_passes : int
+        Sweeps over the data that these effects took.
+    """
+
+    def __init__(self, labels, effect, jacobian, results, level, n_passes):
+        self.labels, self._effect, self._jacobian, self.results = labels, effect, jacobian, results
+        self.level, self.n_passes = level, n_passes
+
+    @cached_property
+    def names(self):
+        varying = [column for column in self.labels.columns[1:] if self.labels[column].nunique() > 1]
+        names = []
+        for _, row in self.labels.iterrows():
+            same = self.labels[self.labels["variable"] == row["variable"]]
+            marks = [str(row[column]) for column in varying if same[column].nunique() > 1]
+            names.append(f"{row['variable']}[{', '.join(marks)}]" if marks else str(row["variable"]))
+        return names
+
+    @cached_property
+    def cov(self):
+        """Covariance matrix of the effects, a DataFrame by `names`."""
+        V = self.results.covariance.matrix
+        return pd.DataFrame(self._jacobian @ V @ self._jacobian.T, self.names, self.names)
+
+    @property
+    def jacobian(self):
+        columns = self.results.index[self.results._kept]
+        return pd.DataFrame(self._jacobian, self.names, columns)
+
+    @cached_property
+    def frame(self):
+        distribution = self.results.distribution
+        variance = np.diag(self.cov.to_numpy())
+        se = np.sqrt(np.where(variance >= 0, variance, np.nan))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = self._effect / se
+        half = distribution.ppf(0.5 + self.level / 2) * se
+        columns = (self._effect, se, statistic, 2.0 * distribution.sf(np.abs(statistic)), self._effect - half,
+                   self._effect + half)
+        return self.labels.assign(**dict(zip(NUMBERS, columns)))
+
+    def wald_test(self, R, q=None):
+        """Test linear hypotheses on the effects.
+
+        Parameters
+        ----------
+        R : str or (m, E) array
+            "age = income", "x[b - a] = 0, z = 2 * w": names as in `names`; or a matrix with R @ effects = q.
+        q : (m,) array, optional
+            Default zeros.
+
+        Returns
+        -------
+        TestResult
+            F where the results use t, else chi-squared.
+        """
+        text = R if isinstance(R, str) else ""
+        R, q = restrictions(R, q, pd.Index(self.names))
+        return wald(self._effect, self.cov.to_numpy(), R, q, self.results.covariance.df, text)
+
+    def plot(self, ax=None):
+        """Effects with intervals; along the variable where `at=` held a list of numbers.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from daskglm_rep.plotting import plot_margins
+        return plot_margins(self, ax)
+
+    def _note(self):
+        test = "t" if self.results.use_t else "z"
+        return (f"{self.results.cov_type} covariance, delta method, {test} tests, {100 * self.level:g} % intervals; "
+                f"{self.n_passes} sweep{'s' if self.n_passes != 1 else ''} over the data.")
+
+    def __repr__(self):
+        text = self.frame.to_string(index=False, float_format=_number)
+        width = max(map(len, text.split("\n")))
+        return "\n".join(["=" * width, text, "=" * width, self._note()])
+
+    __str__ = __repr__
+
+    def _repr_html_(self):
+        return f"{self.frame.to_html(index=False, float_format=_number)}<p>{escape(self._note())}</p>"
+
+
+def _number(value):
+    return f"{value:.3g}" if value != 0 and abs(value) < 1e-3 else f"{value:.4f}"

@@ -1,0 +1,273 @@
+"""Design rows as functions of base variables: of array columns, and of frames under a frozen formula.
+
+Both kinds of terms answer the same five questions about some rows: `take` them, their `column`, the same rows with a
+variable `assign`ed, their design `matrix` and its `derivative` in a variable.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from daskglm_rep.inference.margins.differences import derivative
+
+NUMBER = None           # in `variables`: a numeric variable has no levels
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayTerms:
+    """Design columns given as an array, some of them products of others or dummies of one factor.
+
+    Rows are dicts of base columns and factors' codes; a factor that was not assigned keeps its dummies as observed.
+
+    Attributes
+    ----------
+    names : tuple of str
+        All design columns.
+    products : dict
+        Name of a product -> the names of its factors, repeated for powers: {"x:z": ("x", "z"), "x2": ("x", "x")}.
+    factors : dict
+        Name -> (reference level, {level: dummy column}).
+    """
+
+    names: tuple
+    products: dict
+    factors: dict
+
+    @classmethod
+    def of(cls, names, interactions=None, factors=None):
+        """Check and complete what the user names.
+
+        Parameters
+        ----------
+        interactions : dict, or sequence of str
+            As `products`; names alone are read as "x:z" and "x**2", "I(x ** 2)", "x^2".
+        factors : dict
+            {"color": {"reference": "red", "levels": {"blue": "color_blue", "green": "color_green"}}}
+        """
+        names = tuple(names)
+        if interactions is None or not isinstance(interactions, dict):
+            interactions = {name: parse_product(name) for name in (interactions or ())}
+        products = {name: (parts,) if isinstance(parts, str) else tuple(parts) for name, parts in interactions.items()}
+        factors = {name: (f["reference"], dict(f["levels"])) for name, f in (factors or {}).items()}
+        named = [("interactions", c) for product, parts in products.items() for c in (product, *parts)]
+        named += [("factors", c) for _, dummies in factors.values() for c in dummies.values()]
+        for option, column in named:
+            if column not in names:
+                raise ValueError(f"{option}= names the column {column!r}, which X does not have; its columns are "
+                                 f"{', '.join(map(repr, names[:20]))}.")
+        return cls(names, _expanded(products), factors)
+
+    @property
+    def variables(self):
+        dummies = {c for _, levels in self.factors.values() for c in levels.values()}
+        numbers = {c: NUMBER for c in self.names if c not in self.products and c not in dummies}
+        return numbers | {name: [reference, *levels] for name, (reference, levels) in self.factors.items()}
+
+    def rows(self, X):
+        """Base columns of some rows of X, by name."""
+        X = X.toarray() if sparse.issparse(X) else X
+        return {name: X[:, j] for j, name in enumerate(self.names) if name not in self.products}
+
+    def single(self, points):
+        """Rows at values of the variables: a list of dicts."""
+        rows = {name: np.zeros(len(points)) for name in self.names if name not in self.products}
+        for name in self.variables:
+            values = [point[name] for point in points]
+            if name in self.factors:
+                for level, dummy in self.factors[name][1].items():
+                    rows[dummy] = np.array([float(v == level) for v in values])
+            else:
+                rows[name] = np.array(values, dtype=float)
+        return rows
+
+    def take(self, rows, index):
+        return {name: column[index] for name, column in rows.items()}
+
+    def length(self, rows):
+        return len(next(iter(rows.values())))
+
+    def column(self, rows, name):
+        """Values of a variable: floats, or level labels of a factor."""
+        if name not in self.factors:
+            return rows[name]
+        reference, dummies = self.factors[name]
+        labels = np.full(self.length(rows), reference, dtype=object)
+        for level, dummy in dummies.items():
+            labels[rows[dummy] != 0] = level
+        return labels
+
+    def assign(self, rows, name, value):
+        if name not in self.factors:
+            return rows | {name: np.broadcast_to(np.asarray(value, float), (self.length(rows),))}
+        n = self.length(rows)
+        dummies = self.factors[name][1]
+        return rows | {dummy: np.full(n, float(level == value)) for level, dummy in dummies.items()}
+
+    def matrix(self, rows):
+        """(n, p) design, products rebuilt."""
+        X = np.empty((self.length(rows), len(self.names)))
+        for j, name in enumerate(self.names):
+            parts = self.products.get(name, (name,))
+            X[:, j] = rows[parts[0]]
+            for part in parts[1:]:
+                X[:, j] *= rows[part]
+        return X
+
+    def derivative(self, rows, name):
+        """Exact: products by the product rule."""
+        n, positions, columns = self.length(rows), [], []
+        for j, column in enumerate(self.names):
+            parts = self.products.get(column, (column,))
+            times = parts.count(name)
+            if not times:
+                continue
+            value = np.full(n, float(times))
+            for part in _without_one(parts, name):
+                value *= rows[part]
+            positions.append(j)
+            columns.append(value)
+        return np.array(positions, int), np.column_stack(columns) if columns else np.empty((n, 0))
+
+
+def _without_one(parts, name):
+    rest = list(parts)
+    rest.remove(name)
+    return rest
+
+
+def _expanded(products):
+    """Products of products down to base columns."""
+    def base(name, depth=0):
+        if name not in products or depth > 20:
+            return (name,)
+        return tuple(b for part in products[name] for b in base(part, depth + 1))
+
+    for name, parts in products.items():
+        if name in parts:
+            raise ValueError(f"interactions= makes {name!r} a product of itself.")
+    return {name: base(name) for name in products}
+
+
+def parse_product(name):
+    """Factors of a product's name: "x:z", "x*z", "x**2", "x^2", "I(x ** 2)"."""
+    text = name[2:-1] if name.startswith("I(") and name.endswith(")") else name
+    parts = []
+    for piece in text.replace("**", "^").replace("*", ":").split(":"):
+        base, _, power = piece.partition("^")
+        if power.strip() and not power.strip().isdigit():
+            raise ValueError(f"interactions= holds {name!r}, which is not a product of columns with whole powers; give a "
+                             "dict such as {'x:z': ('x', 'z')}.")
+        parts += [base.strip()] * (int(power) if power.strip() else 1)
+    return tuple(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameTerms:
+    """Terms of a formula: rows are pandas frames, designs come from the frozen specification.
+
+    Attributes
+    ----------
+    spec : formula specification
+        With `matrix(frame)`, `names`, `variables`.
+    scales : dict
+        Standard deviations of variables, where known: the steps of numerical derivatives follow them.
+    """
+
+    spec: object
+    scales: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self):
+        return tuple(self.spec.names)
+
+    @property
+    def variables(self):
+        return dict(self.spec.variables)
+
+    def rows(self, frame):
+        return frame
+
+    def single(self, points):
+        frame = pd.DataFrame(points)
+        for name, levels in self.variables.items():
+            if levels is NUMBER:
+                frame[name] = frame[name].astype(float)
+        return frame
+
+    def take(self, rows, index):
+        return rows.iloc[index]
+
+    def length(self, rows):
+        return len(rows)
+
+    def column(self, rows, name):
+        if self.spec.variables[name] is NUMBER:
+            return rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        return rows[name].to_numpy()
+
+    def assign(self, rows, name, value):
+        if self.spec.variables[name] is NUMBER:
+            return rows.assign(**{name: np.broadcast_to(np.asarray(value, float), (len(rows),))})
+        dtype = rows[name].dtype
+        if isinstance(dtype, pd.CategoricalDtype):
+            categories = dtype.categories if value in dtype.categories else dtype.categories.append(pd.Index([value]))
+            code = np.full(len(rows), categories.get_loc(value), dtype=np.int32)
+            return rows.assign(**{name: pd.Categorical.from_codes(code, categories, ordered=dtype.ordered)})
+        return rows.assign(**{name: pd.Series(value, index=rows.index, dtype=dtype)})
+
+    def matrix(self, rows):
+        return self.spec.matrix(rows)
+
+    def derivative(self, rows, name):
+        """By central differences under the frozen specification, checked row by row."""
+        return derivative(self, rows, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixedTerms:
+    """One row as a mixture of rows: factors at their proportions.
+
+    Attributes
+    ----------
+    terms : FrameTerms or ArrayTerms
+    shares : (m,) array
+        Of each of the m rows that one row of the design averages.
+    """
+
+    terms: object
+    shares: np.ndarray
+
+    @property
+    def names(self):
+        return self.terms.names
+
+    @property
+    def variables(self):
+        return self.terms.variables
+
+    def length(self, rows):
+        return self.terms.length(rows) // self.shares.size
+
+    def take(self, rows, index):
+        every = np.arange(self.terms.length(rows)).reshape(-1, self.shares.size)[index]
+        return self.terms.take(rows, every.ravel())
+
+    def column(self, rows, name):
+        return self.terms.column(rows, name)[::self.shares.size]
+
+    def assign(self, rows, name, value):
+        value = np.repeat(value, self.shares.size) if np.ndim(value) else value
+        return self.terms.assign(rows, name, value)
+
+    def matrix(self, rows):
+        X = self.terms.matrix(rows)
+        return self._mix(X.toarray() if sparse.issparse(X) else X)
+
+    def derivative(self, rows, name):
+        positions, values = self.terms.derivative(rows, name)
+        return positions, self._mix(values)
+
+    def _mix(self, X):
+        return np.einsum("ikj,k->ij", X.reshape(-1, self.shares.size, X.shape[1]), self.shares)
