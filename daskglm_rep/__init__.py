@@ -4,8 +4,12 @@ from daskglm_rep import families, links
 from daskglm_rep.estimators import (GammaRegressor, GLMClassifier, GLMRegressor, InverseGaussianRegressor,
                                     LinearRegression, LogisticRegression, NegativeBinomialRegressor, PoissonRegressor,
                                     TweedieRegressor)
+from daskglm_rep.formula import glm, lm, logit, mnlogit
+from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
 
 __version__ = "0.1.0"
 
-__all__ = ["GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
-           "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor", "families", "links"]
+__all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
+           "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
+           "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor", "families", "glm", "links", "lm",
+           "logit", "mnlogit"]

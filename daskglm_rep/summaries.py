@@ -153,6 +153,8 @@ class Survey:
     pilot_is_all : bool
         Whether the pilot is all rows.
     has_offset : bool
+    n_missing : float
+        Rows left out for a missing value.
     """
 
     lengths: tuple
@@ -165,6 +167,7 @@ class Survey:
     pilot: tuple
     pilot_is_all: bool
     has_offset: bool
+    n_missing: float = 0.0
 
     def merge(self, other):
         labels = dict(self.labels)
@@ -174,7 +177,7 @@ class Survey:
         return Survey(self.lengths + other.lengths, self.columns.merge(other.columns), self.n_nan + other.n_nan,
                       self.n_infinite + other.n_infinite, self.n_bad_y + other.n_bad_y, response, labels,
                       self.pilot + other.pilot, self.pilot_is_all and other.pilot_is_all,
-                      self.has_offset or other.has_offset)
+                      self.has_offset or other.has_offset, self.n_missing + other.n_missing)
 
 
 @dataclasses.dataclass(frozen=True)

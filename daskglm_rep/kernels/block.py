@@ -33,6 +33,8 @@ class Block:
         Position of the block in the data: fixes random choices whatever the schedule.
     extra : dict of str to array or frame
         Columns that only some kernels ask for: clusters, groups, the rows of the source frame.
+    n_missing : float
+        Rows of the chunk left out for a missing value.
     """
 
     X: object
@@ -41,6 +43,7 @@ class Block:
     offset: np.ndarray
     index: int = 0
     extra: dict = dataclasses.field(default_factory=dict)
+    n_missing: float = 0.0
 
     @property
     def n_rows(self):

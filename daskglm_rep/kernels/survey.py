@@ -221,7 +221,7 @@ def survey(block, family, pilot, classify=False):
     share = block if rows.size == block.n_rows else block.take(rows, weight=block.weight[rows] * (block.n_rows / rows.size))
     home = dataclasses.replace(share, X=share.X if sparse.issparse(share.X) else np.array(share.X), extra={})
     return Survey((block.n_rows,), columns, n_nan, n_infinite, n_bad_y, response, labels, (home,),
-                  rows.size == block.n_rows, bool(np.any(block.offset)))
+                  rows.size == block.n_rows, bool(np.any(block.offset)), float(block.n_missing))
 
 
 def _not_finite(X, columns):

@@ -49,7 +49,7 @@ def check(found, data, family):
     n = sum(found.lengths)
     if n == 0:
         raise ValueError("Found array with 0 sample(s): X has no rows; a minimum of 1 is required.")
-    if not data.names:
+    if not data.names and not getattr(data.prepare, "intercept", False):
         raise ValueError(f"0 feature(s) (shape=({n}, 0)) while a minimum of 1 is required.")
     for counts, word in ((found.n_nan, "NaN"), (found.n_infinite, "infinite")):
         if counts.any():
@@ -149,7 +149,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     Raises
     ------
     ValueError
-        Fewer rows than columns without a penalty; no valid start; aliased columns with rank="error".
+        No valid start; aliased columns with rank="error".
     """
     basis = basis_of(found, fit_intercept)
     n_rows = found.response.n_kept if weights_kind == "prior" else found.response.weight
@@ -158,9 +158,6 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     pilot = in_memory(block)
     kept = np.ones(basis.n_coef, bool)
     if not alpha:
-        if n_rows < basis.n_coef:
-            raise ValueError(f"X has {basis.n_coef} columns (intercept included) but only n_samples = {int(n_rows)} rows "
-                             "that count: drop columns or add a penalty (alpha > 0).")
         kept = independent_columns(data, pilot, found, basis, rank)
         basis = basis.keep(np.flatnonzero(kept))
     ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
@@ -199,6 +196,10 @@ def independent_columns(data, pilot, found, basis, rank):
         lost = [name for name, k in zip(_coef_names(data.names, basis), kept) if not k]
         text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
                 f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}.")
+        n_rows = int(found.response.n_kept)
+        if n_rows < kept.size:
+            text = (f"X has {kept.size} columns (intercept included) but only {n_rows} rows that count, so the fit cannot "
+                    f"have them all (a penalty, alpha > 0, could). {text}")
         if rank == "error":
             raise ValueError(f"{text} Drop them, or fit with rank='warn' to have them reported as NaN.")
         warnings.warn(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning,

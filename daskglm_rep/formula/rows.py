@@ -1,0 +1,205 @@
+"""Recipes from a chunk of a frame to the block that kernels read, and the prediction of one chunk."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from daskglm_rep.design import Rows, encode
+from daskglm_rep.formula.terms import as_floats
+from daskglm_rep.kernels.block import Block
+from daskglm_rep.kernels.gram import linear_predictor
+from daskglm_rep.kernels.rows import inverse_link
+from daskglm_rep.kernels.softmax import class_probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Columns beside the formula's.
+
+    Attributes
+    ----------
+    weights, offset, exposure : str or None
+    clusters : tuple of str
+    """
+
+    weights: str = None
+    offset: str = None
+    exposure: str = None
+    clusters: tuple = ()
+
+    @property
+    def names(self):
+        return [c for c in (self.weights, self.offset, self.exposure, *self.clusters) if c is not None]
+
+
+@dataclasses.dataclass(frozen=True)
+class FormulaRows:
+    """Recipe: a part (frame,) to a Block; rows with a missing value are left out and counted.
+
+    Attributes
+    ----------
+    spec : FormulaSpec
+    columns : Columns
+    labels : tuple or None
+        Class labels in the model's order: y becomes their codes.
+    raw_labels : bool
+        Leave y as it came.
+    keep_frame : bool
+        Put the rows of the frame into `extra["frame"]`, for kernels that rebuild the design.
+    """
+
+    spec: object
+    columns: Columns
+    labels: tuple = None
+    raw_labels: bool = False
+    keep_frame: bool = False
+
+    def with_fields(self, **changes):
+        changes.pop("names", None)
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def response(self):
+        return self.spec.response
+
+    @property
+    def intercept(self):
+        return self.spec.intercept
+
+    def __call__(self, part, index):
+        spec, c = self.spec, self.columns
+        frame, n_all = part[0], len(part[0])
+        used = list(dict.fromkeys(spec.columns + list(spec.response_columns) + c.names))
+        frame = _complete(frame, used)
+        X, y = spec.matrix(frame), self._response(frame)
+        good = _without_nan(X, y)
+        if good is not None:
+            X, y, frame = X[good], y[good], frame[good]
+        n = len(frame)
+        weight = self._numbers(frame, c.weights, n, 1.0)
+        offset = self._numbers(frame, c.offset, n, 0.0)
+        if c.exposure is not None:
+            exposure = self._numbers(frame, c.exposure, n, 1.0)
+            if not (exposure > 0).all():
+                raise ValueError(f"exposure column {c.exposure!r} must be > 0: {int((~(exposure > 0)).sum())} of {n} rows of "
+                                 f"block {index} are not; drop them or correct them.")
+            offset = offset + np.log(exposure)
+        extra = {}
+        if c.clusters:
+            extra["clusters"] = frame[list(c.clusters)] if len(c.clusters) > 1 else frame[c.clusters[0]]
+        if self.keep_frame:
+            extra["frame"] = frame
+        return Block(X, y, weight, offset, index, extra, float(n_all - n))
+
+    def _response(self, frame):
+        y = self.spec.response_values(frame)
+        if self.raw_labels:
+            return y
+        if self.labels is not None:
+            return encode(y, self.labels)
+        return as_floats(y, self.spec.response, len(frame))
+
+    def _numbers(self, frame, name, n, default):
+        if name is None:
+            return np.broadcast_to(np.float64(default), (n,))
+        values = as_floats(frame[name], name, n)
+        if np.isinf(values).any():
+            raise ValueError(f"{name!r} holds {int(np.isinf(values).sum())} infinite values: drop or correct these rows.")
+        return values
+
+
+def _complete(frame, columns):
+    gaps = frame[columns].isna().any(axis=1).to_numpy()
+    return frame[~gaps] if gaps.any() else frame
+
+
+def _without_nan(X, y):
+    """Rows to keep where a transform made NaN, such as log(-1); None for all."""
+    bad = np.zeros(X.shape[0], bool)
+    values = X.data if sparse.issparse(X) else X
+    if np.isnan(values).any():
+        bad |= np.isnan(np.asarray(X.sum(axis=1)).ravel()) if sparse.issparse(X) else np.isnan(X).any(axis=1)
+    bad |= pd.isna(y)
+    return ~bad if bad.any() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Parts for `design.Rows`, in order."""
+
+    parts: tuple
+    n_missing: float
+
+    def merge(self, other):
+        return Kept(self.parts + other.parts, self.n_missing + other.n_missing)
+
+
+def keep(block):
+    """Kernel that brings a chunk's design home."""
+    part = (block.X, block.y, block.weight, block.offset, None)
+    if "clusters" in block.extra:
+        part += (block.extra["clusters"],)
+    return Kept((part,), block.n_missing)
+
+
+def kept_recipe(spec, columns, raw_labels):
+    """Recipe for the parts that `keep` brings home."""
+    return Rows(tuple(spec.names), spec.response, raw_labels=raw_labels, extra=("clusters",) if columns.clusters else ())
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """One chunk's prediction: means, or probabilities of all classes; NaN where a column is missing.
+
+    Attributes
+    ----------
+    spec : FormulaSpec
+    basis : Basis
+        Raw coordinates.
+    coef : (k,) array
+    link : Link or None
+        None for the multinomial model.
+    order : tuple
+        Model's class codes in the order of the output's columns.
+    classes : tuple
+    columns : Columns
+    linear : bool
+        Linear predictors instead.
+    """
+
+    spec: object
+    basis: object
+    coef: np.ndarray
+    link: object
+    order: tuple
+    classes: tuple
+    columns: Columns
+    linear: bool = False
+
+    __name__ = "predict"
+
+    def __call__(self, frame, offset=None):
+        out = self.values(frame, offset)
+        if out.ndim == 1:
+            return pd.Series(out, index=frame.index)
+        return pd.DataFrame(out, index=frame.index, columns=list(self.classes))
+
+    def values(self, frame, offset=None):
+        """(n,) or (n, J) array."""
+        total = np.zeros(len(frame)) if offset is None else np.broadcast_to(as_floats(offset, "offset", len(frame)),
+                                                                            (len(frame),))
+        if offset is None:
+            for name, transform in ((self.columns.offset, np.asarray), (self.columns.exposure, np.log)):
+                if name is None:
+                    continue
+                if name not in frame.columns:
+                    raise ValueError(f"data lacks the column {name!r}, the fit's offset or exposure: add it, or pass offset=.")
+                total = total + transform(as_floats(frame[name], name, len(frame)))
+        eta = linear_predictor(self.spec.matrix(frame), self.basis, self.coef, total)
+        if self.linear:
+            return eta
+        if self.link is not None:
+            return inverse_link(self.link, np.ascontiguousarray(eta))
+        return class_probabilities(eta if eta.ndim == 2 else eta[:, None])[:, list(self.order)]

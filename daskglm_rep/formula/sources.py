@@ -1,0 +1,91 @@
+"""Tables a formula can read (pandas, dask, Parquet, xarray) as chunks of pandas rows."""
+
+import dataclasses
+import os
+
+import dask.dataframe as dd
+import pandas as pd
+import xarray as xr
+
+from daskglm_rep.design import MIN_ROWS, N_EAGER, Data
+
+
+@dataclasses.dataclass(frozen=True)
+class AsFrame:
+    """Recipe: a part is a frame already."""
+
+    def __call__(self, part, index):
+        return part[0]
+
+
+def open_table(data):
+    """A pandas or dask DataFrame, an xarray Dataset, or a dask DataFrame over Parquet files; nothing is read yet.
+
+    Parameters
+    ----------
+    data : pandas or dask DataFrame, xarray Dataset, dict of columns, or path(s)
+        A path is a Parquet file, a folder or a glob pattern; a list of paths is read in its order.
+
+    Raises
+    ------
+    ValueError
+        Any other kind of object.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        return dd.read_parquet(os.fspath(data))
+    if isinstance(data, (list, tuple)) and data and all(isinstance(p, (str, os.PathLike)) for p in data):
+        return dd.read_parquet([os.fspath(p) for p in data])
+    if isinstance(data, dict):
+        return pd.DataFrame(data)
+    if isinstance(data, (pd.DataFrame, dd.DataFrame, xr.Dataset)):
+        return data
+    raise ValueError(f"data is a {type(data).__name__}: a formula needs named columns; pass a pandas or dask DataFrame, an "
+                     "xarray Dataset, or the path of Parquet files.")
+
+
+def columns_of(table):
+    """Names that a formula may use."""
+    return [str(v) for v in table.variables] if isinstance(table, xr.Dataset) else list(table.columns)
+
+
+def is_lazy_dataset(dataset):
+    return any(variable.chunks for variable in dataset.variables.values())
+
+
+def rows_of(table, columns):
+    """The table's rows with some columns, a pandas or dask DataFrame; a Dataset's dimensions are unrolled row-major.
+
+    Parameters
+    ----------
+    table : what `open_table` gave
+    columns : list of str
+    """
+    if not isinstance(table, xr.Dataset):
+        return table[columns]
+    sizes = dict(table[[c for c in columns if c not in table.dims]].sizes) or dict(table.sizes)
+    chosen = table[[c for c in columns if c not in table.dims]].reset_coords()
+    if is_lazy_dataset(chosen):
+        return chosen.unify_chunks().to_dask_dataframe(dim_order=list(sizes))[columns]
+    return chosen.to_dataframe(dim_order=list(sizes)).reset_index()[columns]
+
+
+def chunks(frame):
+    """`Data` whose parts are (frame,): slices of a pandas frame, partitions of a dask one."""
+    if isinstance(frame, pd.DataFrame):
+        n = len(frame)
+        step = max(MIN_ROWS, -(-n // N_EAGER))
+        return Data([(frame.iloc[start:start + step],) for start in range(0, max(n, 1), step)], AsFrame(), [])
+    frame = frame.optimize()
+    return Data([(key,) for key in frame.__dask_keys__()], AsFrame(), [], [frame])
+
+
+def read_with(data, prepare, names):
+    """The same chunks read by another recipe; sweeps are counted on."""
+    new = Data(data.parts, prepare, names, data.collections)
+    new.n_passes, new.placed = data.n_passes, data.placed
+    return new
+
+
+def example(frame):
+    """Two rows of the frame's columns and types; made-up values where it is lazy."""
+    return frame.head(2) if isinstance(frame, pd.DataFrame) else frame._meta_nonempty
