@@ -300,6 +300,41 @@ def _stacked(pieces):
     return sparse.vstack(pieces, "csr") if sparse.issparse(pieces[0]) else np.concatenate(pieces)
 
 
+def beside(X, added):
+    """X with more columns at its right, and how many: both of one kind, lazy if they are.
+
+    Parameters
+    ----------
+    X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
+    added : (n,) or (n, m) of the same kind
+
+    Raises
+    ------
+    ValueError
+        Lengths that differ.
+    """
+    X, added = (a.data if isinstance(a, xr.DataArray) else a for a in (X, added))
+    width = 1 if added.ndim == 1 else added.shape[1]
+    names = [f"added{j}" for j in range(width)]
+    if isinstance(X, dd.DataFrame):
+        added = _as_frame(added, X, "added")
+        columns = [added] if width == 1 and added.ndim == 1 else [added[c] for c in added.columns]
+        return X.assign(**dict(zip(names, columns))), width
+    if not any(np.isnan(a.shape[0]) for a in (X, added)) and X.shape[0] != added.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows and the added columns have {added.shape[0]}: pass one value a row of X.")
+    if isinstance(X, da.Array):
+        if not isinstance(added, da.Array):
+            added = da.from_array(values(added), chunks=(X.chunks[0],) + ((width,) if added.ndim == 2 else ()))
+        return da.concatenate([X, added[:, None] if added.ndim == 1 else added], axis=1,
+                              allow_unknown_chunksizes=True), width
+    if sparse.issparse(X):
+        return sparse.csr_matrix(sparse.hstack([X, values(added).reshape(X.shape[0], -1)])), width
+    if isinstance(X, pd.DataFrame):
+        more = pd.DataFrame(values(added).reshape(len(X), -1), index=X.index, columns=names)
+        return pd.concat([X, more], axis=1), width
+    return np.column_stack([np.asarray(X), values(added)]), width
+
+
 def _length(c):
     return c.shape[0]
 

@@ -141,6 +141,34 @@ def _run_lazy(kernel, data, arguments, client):
         return total.compute(optimize_graph=False)
 
 
+def rows(kernel, data, lengths, width, *arguments):
+    """Lay `kernel(block, *arguments)`, an (n, width) array a block, under each other as one lazy dask array.
+
+    Parameters
+    ----------
+    kernel : callable
+        Module-level function from a Block and the arguments to an (n, width) float array.
+    data : design.Data
+    lengths : sequence
+        Rows of each block, NaN where unknown.
+    width : int
+
+    Returns
+    -------
+    (n, width) dask array, a chunk a block
+    """
+    name = f"{kernel.__name__}-{next(_serial)}"
+    if data.collections is None:
+        layer = {(name, i, 0): Task((name, i, 0), _Bundle(kernel, data.prepare, [part], i, arguments))
+                 for i, part in enumerate(data.parts)}
+    else:
+        work = _Chunk(kernel, data.prepare, arguments, active_client() is not None)
+        layer = {(name, i, 0): Task((name, i, 0), work, i, *[None if key is None else TaskRef(key) for key in keys])
+                 for i, keys in enumerate(data.parts)}
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=data.collections or [])
+    return da.Array(graph, name, chunks=(tuple(lengths), (width,)), dtype=float, meta=np.empty((0, 0)))
+
+
 class _Chunk:
     def __init__(self, kernel, prepare, arguments, on_worker):
         self.kernel, self.prepare, self.arguments, self.on_worker = kernel, prepare, arguments, on_worker

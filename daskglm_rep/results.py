@@ -1,6 +1,8 @@
 """Results in statsmodels' words: a fitted state and thin methods over `inference`."""
 
+import copy
 import dataclasses
+import functools
 import math
 from functools import cached_property
 
@@ -8,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from daskglm_rep.inference import covariance as cov
+from daskglm_rep import design
+from daskglm_rep.inference import covariance as cov, hypotheses, influence, prediction
 from daskglm_rep.inference import margins as effects
 
 INTERCEPT = "Intercept"
@@ -224,6 +227,216 @@ class GLMResults:
         inference.margins.MarginsResult
         """
         return effects.average_predictions(self, data, at, over, weights, **options)
+
+    # ------------------------------------------------------------ inference that looks at rows or hypotheses
+
+    spec = None          # of a formula; its results set it
+
+    def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
+        """The rows of some arrays as blocks with this fit's features and labels."""
+        if not hasattr(X, "shape"):
+            X = np.asarray(X, float)
+        if X.ndim != 2 or X.shape[1] != len(self.fitted.names):
+            raise ValueError(f"X has shape {tuple(X.shape)}; the fit had {len(self.fitted.names)} features: pass its X, "
+                             "without a column of ones.")
+        recipe = {} if self.classes is None or y is None else {"labels": tuple(self.classes)}
+        return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **recipe)
+
+    def _with(self, covariance):
+        new = copy.copy(self)
+        new.covariance = covariance
+        for name in ("bse", "tvalues", "pvalues"):
+            new.__dict__.pop(name, None)
+        return new
+
+    def with_covariance(self, cov_type, X=None, y=None, sample_weight=None, offset=None, clusters=None,
+                        use_correction=True, exposure=None, **options):
+        """The same estimates with another covariance: one sweep over the rows of the fit.
+
+        Parameters
+        ----------
+        cov_type : str
+            "nonrobust", "HC0" to "HC4", "cluster" (one cluster column, or several), "CR2" or "CR3" (few clusters).
+        X, y, sample_weight, offset, exposure
+            The rows of the fit, of any kind `fit` takes; not needed for "nonrobust".
+        clusters : (n,) or (n, 2), optional
+            Labels of any type.
+        use_correction : bool
+            False leaves out the small-sample factor of clustered covariances (correction="none").
+        **options
+            information="expected" | "observed"; correction="full" | "design" | "clusters" | "none"; twoway="own" | "min";
+            df=None | "residual" | "clusters" | "normal" | number; convention=None | "madlib"
+            (see `inference.covariance.Options`).
+
+        Returns
+        -------
+        GLMResults
+
+        Raises
+        ------
+        ValueError
+            Unknown types or options, rows that are not those of the fit, missing or single cluster labels.
+        """
+        data = None if X is None else self._data(X, y, sample_weight, offset, exposure, clusters)
+        return self._with(cov.compute(self.fitted, cov_type, data, **cov.options_of(use_correction, options)))
+
+    def wald_test(self, R, q=None):
+        """Wald test of R b = q with this covariance.
+
+        Parameters
+        ----------
+        R : str or (r, k) array
+            A matrix over all `params`, or equations: "x1 = x2, C(g)[T.b] + 2*x3 = 1". For multinomial models "class:x1"
+            names one coefficient and "x1" those of all classes.
+        q : float or (r,) array, default 0
+
+        Returns
+        -------
+        inference.hypotheses.TestResult
+            F where t tests are used, else chi-squared.
+
+        Raises
+        ------
+        ValueError
+            Names or syntax that are not understood, redundant restrictions, coefficients that are not estimated.
+        """
+        text = R if isinstance(R, str) else ""
+        R, q = hypotheses.restrictions(R, q, self.index)
+        return hypotheses.wald(self.params.to_numpy(), self.cov_params().to_numpy(), R, q, self.covariance.df, text)
+
+    def _terms(self):
+        return hypotheses.term_positions(self.spec, self.fitted.names, self._has_intercept, self.model.n_equations)
+
+    def term_test(self, term):
+        """Joint Wald test of all coefficients of a term of the formula (a factor's levels), or of one feature.
+
+        Parameters
+        ----------
+        term : str
+
+        Returns
+        -------
+        inference.hypotheses.TestResult
+        """
+        positions = self._terms()
+        if term not in positions:
+            raise ValueError(f"There is no term {term!r}: choose one of {', '.join(map(repr, list(positions)[:20]))}.")
+        params = self.params.to_numpy()
+        where = positions[term][~np.isnan(params[positions[term]])]
+        R = np.eye(params.size)[where]
+        return hypotheses.wald(params, self.cov_params().to_numpy(), R, np.zeros(len(R)), self.covariance.df, term)
+
+    def anova(self):
+        """Wald test of each term of the formula given all others, with this covariance.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by term (by feature without a formula); columns df, F and df_denom or chi2, pvalue.
+        """
+        return hypotheses.anova(self.params.to_numpy(), self.cov_params().to_numpy(), self._terms(), self.covariance.df)
+
+    def lr_test(self, smaller, test="chi2"):
+        """Likelihood-ratio test against a nested fit of the same rows.
+
+        Parameters
+        ----------
+        smaller : GLMResults
+        test : {"chi2", "F"}
+            "F" compares deviances in units of this fit's dispersion.
+
+        Returns
+        -------
+        inference.hypotheses.TestResult
+        """
+        return hypotheses.likelihood_ratio(self, getattr(smaller, "results_", smaller), test)
+
+    def score_test(self, added, X, y, sample_weight=None, offset=None, exposure=None):
+        """Score test of columns that are not in the model: one sweep, no refit; model-based information.
+
+        Parameters
+        ----------
+        added : (n,) or (n, m) of X's kind
+        X, y, sample_weight, offset, exposure
+            The rows of the fit.
+
+        Returns
+        -------
+        inference.hypotheses.TestResult
+        """
+        both, n_added = design.beside(X, added)
+        recipe = {} if self.classes is None else {"labels": tuple(self.classes)}
+        data = design.build(both, y, sample_weight, offset, exposure, response=self.response, **recipe)
+        return hypotheses.score(self.fitted, data, n_added)
+
+    def wild_cluster_test(self, R, X=None, y=None, clusters=None, q=None, sample_weight=None, offset=None, exposure=None,
+                          n_boot=9999, weights="rademacher", seed=0):
+        """Wild cluster bootstrap test of R b = q, for few clusters: one sweep, no refit.
+
+        Parameters
+        ----------
+        R, q
+            As in `wald_test`.
+        X, y, clusters, sample_weight, offset, exposure
+            The rows of the fit; one cluster column.
+        n_boot : int
+        weights : {"rademacher", "webb"}
+        seed : int
+
+        Returns
+        -------
+        inference.hypotheses.TestResult
+        """
+        text = R if isinstance(R, str) else ""
+        R, q = hypotheses.restrictions(R, q, self.index)
+        if (R[:, ~self._kept] != 0).any():
+            raise ValueError("The hypothesis involves a coefficient that is not estimated (NaN): leave it out.")
+        data = self._data(X, y, sample_weight, offset, exposure, clusters)
+        return hypotheses.wild_cluster(self.fitted, data, R[:, self._kept], q, n_boot, weights, seed, text)
+
+    def get_prediction(self, X, offset=None, exposure=None, level=0.95):
+        """Means with standard errors and intervals from this covariance; lazy for lazy X.
+
+        Parameters
+        ----------
+        X : (n, p) array or frame of any kind `fit` takes
+        offset, exposure : (n,) or scalar, optional
+        level : float in (0, 1)
+
+        Returns
+        -------
+        inference.prediction.Prediction
+            With mean, se, ci_lower, ci_upper (and linear, linear_se, ... on the scale of the linear predictor;
+            obs_ci_lower, obs_ci_upper for linear models), and `frame` for all of them.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 gives 95 % intervals.")
+        many = not hasattr(self.model, "link")
+        predictor = prediction.predictor_of(self.fitted, self.covariance, self.classes if many else None,
+                                            self.distribution.ppf(0.5 + level / 2), self.scale)
+        classes = np.sort(self.classes) if many else None
+        return prediction.Prediction(functools.partial(self._map_rows, X, offset, exposure), predictor, classes)
+
+    def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
+        """Apply a function of features and offsets to the rows of X."""
+        X = X if hasattr(X, "shape") else np.asarray(X, float)
+        return design.map_rows(X, function, n_outputs, self.fitted.names, columns, offset, exposure)
+
+    def influence(self, X, y=None, sample_weight=None, offset=None, exposure=None, seed=0):
+        """Leverage, Cook's distance and residuals of the rows of the fit, as lazy dask arrays.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            The rows of the fit.
+        seed : int
+            Of the random draws in quantile residuals of counts.
+
+        Returns
+        -------
+        inference.influence.Influence
+        """
+        return influence.Influence(self.fitted, self._data(X, y, sample_weight, offset, exposure), seed)
 
     # ------------------------------------------------------------ tables
 

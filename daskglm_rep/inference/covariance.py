@@ -95,6 +95,17 @@ class Options:
                                  f"{' or a number > 0' if name == 'df' else ''}.")
 
 
+def options_of(use_correction, options):
+    """`Options` as keywords from the switch users know and the named ones."""
+    if not use_correction and "correction" in options and options["correction"] != "none":
+        raise ValueError("use_correction=False means correction='none': pass one of them.")
+    named = {f.name for f in dataclasses.fields(Options)}
+    unknown = set(options) - named
+    if unknown:
+        raise ValueError(f"with_covariance has no option {sorted(unknown)[0]!r}: choose among {', '.join(sorted(named))}.")
+    return options if use_correction else options | {"correction": "none"}
+
+
 def dispersion(fitted):
     """Pearson's chi-squared over residual degrees of freedom, or 1 where the family's is known."""
     fit = fitted.fit
@@ -179,8 +190,6 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
         raise ValueError(f"Standard errors after penalization are not defined: fit with alpha=0 for cov_type={cov_type!r}.")
     if data is None:
         raise ValueError(f"cov_type={cov_type!r} needs the rows of the fit: results_.with_covariance({cov_type!r}, X, y).")
-    if cov_type in CLUSTERED and "clusters" not in data.prepare.extra:
-        raise ValueError(f"cov_type={cov_type!r} needs cluster labels: pass clusters=.")
     if cov_type == "cluster":
         return clustered(fitted, data, options)
     if cov_type in CLUSTERED:

@@ -16,6 +16,8 @@ from daskglm_rep.kernels.softmax import softmax_rows
 from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.summaries import ClusterScores, combine, distinct
 
+LIMIT = 2 ** 27          # numbers in the information matrices of all clusters: 1 GiB
+
 _INTEGERS = types.int64[::1]
 
 
@@ -88,6 +90,8 @@ def codes_of(block):
     n_missing : int
         Rows of positive weight with a missing label.
     """
+    if block.extra.get("clusters") is None:
+        raise ValueError("A clustered covariance needs cluster labels: pass clusters=, one label a row.")
     found = [column_codes(column) for column in cluster_columns(block.extra["clusters"])]
     missing = np.any([codes < 0 for codes, _ in found], axis=0)
     out = missing | ~(np.asarray(block.weight) > 0)
@@ -197,6 +201,9 @@ def cluster_moments(block, model, basis, coef, frequency=False):
     """
     codes, labels, n_missing = codes_of(block)
     k = np.size(coef)
+    if len(labels[0]) * k * (k + 1) > LIMIT:
+        raise ValueError(f"{len(labels[0]):,} clusters with {k} coefficients are too many for CR2, CR3 or the wild bootstrap, "
+                         "which keep one information matrix a cluster; use cov_type='cluster': with so many it is as good.")
     sums = np.zeros((len(labels[0]), k + k * k))
     order = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[order], np.arange(len(sums) + 1))

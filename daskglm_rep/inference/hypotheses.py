@@ -1,0 +1,454 @@
+"""Wald, likelihood-ratio and score tests, tests by term, and the wild cluster score bootstrap."""
+
+import dataclasses
+import itertools
+import math
+import re
+
+import numpy as np
+import pandas as pd
+from scipy import linalg, stats
+
+from daskglm_rep import passes
+from daskglm_rep.inference.covariance import bread, collect, dispersion
+from daskglm_rep.kernels.block import Basis
+from daskglm_rep.kernels.clusters import cluster_moments
+from daskglm_rep.kernels.moments import block_moments
+from daskglm_rep.objective import solve
+
+
+@dataclasses.dataclass(frozen=True)
+class TestResult:
+    """One test.
+
+    Attributes
+    ----------
+    kind : str
+        "Wald", "likelihood ratio", "score" or "wild cluster bootstrap".
+    statistic : float
+    df : float
+        Restrictions tested.
+    df_denom : float or None
+        Denominator degrees of freedom of an F test; None for chi-squared (and for the bootstrap).
+    pvalue : float
+    distribution : {"chi2", "F", "bootstrap"}
+    hypothesis : str
+    """
+
+    kind: str
+    statistic: float
+    df: float
+    df_denom: float
+    pvalue: float
+    distribution: str
+    hypothesis: str = ""
+
+    __test__ = False          # pytest: not a class of tests
+
+    def __str__(self):
+        tail = f", {self.df_denom:g}" if self.df_denom is not None else ""
+        law = "bootstrap" if self.distribution == "bootstrap" else f"{self.distribution}({self.df:g}{tail})"
+        what = f" of {self.hypothesis}" if self.hypothesis else ""
+        return f"{self.kind} test{what}: {law} = {self.statistic:.6g}, p = {self.pvalue:.4g}"
+
+    __repr__ = __str__
+
+
+def _test(kind, statistic, df, df_denom, hypothesis=""):
+    """A quadratic form as chi-squared, or over df as F where the denominator has degrees of freedom."""
+    if df_denom is None:
+        return TestResult(kind, float(statistic), float(df), None, float(stats.chi2.sf(statistic, df)), "chi2", hypothesis)
+    value = float(statistic / df)
+    return TestResult(kind, value, float(df), float(df_denom), float(stats.f.sf(value, df, df_denom)), "F", hypothesis)
+
+
+# ---------------------------------------------------------------- hypotheses as text
+
+_NUMBER = re.compile(r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?")
+
+
+class _Reader:
+    """Reads "x1 = x2, x3 + 2*x4 = 1" into rows of R and q; names are matched as they are, the longest first."""
+
+    def __init__(self, text, names):
+        self.text, self.position = text, 0
+        self.names = sorted(names, key=len, reverse=True)
+        self.index = {name: j for j, name in enumerate(names)}
+
+    def _fail(self, why):
+        around = self.text[self.position:self.position + 20]
+        names = ", ".join(map(repr, list(self.index)[:8])) + (" ..." if len(self.index) > 8 else "")
+        raise ValueError(f"The hypothesis {self.text!r} {why} at {around!r}: write it like \"x1 = x2, x3 = 0\" with the names "
+                         f"{names}.")
+
+    def _skip(self):
+        while self.position < len(self.text) and self.text[self.position].isspace():
+            self.position += 1
+
+    def _take(self, symbols):
+        self._skip()
+        if self.position < len(self.text) and self.text[self.position] in symbols:
+            self.position += 1
+            return self.text[self.position - 1]
+        return None
+
+    def _name(self):
+        rest = self.text[self.position:]
+        for name in self.names:
+            if rest.startswith(name):
+                after, word = rest[len(name):len(name) + 1], name[-1].isalnum() or name[-1] == "_"
+                if not (word and (after.isalnum() or after == "_")):
+                    self.position += len(name)
+                    return name
+        return None
+
+    def read(self):
+        rows = []
+        while True:
+            sides = [self._sum()]
+            while self._take("="):
+                sides.append(self._sum())
+            if len(sides) == 1:
+                sides.append(np.zeros(len(self.index) + 1))
+            rows += [left - right for left, right in zip(sides, sides[1:])]
+            if self._take(",;"):
+                continue
+            if self.position < len(self.text):
+                self._fail("cannot be read")
+            rows = np.array(rows)
+            return rows[:, :-1], -rows[:, -1]
+
+    def _sum(self):
+        total = self._product()
+        while True:
+            sign = self._take("+-")
+            if sign is None:
+                return total
+            total = total + (1 if sign == "+" else -1) * self._product()
+
+    def _product(self):
+        total = self._factor()
+        while True:
+            sign = self._take("*/")
+            if sign is None:
+                return total
+            other = self._factor()
+            if sign == "/" or other[:-1].any() and total[:-1].any():
+                if other[:-1].any():
+                    self._fail("is not linear in the coefficients")
+                total = total / other[-1]
+            else:
+                total = total * other[-1] if not other[:-1].any() else other * total[-1]
+
+    def _factor(self):
+        sign = self._take("+-")
+        if sign:
+            return (1 if sign == "+" else -1) * self._factor()
+        self._skip()
+        value = np.zeros(len(self.index) + 1)
+        name = self._name()
+        if name is not None:
+            value[self.index[name]] = 1.0
+            return value
+        number = _NUMBER.match(self.text, self.position)
+        if number:
+            self.position = number.end()
+            value[-1] = float(number.group())
+            return value
+        if self._take("("):
+            value = self._sum()
+            if not self._take(")"):
+                self._fail("lacks a closing parenthesis")
+            return value
+        self._fail("has no coefficient or number")
+
+
+def labels(index):
+    """Names a hypothesis uses: the feature, or "class:feature" for multinomial models."""
+    if isinstance(index, pd.MultiIndex):
+        return [f"{cls}:{feature}" for cls, feature in index]
+    return [str(name) for name in index]
+
+
+def parse(text, index):
+    """R and q of a hypothesis R b = q in words.
+
+    Parameters
+    ----------
+    text : str
+        Linear equations separated by commas, e.g. "x1 = x2, C(g)[T.b] + 2*x3 = 1"; an expression alone equals 0. In a
+        multinomial model "class:feature" names one coefficient; equations of bare features hold for every class.
+    index : pandas Index or MultiIndex of the parameters
+
+    Returns
+    -------
+    R : (r, k) array
+    q : (r,) array
+    """
+    if not isinstance(index, pd.MultiIndex):
+        return _Reader(text, labels(index)).read()
+    features = list(dict.fromkeys(index.get_level_values(1)))
+    try:
+        R, q = _Reader(text, features).read()
+    except ValueError:
+        return _Reader(text, labels(index)).read()
+    n = len(index) // len(features)
+    return np.kron(np.eye(n), R), np.tile(q, n)
+
+
+def restrictions(R, q, index):
+    """Checked R and q of any form a user may give.
+
+    Parameters
+    ----------
+    R : str, (k,) or (r, k) array
+    q : float or (r,) array, optional
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match; a q beside a string.
+    """
+    if isinstance(R, str):
+        if q is not None:
+            raise ValueError("q goes with a matrix R: write the right-hand sides into the string, \"x1 = 2\".")
+        return parse(R, index)
+    R = np.atleast_2d(np.asarray(R, float))
+    if R.shape[1] != len(index):
+        raise ValueError(f"R has {R.shape[1]} columns and there are {len(index)} parameters ({', '.join(labels(index)[:5])}"
+                         f"{' ...' if len(index) > 5 else ''}): one column each, the intercept's too.")
+    q = np.zeros(len(R)) if q is None else np.broadcast_to(np.asarray(q, float), (len(R),))
+    return R, q
+
+
+# ---------------------------------------------------------------- Wald
+
+
+def wald(params, matrix, R, q, df_denom=None, hypothesis=""):
+    """(R b - q)' (R V R')^-1 (R b - q): chi-squared(r), or over r as F(r, df_denom).
+
+    Parameters
+    ----------
+    params : (k,) array; NaN for aliased columns
+    matrix : (k, k) covariance; NaN there
+    R : (r, k) array
+    q : (r,) array
+
+    Raises
+    ------
+    ValueError
+        Restrictions on aliased coefficients, redundant or contradictory ones, and more of them than the rank of V.
+    """
+    used = (R != 0).any(axis=0)
+    if np.isnan(params[used]).any():
+        raise ValueError("The hypothesis involves a coefficient that is not estimated (NaN: its column is a combination of "
+                         "others): leave it out.")
+    if not np.isfinite(matrix[np.ix_(used, used)]).all():
+        return TestResult("Wald", math.nan, float(len(R)), df_denom, math.nan, "chi2" if df_denom is None else "F", hypothesis)
+    if not used.any() or np.linalg.matrix_rank(R) < len(R):
+        raise ValueError(f"The {len(R)} restrictions of the hypothesis are redundant or contradictory: only "
+                         f"{np.linalg.matrix_rank(R) if used.any() else 0} are independent; drop the others.")
+    distance = R[:, used] @ params[used] - q
+    middle = R[:, used] @ matrix[np.ix_(used, used)] @ R[:, used].T
+    values = solve(middle, distance)
+    scale = np.sqrt(np.maximum(np.diag(middle), 1e-300))
+    if values is None or np.linalg.cond(middle / np.outer(scale, scale)) > 1e13:
+        raise ValueError(f"The covariance of the {len(R)} tested combinations is singular (fewer clusters than restrictions?): "
+                         "test fewer at a time, or use another cov_type.")
+    return _test("Wald", distance @ values, len(R), df_denom, hypothesis)
+
+
+def term_positions(spec, names, has_intercept, n_equations):
+    """Positions among all parameters of each term; one term a feature without a formula."""
+    slices = {name: [j] for j, name in enumerate(names)} if spec is None else spec.term_slices
+    q = len(names) + has_intercept
+    positions = {}
+    for term, columns in slices.items():
+        columns = np.arange(len(names))[columns] if isinstance(columns, slice) else np.asarray(list(columns), int)
+        if columns.size and str(term) not in ("1", "Intercept"):
+            positions[str(term)] = np.concatenate([e * q + has_intercept + columns for e in range(n_equations)])
+    return positions
+
+
+def anova(params, matrix, positions, df_denom=None):
+    """Wald test of each term given all others (type III): a DataFrame indexed by term.
+
+    Parameters
+    ----------
+    positions : dict of term to positions among the parameters
+
+    Returns
+    -------
+    DataFrame with columns df, statistic, df_denom (F tests), pvalue
+    """
+    rows = {}
+    for term, where in positions.items():
+        where = where[~np.isnan(params[where])]
+        R = np.eye(params.size)[where]
+        test = wald(params, matrix, R, np.zeros(len(R)), df_denom) if where.size else None
+        rows[term] = (float(where.size), math.nan, math.nan) if test is None else (test.df, test.statistic, test.pvalue)
+    name = "chi2" if df_denom is None else "F"
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["df", name, "pvalue"])
+    if df_denom is not None:
+        table.insert(2, "df_denom", float(df_denom))
+    return table.rename_axis("term")
+
+
+# ---------------------------------------------------------------- likelihood ratio
+
+
+def likelihood_ratio(larger, smaller, test="chi2"):
+    """Compare nested fits: 2 (llf - llf_0) ~ chi-squared(difference of parameters), or F of the deviances.
+
+    Parameters
+    ----------
+    larger, smaller : results
+        Fits of the same rows and family; the smaller one's columns are among the larger one's (not checked beyond their
+        number).
+    test : {"chi2", "F"}
+        "F" is (D_0 - D) / (r phi) with the larger fit's dispersion phi, for families with an estimated one (R's
+        anova(test="F")).
+
+    Raises
+    ------
+    ValueError
+        Other rows, another family, no fewer parameters, a penalty.
+    """
+    if str(larger.model) != str(smaller.model) or larger.nobs != smaller.nobs or larger.response != smaller.response:
+        raise ValueError(f"lr_test compares fits of the same model to the same rows: got {larger.model} on {larger.nobs:,.0f} "
+                         f"rows of {larger.response} and {smaller.model} on {smaller.nobs:,.0f} of {smaller.response}.")
+    r = smaller.df_resid - larger.df_resid
+    if not r > 0:
+        raise ValueError(f"lr_test(smaller) needs a fit with fewer parameters: it has {-r:g} more; swap them."
+                         if r < 0 else "lr_test(smaller): both fits have as many parameters, so they are not nested.")
+    if any(f.fitted.fit.objective.ridge is not None or f.fitted.fit.objective.lasso is not None for f in (larger, smaller)):
+        raise ValueError("Likelihood ratios of penalized fits have no chi-squared distribution: fit with alpha=0.")
+    drop = smaller.deviance - larger.deviance
+    if drop < -1e-8 * abs(larger.deviance):
+        raise ValueError("The smaller fit has the larger likelihood, so it is not nested in this one.")
+    if test == "F":
+        return _test("likelihood ratio", max(drop, 0.0) / larger.scale, r, larger.df_resid)
+    if test != "chi2":
+        raise ValueError(f"test={test!r} is not known: choose 'chi2' or 'F'.")
+    statistic = 2.0 * (larger.llf - smaller.llf)
+    if math.isnan(statistic):
+        raise ValueError(f"The {larger.model} has no likelihood in closed form: use lr_test(smaller, test='F').")
+    return _test("likelihood ratio", max(statistic, 0.0), r, None)
+
+
+# ---------------------------------------------------------------- score
+
+
+def score(fitted, data, n_added):
+    """Rao's test of columns not in the model: U' (I_zz - I_zx I_xx^-1 I_xz)^-1 U / phi ~ chi-squared.
+
+    Parameters
+    ----------
+    fitted : solvers.three_sweeps.Fitted
+    data : design.Data
+        The fit's features and the added ones after them.
+    n_added : int
+
+    Returns
+    -------
+    TestResult
+
+    Raises
+    ------
+    ValueError
+        Added columns that are combinations of the others.
+    """
+    objective, coef = fitted.fit.objective, fitted.fit.point.coef
+    basis, k = objective.basis, objective.model.n_equations
+    p, q = len(fitted.names), objective.basis.n_coef
+    wide = Basis(np.r_[basis.columns, np.arange(p, p + n_added)], np.r_[basis.center, np.zeros(n_added)],
+                 np.r_[basis.scale, np.ones(n_added)], basis.intercept)
+    start = np.hstack([coef.reshape(k, q), np.zeros((k, n_added))]).ravel()
+    moments = passes.run(block_moments, data, objective.model, wide, start)
+    added = np.tile(np.arange(q + n_added) >= q, k)
+    information, U = moments.expected, moments.score[added]
+    cross = information[np.ix_(~added, added)]
+    middle = information[np.ix_(added, added)] - cross.T @ solve(information[np.ix_(~added, ~added)], cross)
+    lost = np.diag(middle) <= 1e-10 * np.diag(information)[added]
+    value = None if lost.any() else solve(middle, U)
+    if value is None:
+        raise ValueError("The added columns are constant or combinations of the model's and each other: leave those out.")
+    return _test("score", U @ value / dispersion(fitted), added.sum(), None, f"{n_added} added columns")
+
+
+# ---------------------------------------------------------------- wild cluster bootstrap
+
+
+def wild_weights(n_clusters, n_boot, kind, seed):
+    """(n_boot, G) random weights of mean 0 and variance 1; all 2^G sign patterns where these are fewer."""
+    if kind == "rademacher":
+        if n_clusters < 31 and 2 ** n_clusters <= n_boot:
+            return np.array(list(itertools.product((1.0, -1.0), repeat=n_clusters)))
+        return np.random.default_rng(seed).choice([-1.0, 1.0], (n_boot, n_clusters))
+    if kind == "webb":
+        points = np.sqrt([0.5, 1.0, 1.5])
+        return np.random.default_rng(seed).choice(np.r_[-points, points], (n_boot, n_clusters))
+    raise ValueError(f"weights={kind!r} is not known: choose 'rademacher' or 'webb' (for fewer than 10 clusters).")
+
+
+def wild_cluster(fitted, data, R, q, n_boot=9999, weights="rademacher", seed=0, hypothesis=""):
+    """Wild cluster bootstrap of R b = q from the clusters' scores and informations: one sweep, no refit.
+
+    The null is imposed by one scoring step, b_0 = b - A R' (R A R')^-1 (R b - q), exact for the linear model; scores and
+    refits of the bootstrap samples are linear in the cluster sums: s*_g = v_g s_g(b_0) with random signs v_g, b* = b_0 +
+    A sum s*_g, residual scores s*_g - I_g (b* - b_0). For the linear model this is the restricted wild cluster bootstrap
+    (Cameron, Gelbach and Miller 2008) exactly, for other families the score bootstrap of Kline and Santos (2012).
+
+    Parameters
+    ----------
+    fitted : solvers.three_sweeps.Fitted
+    data : design.Data
+        The fit's rows with clusters.
+    R : (r, k) array
+        On the raw coefficients that are not aliased.
+    q : (r,) array
+    n_boot : int
+    weights : {"rademacher", "webb"}
+    seed : int
+
+    Returns
+    -------
+    TestResult
+        The Wald statistic with the uncorrected clustered covariance, and the share of bootstrap statistics at or above it.
+    """
+    columns, sums = collect(fitted, data, cluster_moments)
+    if len(columns) > 1:
+        raise ValueError("wild_cluster_test takes one cluster column: pass the coarser one.")
+    G, k = len(sums), fitted.fit.point.coef.size
+    if G < 2:
+        raise ValueError("clusters has only one distinct label: the wild cluster bootstrap needs at least 2 clusters.")
+    basis = fitted.fit.objective.basis
+    T = np.kron(np.eye(k // basis.n_coef), basis.to_raw)
+    R = R @ T                                                    # restrictions on the coefficients of the basis
+    s, informations, A = sums[:, :k], sums[:, k:].reshape(G, k, k), bread(fitted)
+    distance = R @ fitted.fit.point.coef - q
+    RA = R @ A
+    back = RA.T @ solve(RA @ R.T, distance)                      # b - b_0
+    restricted = s + informations @ back
+    observed = _wald_statistic(distance[None], (s @ RA.T)[None])[0]
+    v = wild_weights(G, n_boot, weights, seed)
+    total = restricted @ A                                       # rows A s_g(b_0)
+    step = v @ total                                             # b* - b_0
+    deviations = step @ R.T
+    lost = np.einsum("rk,gkl->grl", RA, informations)
+    reference = np.empty(len(v))
+    for start in range(0, len(v), 1000):
+        part = slice(start, start + 1000)
+        rows = v[part][:, :, None] * (restricted @ RA.T)[None] - np.einsum("grl,bl->bgr", lost, step[part])
+        reference[part] = _wald_statistic(deviations[part], rows)
+    share = float(np.mean(reference >= observed * (1 - 1e-10)))
+    return TestResult("wild cluster bootstrap", float(observed), float(len(R)), None, share, "bootstrap", hypothesis)
+
+
+def _wald_statistic(distance, rows):
+    """d' (sum_g u_g u_g')^-1 d for each of some samples: distance (b, r), rows (b, G, r)."""
+    middle = np.einsum("bgr,bgs->brs", rows, rows)
+    if middle.shape[1] == 1:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return distance[:, 0] ** 2 / middle[:, 0, 0]
+    return np.einsum("br,br->b", distance, (np.linalg.pinv(middle, hermitian=True) @ distance[..., None])[..., 0])
