@@ -148,7 +148,12 @@ def test_binary_classifier_of_three_classes(kind):
 
 def test_more_columns_than_rows(kind):
     wide = rng.normal(size=(20, 30))
-    refuse(LinearRegression(), kind, wide, wide[:, 0] + rng.normal(size=20), "31 columns", "20 rows", "penalty")
+    y = wide[:, 0] + rng.normal(size=20)
+    refuse(LinearRegression(rank="error"), kind, wide, y, "31 columns", "20 rows", "penalty")
+    given, y, _ = kind(wide, y)
+    with pytest.warns(AliasWarning, match="31 columns.*20 rows.*penalty.*11 of 31"):
+        fitted = LinearRegression().fit(given, y)
+    assert fitted.results_.params.isna().sum() == 11
 
 
 def test_text_in_x(kind):
