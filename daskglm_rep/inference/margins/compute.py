@@ -270,7 +270,7 @@ class _Job:
         labels = pd.DataFrame(labels)
         n_responses = values.shape[1]
         if not hasattr(self.results.model, "link"):
-            order = class_order(self.results.classes)
+            order = class_order(self.results)
             labels = labels.loc[labels.index.repeat(n_responses)].reset_index(drop=True)
             labels.insert(2, "class", np.tile(np.asarray(self.results.classes)[order], len(values)))
             values, gradients = values[:, order], gradients[:, order]
@@ -279,12 +279,13 @@ class _Job:
 
 
 def _fit_roles(results, weights, offset, exposure):
-    """Columns of weights, offset and exposure; those of a formula fit unless others are given."""
-    fitted = getattr(results, "roles", None) or {}
-    if weights is None and results.fitted.frequency:
-        weights = fitted.get("weights")
-    return {"weights": weights, "offset": fitted.get("offset") if offset is None else offset,
-            "exposure": fitted.get("exposure") if exposure is None else exposure}
+    """Columns of weights, offset and exposure; those of a formula's fit by default, its weights where they count rows."""
+    of_fit = getattr(results, "columns", None)
+    if of_fit is not None:
+        weights = of_fit.weights if weights is None and results.fitted.frequency else weights
+        offset = of_fit.offset if offset is None else offset
+        exposure = of_fit.exposure if exposure is None else exposure
+    return {"weights": weights, "offset": offset, "exposure": exposure}
 
 
 def _free(name):
@@ -296,9 +297,13 @@ def _sortable(item):
     return tuple((str(type(value)) if isinstance(value, str) else "", value) for value in item[0])
 
 
-def class_order(classes):
-    """Positions of the classes in their own order: the baseline, which comes first, put back among the others."""
-    rest = list(classes[1:])
+def class_order(results):
+    """Positions of the classes in their own order: the baseline, which comes first in a fit, put back among the others."""
+    classes = list(results.classes)
+    labels = getattr(results, "class_labels", None)
+    if labels is not None:
+        return [classes.index(label) for label in labels]
+    rest = classes[1:]
     try:
         before = sum(label < classes[0] for label in rest) if rest == sorted(rest) else 0
     except TypeError:
