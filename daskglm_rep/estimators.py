@@ -1,6 +1,7 @@
 """scikit-learn estimators: validate, fit, predict. No numerics."""
 
 import dataclasses
+import math
 import numbers
 
 import dask.array as da
@@ -20,15 +21,16 @@ from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.results import GLMResults
+from daskglm_rep.solvers.negative_binomial import solve_with_alpha
 from daskglm_rep.solvers.three_sweeps import null_deviance_of, solve_model, take_survey
 from daskglm_rep.summaries import Pair, Total
 
 PARAMETERS = """
     Parameters
     ----------
-{head}    alpha : float, default 0
+{head}    {penalty} : float, default 0
         Penalty strength; 0 is maximum likelihood. Minimised with it: (1 / sum w) sum w d(y, mu) / 2
-        + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2), intercept free.
+        + {penalty} (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2), intercept free.
     l1_ratio : float in [0, 1], default 0
         Share of the absolute-value penalty.
     fit_intercept : bool, default True
@@ -110,9 +112,9 @@ def _eager_targets(X, y, sample_weight, numeric):
     return y, sample_weight
 
 
-def _documented(head=""):
+def _documented(head="", penalty="alpha"):
     def decorate(cls):
-        cls.__doc__ = (cls.__doc__ or "").rstrip() + "\n" + PARAMETERS.format(head=head)
+        cls.__doc__ = (cls.__doc__ or "").rstrip() + "\n" + PARAMETERS.format(head=head, penalty=penalty)
         return cls
 
     return decorate
@@ -147,12 +149,12 @@ class _GLMBase(BaseEstimator):
 
     _classify = False
 
-    def _glm(self):
-        """The family and link of this estimator."""
-        raise NotImplementedError
+    def _strength(self):
+        """The penalty's strength."""
+        return self.alpha
 
     def _check_parameters(self):
-        rules = [("alpha", self.alpha, lambda v: v >= 0, ">= 0"), ("l1_ratio", self.l1_ratio, lambda v: 0 <= v <= 1,
+        rules = [("penalty" if hasattr(self, "penalty") else "alpha", self._strength(), lambda v: v >= 0, ">= 0"), ("l1_ratio", self.l1_ratio, lambda v: 0 <= v <= 1,
                  "in [0, 1]"), ("tol", self.tol, lambda v: v > 0, "> 0"), ("max_iter", self.max_iter, lambda v: v >= 1, ">= 1")]
         for name, value, good, words in rules:
             if not (isinstance(value, numbers.Real) and good(value)):
@@ -161,7 +163,7 @@ class _GLMBase(BaseEstimator):
                               ("cov_type", covariance.COV_TYPES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known: choose one of {', '.join(allowed)}.")
-        if self.cov_type != "nonrobust" and self.alpha > 0:
+        if self.cov_type != "nonrobust" and self._strength() > 0:
             raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
                              f"cov_type={self.cov_type!r}.")
         if not (self.random_state is None or isinstance(self.random_state, numbers.Integral)):
@@ -224,9 +226,14 @@ class _GLMBase(BaseEstimator):
 
     def _solve(self, data, found, model, classes):
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
-        fitted = solve_model(data, found, model, self.fit_intercept, self.alpha, self.l1_ratio, self.standardize,
-                             self.penalty_factor, self.weights_kind, self.tol, self.max_iter, start, self.rank,
-                             self.verbose)
+        settings = dict(fit_intercept=self.fit_intercept, alpha=self._strength(), l1_ratio=self.l1_ratio,
+                        standardize=self.standardize, penalty_factor=self.penalty_factor, weights_kind=self.weights_kind,
+                        tol=self.tol, max_iter=self.max_iter, start=start, rank=self.rank, verbose=self.verbose)
+        if _estimates_alpha(model):
+            fitted, self.alpha_standard_error_ = solve_with_alpha(data, found, model, **settings)
+            self.alpha_ = fitted.fit.objective.model.family.alpha
+        else:
+            fitted = solve_model(data, found, model, **settings)
         cov = covariance.compute(fitted, self.cov_type, data)
         fitted = dataclasses.replace(fitted, n_passes=data.n_passes)
         self.results_ = GLMResults(fitted, cov, classes, data.prepare.response)
@@ -300,10 +307,16 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         """
         data = self._score_data(X, y, sample_weight, offset, exposure)
         model, raw = self._glm(), self._raw_predictor()
+        if _estimates_alpha(model):
+            model = families.GLM(families.NegativeBinomial(self.alpha_), model.link)
         totals = passes.run(_deviances, data, model, raw_basis(raw.shape[1] - 1), raw.ravel())
         null = null_deviance_of(model, totals.second, True)
         deviance = totals.first.value
         return 1.0 - deviance / null if null else (1.0 if deviance == 0 else 0.0)
+
+
+def _estimates_alpha(model):
+    return isinstance(getattr(model, "family", None), families.NegativeBinomial) and math.isnan(model.family.alpha)
 
 
 def raw_basis(p):
@@ -616,8 +629,22 @@ class LogisticRegression(_GLMClassifierBase):
         return (first, *[j for j in range(len(classes)) if j != first])
 
 
-@_documented("""    dispersion : float or "estimate", default "estimate"
-        alpha of the variance mu + alpha mu^2; "estimate" alternates maximum likelihood of it and of the coefficients.
-""" + LINK_HEAD)
+@_documented("""    alpha : float or "estimate", default "estimate"
+        Overdispersion of the variance mu + alpha mu^2 (not a penalty: that is `penalty` here); "estimate" alternates
+        maximum likelihood of it and of the coefficients; then `alpha_` and `alpha_standard_error_` hold it.
+""" + LINK_HEAD, penalty="penalty")
 class NegativeBinomialRegressor(_LinkRegressor):
     """Negative binomial (NB2) regression of counts."""
+
+    def __init__(self, alpha="estimate", link="log", penalty=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto",
+                 max_iter=100, tol=1e-6, cov_type="nonrobust", standardize=False, penalty_factor=None,
+                 weights_kind="prior", warm_start=False, random_state=0, rank="warn", verbose=0):
+        super().__init__(link, alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize,
+                         penalty_factor, weights_kind, warm_start, random_state, rank, verbose)
+        self.penalty = penalty
+
+    def _strength(self):
+        return self.penalty
+
+    def _glm(self):
+        return families.GLM.of(families.NegativeBinomial(self.alpha), self.link)

@@ -252,15 +252,17 @@ class NegativeBinomial(Family):
 
     Parameters
     ----------
-    alpha : float
-        Overdispersion > 0, the reciprocal of R's theta.
+    alpha : float or "estimate"
+        Overdispersion > 0, the reciprocal of R's theta; "estimate" (kept as NaN) asks a fit for it.
     """
 
     facts: ClassVar[Facts]
     alpha: float = 1.0
 
     def __post_init__(self):
-        if not (self.alpha > 0.0 and math.isfinite(self.alpha)):
+        if isinstance(self.alpha, str) and self.alpha == "estimate":
+            object.__setattr__(self, "alpha", math.nan)
+        elif isinstance(self.alpha, str) or not (self.alpha > 0.0 and math.isfinite(self.alpha)):
             raise ValueError(f"families.NegativeBinomial needs a finite alpha > 0, got {self.alpha!r}; use poisson for 0.")
 
     def variance(self, mu):

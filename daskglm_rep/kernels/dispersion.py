@@ -1,0 +1,32 @@
+"""Derivatives of the negative binomial log-likelihood in its overdispersion, at fixed means."""
+
+import numpy as np
+from scipy.special import digamma, polygamma
+
+from daskglm_rep.kernels.gram import linear_predictor
+from daskglm_rep.kernels.rows import inverse_link
+from daskglm_rep.summaries import Total
+
+
+def log_size_derivatives(block, model, basis, coef):
+    """First and second derivative of the log-likelihood in ln r, r = 1 / alpha, summed over a block.
+
+    With l(r) = lgamma(y + r) - lgamma(r) + r ln r + y ln mu - (y + r) ln(mu + r) a row; Venables & Ripley (2002),
+    section 7.4, in the logarithm.
+
+    Returns
+    -------
+    Total of a (2,) array
+    """
+    r = 1.0 / model.family.alpha
+    y, w = block.y, block.weight
+    mu = inverse_link(model.link, linear_predictor(block.X, basis, coef, block.offset))
+    y_r, mu_r = y + r, mu + r
+    first = digamma(y_r) - digamma(r) + np.log(r / mu_r) + (mu - y) / mu_r
+    second = polygamma(1, y_r) - polygamma(1, r) + 1.0 / r - 2.0 / mu_r + y_r / mu_r ** 2
+    return Total(np.array([w @ (r * first), w @ (r * r * second + r * first)]))
+
+
+def saturated(block, family):
+    """Saturated log-likelihood of a block, which depends on alpha."""
+    return Total(float(family.row_saturated(block.y, block.weight)))
