@@ -1,15 +1,16 @@
 """daskglm_rep: exact generalized linear models on chunked data, with inference."""
 
-from daskglm_rep import families, links
+from daskglm_rep import families, links, partitions
 from daskglm_rep.estimators import (GammaRegressor, GLMClassifier, GLMRegressor, InverseGaussianRegressor,
                                     LinearRegression, LogisticRegression, NegativeBinomialRegressor, PoissonRegressor,
                                     TweedieRegressor)
 from daskglm_rep.formula import glm, lm, logit, mnlogit
+from daskglm_rep.representative_models import RepresentativeGLM
 from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
 
 __version__ = "0.1.0"
 
 __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
-           "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor", "families", "glm", "links", "lm",
-           "logit", "mnlogit"]
+           "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor", "RepresentativeGLM",
+           "families", "glm", "links", "lm", "logit", "mnlogit", "partitions"]

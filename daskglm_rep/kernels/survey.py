@@ -184,8 +184,8 @@ class Pilot:
     def rows(self, n, index):
         """Sorted random rows of a block of n: one from each of m equal strata, so that sorted rows are all covered."""
         m = min(n, self.most, max(self.least, math.ceil(self.share * n)))
-        if m >= n:
-            return np.arange(n)
+        if m >= n or m == 0:
+            return np.arange(m)
         edges = np.arange(m) * (n / m)
         jitter = np.random.default_rng((self.seed, index)).random(m) * (n / m)
         return np.minimum((edges + jitter).astype(np.int64), n - 1)
@@ -218,7 +218,8 @@ def survey(block, family, pilot, classify=False):
     else:
         response, n_bad_y = response_totals(family, block.y, block.weight)
     rows = pilot.rows(block.n_rows, block.index)
-    share = block if rows.size == block.n_rows else block.take(rows, weight=block.weight[rows] * (block.n_rows / rows.size))
+    stand_for = block.n_rows / max(rows.size, 1)
+    share = block if rows.size == block.n_rows else block.take(rows, weight=block.weight[rows] * stand_for)
     home = dataclasses.replace(share, X=share.X if sparse.issparse(share.X) else np.array(share.X), extra={})
     return Survey((block.n_rows,), columns, n_nan, n_infinite, n_bad_y, response, labels, (home,),
                   rows.size == block.n_rows, bool(np.any(block.offset)), float(block.n_missing))

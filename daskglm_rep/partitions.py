@@ -1,0 +1,319 @@
+"""Partitions of rows into blocks: natural ones, distinct cells, equal-depth grids, k-means.
+
+A partition is turned into an assigner, a small picklable recipe that gives each row of a chunk the key of its block.
+Cells and clusters span chunks: rows of equal keys are one block wherever they lie. The blocks of `Natural` do not leave
+their chunk, nor does anything that could define them but the centres or cut points of its sub-partition.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+from sklearn.cluster import KMeans as LloydKMeans
+
+from daskglm_rep.kernels.assignment import compress, grid, hash_rows, nearest
+
+__all__ = ["Cells", "EqualDepth", "KMeans", "Natural"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What an assigner may know of the columns: names, centre, standard deviation, extremes, (p,) arrays."""
+
+    names: tuple
+    center: np.ndarray
+    scale: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, names, spread):
+        deviation = np.where(spread.high > spread.low, spread.deviation, 1.0)
+        return cls(tuple(names), spread.mean, np.where(deviation > 0, deviation, 1.0), spread.low, spread.high)
+
+    def standardise(self, X):
+        return (X - self.center) / self.scale
+
+
+class Partition:
+    """Base of the partitions; they are compared and printed by their parameters."""
+
+    is_local = False
+    subset = 100_000
+    needs_sketch = False
+
+    def assigner(self, layout, rows, sketch, random_state=0):
+        """The recipe of this partition.
+
+        Parameters
+        ----------
+        layout : Layout
+        rows : Block or None
+            A random share of all rows.
+        sketch : ColumnSketch or None
+        random_state : int
+        """
+        raise NotImplementedError
+
+    def local_assigner(self, x, layout, random_state):
+        """The recipe learnt from the (n, p) rows of one natural block alone."""
+        raise NotImplementedError
+
+
+class Assigner:
+    """Rows to keys. `learn(block)` completes an assigner that depends on the block itself."""
+
+    definitions = None
+
+    def learn(self, block):
+        return self
+
+    def keys(self, block):
+        """(n,) int64 keys of the blocks that the rows of a chunk belong to."""
+        return self.of_rows(block.X)
+
+    def midpoints(self, keys):
+        """(K, p) centres of the blocks where they are rectangles given beforehand, else None."""
+        return None
+
+
+# ---------------------------------------------------------------- blocks that span chunks
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells(Partition):
+    """One block for each distinct row of X.
+
+    Exact when all columns are discrete: the representatives then are the data (Li & Yang, Corollary 3.1).
+
+    Parameters
+    ----------
+    max_cells : int, default 1_000_000
+        More distinct rows than this in one chunk are refused: such data is not discrete.
+    """
+
+    max_cells: int = 1_000_000
+
+    def assigner(self, layout, rows, sketch, random_state=0):
+        return _Distinct(self.max_cells)
+
+    def local_assigner(self, x, layout, random_state):
+        return _Distinct(self.max_cells)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Distinct(Assigner):
+    max_cells: int
+
+    def of_rows(self, X):
+        keys = hash_rows(X)
+        if len(keys) > self.max_cells and np.unique(keys).size > self.max_cells:
+            raise ValueError(f"Cells() found more than max_cells={self.max_cells} distinct rows in one chunk: the columns "
+                             "are not discrete; use partitions.KMeans or EqualDepth, or round them first.")
+        return keys
+
+
+@dataclasses.dataclass(frozen=True)
+class EqualDepth(Partition):
+    """Grid whose cut points are the m-quantiles of each column; empty cells cost nothing.
+
+    Parameters
+    ----------
+    n_splits : int, default 4
+        Intervals a column (the paper's m).
+    columns : list of str or int, optional
+        Columns that are cut; default all.
+    subset : int, default 100_000
+        Rows from which the moment-matched representatives learn where to cut further.
+    """
+
+    n_splits: int = 4
+    columns: tuple = None
+    subset: int = 100_000
+
+    needs_sketch = True
+
+    def __post_init__(self):
+        if not (isinstance(self.n_splits, (int, np.integer)) and self.n_splits >= 2):
+            raise ValueError(f"EqualDepth needs a whole number of intervals >= 2, got {self.n_splits!r}.")
+        if self.columns is not None:
+            object.__setattr__(self, "columns", tuple(self.columns))
+
+    def _chosen(self, layout):
+        chosen = list(range(len(layout.names))) if self.columns is None else [column_number(c, layout.names)
+                                                                              for c in self.columns]
+        if len(chosen) * math.log2(self.n_splits) > 62:
+            raise ValueError(f"A grid of {self.n_splits} intervals in {len(chosen)} columns has more than 2^62 cells: name "
+                             "fewer columns (EqualDepth(m, columns=[...])), or use KMeans.")
+        return np.array(chosen, np.int64)
+
+    def assigner(self, layout, rows, sketch, random_state=0):
+        chosen = self._chosen(layout)
+        return _Grid(sketch.quantiles(np.arange(1, self.n_splits) / self.n_splits)[chosen], chosen, layout)
+
+    def local_assigner(self, x, layout, random_state):
+        chosen = self._chosen(layout)
+        return _Grid(np.quantile(x[:, chosen], np.arange(1, self.n_splits) / self.n_splits, axis=0).T, chosen, layout)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grid(Assigner):
+    edges: np.ndarray
+    columns: np.ndarray
+    layout: Layout
+
+    def of_rows(self, X):
+        return grid(X[:, self.columns], self.edges)
+
+    def midpoints(self, keys):
+        if self.columns.size < len(self.layout.names):
+            return None
+        m = self.edges.shape[1] + 1
+        bounds = np.column_stack([self.layout.low, self.edges, self.layout.high])
+        digits = keys[:, None] // m ** np.arange(self.columns.size - 1, -1, -1) % m
+        j = np.arange(self.columns.size)
+        return 0.5 * (bounds[j, digits] + bounds[j, digits + 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class KMeans(Partition):
+    """Nearest of K centres, which k-means finds on a random subset of rows (Li & Yang, section A.7).
+
+    Parameters
+    ----------
+    n_clusters : int, default 1000
+    subset : int, default 100_000
+        Rows that the centres are found on.
+    standardize : bool, default False
+        Measure distances in standard deviations of the columns. False, as in the paper, lets columns of large spread
+        decide; set it when units differ.
+    max_iter : int, default 25
+        Lloyd iterations.
+    """
+
+    n_clusters: int = 1000
+    subset: int = 100_000
+    standardize: bool = False
+    max_iter: int = 25
+
+    def __post_init__(self):
+        for name in ("n_clusters", "subset", "max_iter"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, np.integer)) and value >= 1):
+                raise ValueError(f"KMeans needs {name} to be a whole number >= 1, got {value!r}.")
+
+    def _centers(self, x, weight, random_state):
+        n_clusters = min(self.n_clusters, len(x))
+        if n_clusters == len(x):
+            return np.array(x)
+        found = LloydKMeans(n_clusters, init="random", n_init=1, max_iter=self.max_iter, random_state=random_state)
+        return found.fit(x, sample_weight=weight).cluster_centers_
+
+    def assigner(self, layout, rows, sketch, random_state=0):
+        unit = layout.scale if self.standardize else np.ones(len(layout.names))
+        return _Nearest(self._centers((rows.X - layout.center) / unit, rows.weight, random_state), layout.center, unit)
+
+    def local_assigner(self, x, layout, random_state):
+        unit = layout.scale if self.standardize else np.ones(len(layout.names))
+        rows = (x - layout.center) / unit
+        if len(rows) > self.subset:
+            rows = rows[np.sort(np.random.default_rng(random_state).choice(len(rows), self.subset, replace=False))]
+        return _Nearest(self._centers(rows, None, random_state), layout.center, unit)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nearest(Assigner):
+    centers: np.ndarray
+    center: np.ndarray
+    unit: np.ndarray
+
+    def of_rows(self, X):
+        return nearest((X - self.center) / self.unit, self.centers)
+
+
+# ---------------------------------------------------------------- blocks that stay where they are
+
+
+@dataclasses.dataclass(frozen=True)
+class Natural(Partition):
+    """The blocks that the data came in: chunks or files, the values of a column, or `fit(..., blocks=labels)`.
+
+    Parameters
+    ----------
+    column : str or int, optional
+        Column of X whose distinct values are the blocks; a value found in several chunks is one block. Default: the
+        labels given to `fit` as `blocks`, else the chunks.
+    within : Partition, optional
+        Sub-partition made inside each natural block, from its rows alone: `Natural(within=KMeans(50))`. Its blocks stay
+        within a chunk.
+    """
+
+    column: object = None
+    within: Partition = None
+
+    def __post_init__(self):
+        if self.within is not None and (not isinstance(self.within, Partition) or isinstance(self.within, Natural)):
+            raise ValueError(f"Natural(within=...) takes Cells(), EqualDepth(m) or KMeans(K), got {self.within!r}.")
+
+    @property
+    def is_local(self):
+        return True
+
+    def assigner(self, layout, rows, sketch, random_state=0):
+        column = None if self.column is None else column_number(self.column, layout.names)
+        return _Local(column, self.within, layout, random_state)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Local(Assigner):
+    column: int
+    within: Partition
+    layout: Layout
+    random_state: int
+    definitions: dict = None
+
+    def _groups(self, block):
+        """Key of the natural block of each row: global for values and labels, the chunk's number otherwise."""
+        if self.column is not None:
+            return hash_rows(block.X[:, [self.column]])
+        if "clusters" in block.extra:
+            labels = np.asarray(block.extra["clusters"])
+            labels = labels[:, 0] if labels.ndim == 2 else labels
+            return (pd.util.hash_array(labels) >> np.uint64(2)).astype(np.int64)
+        return np.full(block.n_rows, block.index, np.int64)
+
+    def learn(self, block):
+        if self.within is None:
+            return self
+        groups, codes = np.unique(self._groups(block), return_inverse=True)
+        parts = tuple(self.within.local_assigner(block.X[codes == g], self.layout, self.random_state)
+                      for g in range(groups.size))
+        return dataclasses.replace(self, definitions={block.index: parts})
+
+    def keys(self, block):
+        groups = self._groups(block)
+        if self.within is None:
+            return groups
+        _, codes = np.unique(groups, return_inverse=True)
+        fine = np.empty(block.n_rows, np.int64)
+        for g, part in enumerate(self.definitions[block.index]):
+            rows = codes == g
+            fine[rows] = compress(part.of_rows(block.X[rows]))[1]
+        return (np.int64(block.index) << 40) + codes * np.int64(2 ** 26) + fine
+
+
+def column_number(column, names):
+    """Position of a column given by name or number.
+
+    Raises
+    ------
+    ValueError
+        There is no such column.
+    """
+    if isinstance(column, str):
+        if column in names:
+            return list(names).index(column)
+    elif isinstance(column, (int, np.integer)) and -len(names) <= column < len(names):
+        return int(column) % len(names)
+    raise ValueError(f"X has no column {column!r}: choose one of {', '.join(map(str, names[:20]))}.")

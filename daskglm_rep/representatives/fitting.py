@@ -1,0 +1,338 @@
+"""From data and a partition to coefficients: survey, collection, rounds, and a fitted state that results understand."""
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from daskglm_rep import passes
+from daskglm_rep.diagnostics import AliasWarning
+from daskglm_rep.inference.covariance import Covariance
+from daskglm_rep.kernels.assignment import bisect, compress
+from daskglm_rep.kernels.block import Block
+from daskglm_rep.kernels.representatives import mean_rows
+from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.kernels.survey import Pilot, concatenate, survey
+from daskglm_rep.objective import Objective, in_memory, inverse
+from daskglm_rep.partitions import Layout
+from daskglm_rep.representatives import surrogate
+from daskglm_rep.representatives.collection import FEWEST, Plan, collect, medians, survey_with_sketch
+from daskglm_rep.representatives.rounds import ITERATED, Rounds
+from daskglm_rep.representatives.score_matching import Representatives, score_block
+from daskglm_rep.representatives.surrogate import Points
+from daskglm_rep.solvers.polish import Fit, polish
+from daskglm_rep.solvers.three_sweeps import Fitted, basis_of, bernoulli, check, null_deviance_of
+from daskglm_rep.summaries import Moments
+
+PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5     # parts of moment-matched representatives: at least, a coefficient, a block
+SUBSET_SIDE = 5                                     # rows of the subset on each side of a cut that many rows will follow
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What the first two sweeps bring: survey, plan, collection and an account of what left the blocks.
+
+    Attributes
+    ----------
+    kept : (q,) bool array
+        Coefficients that the points can tell apart.
+    n_blocks : int
+        Of the partition, before any cut.
+    n_joined : int
+        Blocks of a chunk that the guard joined to others.
+    sent : list of (round, what, tuples)
+    """
+
+    found: object
+    plan: Plan
+    collection: object
+    kept: np.ndarray
+    n_blocks: int
+    n_joined: int
+    delta: float
+    sent: list
+
+
+def take_survey(data, family, partition, random_state, refined):
+    """First sweep: the survey, with a subset of rows or column sketches where the partition needs them."""
+    least = 0 if partition.is_local else -(-partition.subset // data.n_blocks)
+    if not (refined or hasattr(partition, "n_clusters")):
+        least = 0
+    pilot = Pilot(least, 0.0, least, random_state or 0)
+    if partition.needs_sketch:
+        pair = passes.run(survey_with_sketch, data, family, pilot)
+        found, sketch = pair.first, pair.second
+    else:
+        found, sketch = passes.run(survey, data, family, pilot), None
+    if sparse.issparse(found.pilot[0].X):
+        raise ValueError("X is sparse, and representatives of sparse rows are dense: pass dense columns, or fit with "
+                         "GLMRegressor.")
+    check(found, data, family)
+    return found, sketch
+
+
+def _survey_sent(found, sketch, p):
+    per_block = 8 * (4 * p + 24)
+    column = 0 if sketch is None else 16 * p
+    return [(i, b.n_rows, per_block + 8 * b.n_rows * (p + 3) + column * min(n, 65_536), 0.0)
+            for i, (n, b) in enumerate(zip(found.lengths, found.pilot))]
+
+
+def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, random_state=0):
+    """Survey and collection.
+
+    Parameters
+    ----------
+    data : design.Data
+    model : families.GLM
+    partition : partitions.Partition
+    refined : bool
+        Cut parts until there are enough for moment-matched representatives.
+    least : int
+        Rows of the smallest part that may leave a block.
+    random_state : int or None
+        None: signs are drawn in secret inside each block.
+
+    Returns
+    -------
+    Prepared
+    """
+    found, sketch = take_survey(data, model.family, partition, random_state, refined)
+    basis, layout = basis_of(found, fit_intercept), Layout.of(data.names, found.columns)
+    rows = concatenate(found.pilot)
+    assigner = partition.assigner(layout, rows, sketch, random_state or 0)
+    starts = np.r_[0, np.cumsum(found.lengths)[:-1]]
+    plan = Plan(basis, found.has_offset, layout, assigner, least, starts, random_state)
+    sent = [(0, "survey", _survey_sent(found, sketch, len(data.names)))]
+    if refined and partition.is_local:
+        n_rows = sum(found.lengths)
+        within = getattr(partition.within, "n_clusters", 0) * data.n_blocks
+        target = max(PARTS, PARTS_PER_COEF * basis.n_coef, GROWTH * within)
+        plan = dataclasses.replace(plan, parts_per_row=min(target / n_rows, 1.0 / FEWEST))
+    elif refined and rows.n_rows:
+        plan = dataclasses.replace(plan, cuts=_cuts(rows, assigner, layout, basis.n_coef))
+    collection, parts, plan = collect(data, plan)
+    sent.append((0, "collection", parts.sent))
+    kept = collection.independent()
+    _warn_aliased(kept, basis, data.names, len(collection.keys))
+    local = plan.parts_per_row > 0
+    n_blocks = int(parts.totals[0]) if local else int((collection.keys >= 0).sum())
+    delta = collection.delta if collection.low.shape[1] else max((s[3] for s in parts.sent), default=0.0)
+    collection = collection.keep(np.flatnonzero(kept))
+    return Prepared(found, dataclasses.replace(plan, basis=collection.basis), collection, kept, n_blocks,
+                    int(parts.totals[1]), delta, sent)
+
+
+def _cuts(rows, assigner, layout, n_coef):
+    """Cuts of the widest parts, learnt on the subset; (keys of its blocks, Bisections)."""
+    block = dataclasses.replace(rows, index=0)
+    known, codes = compress(assigner.keys(block))
+    target = max(int(GROWTH * known.size), PARTS, PARTS_PER_COEF * n_coef)
+    return known, bisect(layout.standardise(rows.X), codes, target, SUBSET_SIDE)
+
+
+def _warn_aliased(kept, basis, names, n_parts):
+    if kept.all():
+        return
+    labels = ["Intercept"] * basis.intercept + [names[j] for j in basis.columns]
+    lost = [label for label, k in zip(labels, kept) if not k]
+    warnings.warn(f"{len(lost)} of {kept.size} columns cannot be told from earlier ones by the {n_parts} representatives: "
+                  f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. They are reported as NaN: drop "
+                  "them, or take a finer partition.", AliasWarning, stacklevel=5)
+
+
+# ---------------------------------------------------------------- rounds
+
+
+@dataclasses.dataclass(frozen=True)
+class Solved:
+    """A fit from representatives: the state for results, the loop's outcome, the representatives shown."""
+
+    fitted: Fitted
+    outcome: object
+    representatives: Representatives
+    sent: list
+
+
+def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=False):
+    """Rounds from the collection's first estimate, and Newton rounds on the rows where `polished`.
+
+    Returns
+    -------
+    Solved
+    """
+    c, found = prepared.collection, prepared.found
+    n_rows = found.response.n_kept
+    row_model = bernoulli(model, found)
+    coef, shown, sent = start(data, prepared, model, method)
+    if method not in ITERATED:
+        n_rounds = 0
+    rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol)
+    outcome = rounds.run(coef, n_rounds, certify or n_rounds == 0)
+    best = outcome.best
+    if best is None or not math.isfinite(best.deviance):
+        raise ValueError(f"The representatives' estimate leaves the domain of the {model} model for some rows: use a link "
+                         "whose means always are inside (log, logit), or more blocks.")
+    objective = Objective(model, c.basis)
+    moments = Moments(best.score, best.information, best.information, best.deviance, best.pearson)
+    step = best.coef - outcome.history[-2]["coef"] if len(outcome.history) > 1 else np.zeros_like(best.coef)
+    fit = Fit(objective, objective.point(best.coef, moments), step, best.distance, len(outcome.history),
+              outcome.converged)
+    sent = prepared.sent + sent + outcome.sent
+    if polished:
+        fit = polish(objective, data, _pilot(c), best.coef, n_rows, min(tol, 1e-6))
+        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", _newton_sent(found, c.basis.n_coef))
+                       for i in range(fit.n_iter)]
+    if outcome.representatives is not None:
+        shown = outcome.representatives
+    null = math.nan if found.has_offset else null_deviance_of(model, found.response, c.basis.intercept)
+    fitted = Fitted(fit, found, list(data.names), prepared.kept, n_rows, data.n_passes, None, null)
+    return Solved(fitted, outcome, shown, sent)
+
+
+def _newton_sent(found, q):
+    return [(i, 1, 8 * (q * (q + 1) // 2 + q + 3), 0.0) for i in range(len(found.lengths))]
+
+
+def _pilot(collection):
+    """The points as rows of X: an approximation of the likelihood's third derivative for the Newton rounds."""
+    points, basis = Points(*collection.points()), collection.basis
+    X = np.zeros((len(points.weight), int(basis.columns.max(initial=-1)) + 1))
+    X[:, basis.columns] = points.Z[:, int(basis.intercept):] * basis.scale + basis.center
+    y = np.tile(collection.mean_y, len(points.weight) // len(collection.mean_y))
+    return in_memory(Block(X, y, points.weight, points.offset))
+
+
+def start(data, prepared, model, method):
+    """First estimate of a method, its representatives, and what a median's sweeps sent.
+
+    Returns
+    -------
+    coef : (q,) array
+    Representatives
+    sent : list
+    """
+    c, sent = prepared.collection, []
+    if method == "moment-matched":
+        points = Points(*c.points())
+        repeated = np.tile(c.mean_y, len(points.weight) // len(c.mean_y))
+        return surrogate.first_estimate(c, model), Representatives(points.weight, _with_offset(points, c), repeated), sent
+    Z = c.mean
+    if method == "median":
+        _needs_extremes(c, method)
+        Z, swept = medians(data, prepared.plan, c)
+        sent = [(0, "histograms", s) for s in swept]
+    elif method == "midpoint":
+        _needs_extremes(c, method)
+        Z = _midpoints(prepared.plan, c)
+    q = c.basis.n_coef
+    offset = np.ascontiguousarray(Z[:, q]) if c.has_offset else np.zeros(len(Z))
+    points = Points(c.weight, np.ascontiguousarray(Z[:, :q]), offset)
+    coef = surrogate.fit_weighted(points, c.mean_y, model)
+    if coef is None or (model.always_valid and np.abs(points.eta(coef)).max(initial=0.0) > 2 * surrogate.WILD):
+        coef = surrogate.first_estimate(c, model)
+    return coef, Representatives(c.weight, Z, c.mean_y), sent
+
+
+def _with_offset(points, collection):
+    return np.column_stack([points.Z, points.offset]) if collection.has_offset else points.Z
+
+
+def _needs_extremes(collection, method):
+    if not collection.low.shape[1]:
+        raise ValueError(f"representative={method!r} needs the extremes of each block, which are values of single rows and "
+                         "do not leave a guarded block: use min_block_size=1, or another representative.")
+
+
+def _midpoints(plan, collection):
+    """Middles of the grid's cells where the partition is a grid of all columns, else of the rows' boxes."""
+    Z = 0.5 * (collection.low + collection.high)
+    raw = plan.assigner.midpoints(collection.keys)
+    if raw is not None:
+        first, k = int(plan.basis.intercept), plan.basis.columns.size
+        Z[:, first:first + k] = (raw[:, plan.basis.columns] - plan.basis.center) / plan.basis.scale
+    return Z
+
+
+# ---------------------------------------------------------------- inference, tables
+
+
+def clustered(data, prepared, model, fit):
+    """Sandwich with the parts as clusters, from one sweep of part scores and the points' information.
+
+    Returns
+    -------
+    Covariance
+    tuple
+        What was sent.
+    """
+    c, coef = prepared.collection, fit.point.coef
+    q = c.basis.n_coef
+    extended = np.r_[coef, 1.0] if c.has_offset else coef
+    parts = passes.run(score_block, data, prepared.plan, model, extended, None)
+    scores = parts.sums[:, -(q + c.has_offset):][:, :q]
+    n = len(scores)
+    if n <= q:
+        raise ValueError(f"cov_type='cluster' takes the {n} parts as clusters; {q} coefficients need more of them.")
+    bread = inverse(fit.point.moments.expected)
+    matrix = c.basis.covariance(bread @ (scores.T @ scores) @ bread) * (n / (n - 1))
+    return Covariance(matrix, "cluster", None, f"{n} parts of the partition as clusters"), parts.sent
+
+
+def table(representatives, collection, names, fit_intercept):
+    """Representatives in the units of X as a DataFrame: weight, y, the columns (Intercept first), offset."""
+    basis, Z = collection.basis, representatives.Z
+    frame = {"weight": representatives.weight, "y": representatives.y}
+    one = Z[:, 0] if basis.intercept else np.ones(len(Z))
+    if fit_intercept:
+        frame["Intercept"] = one
+    first = int(basis.intercept)
+    for position, j in enumerate(basis.columns):
+        center = basis.center[position] if basis.intercept else 0.0
+        frame[names[j]] = Z[:, first + position] * basis.scale[position] + center * one
+    if collection.has_offset:
+        frame["offset"] = Z[:, -1]
+    return pd.DataFrame(frame)
+
+
+def audit(sent):
+    """What left each block, one row a block and round: round, content, block, parts, bytes."""
+    rows = [(number, what, *record[:3]) for number, what, records in sent for record in records]
+    return pd.DataFrame(rows, columns=["round", "content", "block", "parts", "bytes"])
+
+
+# ---------------------------------------------------------------- other models from one collection
+
+
+def refit(prepared, model, which, ridge):
+    """Coefficients of another model on the collection: other link, fewer columns, a ridge.
+
+    Parameters
+    ----------
+    which : (k,) int array
+        Coefficients of the collection's basis that stay.
+    ridge : (k, k) array or None
+
+    Returns
+    -------
+    fit : Fit
+        Its deviance is the points', its distance unknown until a sweep certifies it.
+    collection : Collection
+    """
+    c = prepared.collection.keep(which)
+    coef = surrogate.first_estimate(c, model, ridge)
+    points = Points(*c.points())
+    eta = points.eta(coef)
+    mu, nu, omega = mean_rows(model, eta)
+    y = np.tile(c.mean_y, len(points.weight) // len(c.mean_y))
+    block = Block(points.Z, y, points.weight, points.offset)
+    objective = Objective(model, c.basis, ridge)
+    totals = np.zeros(3)
+    working_rows(model, eta, block.y, block.weight, totals)
+    information = points.information(omega)
+    score = points.score(nu * (y - mu))
+    moments = Moments(score, information, information, totals[0], totals[1])
+    return Fit(objective, objective.point(coef, moments), np.zeros_like(coef), math.nan, 0, False), c

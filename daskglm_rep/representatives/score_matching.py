@@ -1,0 +1,173 @@
+"""Score-matching representatives (Li & Yang, Algorithm 1) and response-aided ones, built at a coefficient vector."""
+
+import dataclasses
+
+import numpy as np
+
+from daskglm_rep.kernels.assignment import compress, join_small
+from daskglm_rep.kernels.representatives import mean_rows, score_sums
+from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.part_summaries import PartSums
+
+FAR = 10.0               # a representative this many root-mean-square radii from its part's mean is taken for outside the hull
+GRID, BISECTIONS = 65, 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Representatives:
+    """Weighted points that stand for the parts.
+
+    Attributes
+    ----------
+    weight, y : (K,) array
+    Z : (K, d) array
+        In the basis, the intercept's column included (it need not be 1), the offset last where there is one.
+    n_fallbacks : int
+        Parts that took the mean representative instead.
+    n_outside : int
+        Parts whose representative is not a weighted mean of their rows with weights >= 0.
+    """
+
+    weight: np.ndarray
+    Z: np.ndarray
+    y: np.ndarray
+    n_fallbacks: int = 0
+    n_outside: int = 0
+
+
+def score_block(block, plan, model, coef, split):
+    """Score sums of a block's parts at `coef` (the offset's coefficient 1 last where there is one).
+
+    Parameters
+    ----------
+    split : {"eta", "residual", None}
+        Parts are divided by the sign of the linear predictor (Li & Yang, Remark 3.1), of the residual, or not.
+
+    Returns
+    -------
+    PartSums
+        Totals: deviance, Pearson chi-squared, sum of working weights, rows outside the family's domain.
+    """
+    Z = plan.design(block)
+    eta, totals = Z @ coef, np.zeros(3)
+    keys, _ = plan.keys(block) if block.n_rows else (np.zeros(0, np.int64), 0)
+    _, expected, _ = working_rows(model, eta, block.y, block.weight, totals)
+    mu, nu, _ = mean_rows(model, eta)
+    if split is not None:
+        keys = _divide(keys, eta > 0 if split == "eta" else block.y > mu, block, plan)
+    distinct, codes = compress(keys)
+    sums, low, high = score_sums(Z, eta, block.y, block.weight, mu, nu, codes, distinct.size)
+    sent = (block.index, distinct.size, sums.nbytes + low.nbytes + high.nbytes + distinct.nbytes + 32, 0.0)
+    return PartSums(distinct, sums, low, high, (sent,), totals=np.r_[totals[:2], expected.sum(), totals[2]])
+
+
+def _divide(keys, side, block, plan):
+    """Split parts by a sign; halves below the guard join the nearest half of their own sign in the block."""
+    keys = 2 * keys + side
+    if plan.least > 1:
+        x = plan.layout.standardise(block.X)
+        for sign in (False, True):
+            rows = np.flatnonzero(side == sign)
+            if 0 < rows.size < plan.least:                   # too few of a sign in the whole block: do not split
+                return 2 * (keys >> 1)
+        for sign in (False, True):
+            rows = np.flatnonzero(side == sign)
+            keys[rows] = join_small(keys[rows], x[rows], plan.least)[0]
+    return keys
+
+
+def _columns(parts):
+    kept = parts.sums[:, 1] > 0
+    s = parts.sums[kept]
+    d = (s.shape[1] - 9) // 2
+    return s, s[:, 9:9 + d], s[:, 9 + d:], parts.low[kept, 0], parts.high[kept, 0]
+
+
+def score_matched(parts, model):
+    """Score-matching representatives of parts split at eta = 0 (Algorithm 1, one round).
+
+    1. y~ = sum nu y eta / sum nu eta                                                                        (3.3)
+    2. e solves n nu(e) (y~ - G(e)) e = sum nu (y - G) eta; of several roots the nearest to the mean eta      (3.2)
+    3. X~ = sum nu (y - G) X / (n nu(e) (y~ - G(e)))                                                          (3.4)
+    4. Where the denominator vanishes, or X~ lies further than `FAR` radii from the part: the mean representative.
+
+    Step 4 reads "outside the hull" loosely: over half of all X~ leave the hull by a little, and sending those to the
+    mean destroys the match of the scores.
+
+    Parameters
+    ----------
+    parts : PartSums
+        Of `score_block(..., split="eta")`.
+
+    Returns
+    -------
+    Representatives
+    """
+    s, WZ, RZ, low, high = _columns(parts)
+    weight, mean_y, mean = s[:, 1], s[:, 2] / s[:, 1], WZ / s[:, 1:2]
+    usable = np.abs(s[:, 4]) > 1e-12 * weight
+    y = np.where(usable, s[:, 3] / np.where(usable, s[:, 4], 1.0), mean_y)
+    eta, found = _root(model, y, s[:, 5] / weight, low, high, s[:, 7] / weight)
+    mu, nu, _ = mean_rows(model, eta)
+    denominator = weight * nu * (y - mu)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        Z = RZ / denominator[:, None]
+    radius = np.maximum(s[:, 8] / weight - np.einsum("kj,kj->k", mean, mean), 0.0)
+    flat = radius <= 1e-20 * (s[:, 8] / weight + 1.0)                         # all rows alike: the mean is exact
+    away = np.einsum("kj,kj->k", Z - mean, Z - mean)
+    bad = ~found | ~np.isfinite(away) | (np.abs(denominator) < 1e-9 * weight) | (away > FAR ** 2 * radius)
+    out = bad | flat
+    signed = (np.sign(RZ[:, :1]) == np.sign(denominator[:, None])).all(axis=1)
+    return Representatives(weight, np.where(out[:, None], mean, Z), np.where(out, mean_y, y), int((bad & ~flat).sum()),
+                           int((~out & ~signed).sum()))
+
+
+def _root(model, y, target, low, high, near):
+    """Root of nu(e) (y - G(e)) e = target in [low, high] nearest to `near`, and whether one was bracketed."""
+
+    def excess(e):
+        mu, nu, _ = mean_rows(model, e)
+        return nu * (y - mu) * e - target
+
+    share = np.linspace(0.0, 1.0, GRID)[:, None]
+    points = low + (high - low) * share
+    values = np.array([excess(p) for p in points])
+    bracket = values[:-1] * values[1:] <= 0
+    distance = np.where(bracket, np.abs(0.5 * (points[:-1] + points[1:]) - near), np.inf)
+    j, k = distance.argmin(axis=0), np.arange(len(low))
+    found = np.isfinite(distance.min(axis=0)) if len(low) else np.zeros(0, bool)
+    a, b, value = points[j, k], points[j + 1, k], values[j, k]
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (a + b)
+        at = excess(middle)
+        left = value * at <= 0
+        b, a, value = np.where(left, middle, b), np.where(left, a, middle), np.where(left, value, at)
+    return 0.5 * (a + b), found
+
+
+def response_aided(parts, model, coef):
+    """Representatives of parts split by the sign of the residual: every weight in a part has one sign.
+
+    X~ = sum r x / sum r lies in the part's hull; y~ is the part's mean response and the weight
+    sum r / (nu(e) (y~ - G(e))) at e = X~'b matches the score. Where that weight is not positive (a mean response on the
+    other side of G(e)), the weight stays and y~ = G(e) + sum r / (sum w nu(e)) matches it, if the family can have that y.
+
+    Parameters
+    ----------
+    parts : PartSums
+        Of `score_block(..., split="residual")`.
+    """
+    s, WZ, RZ, _, _ = _columns(parts)
+    weight, mean_y, mean = s[:, 1], s[:, 2] / s[:, 1], WZ / s[:, 1:2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        Z = RZ / s[:, 6:7]
+        Z = np.where(np.isfinite(Z), Z, mean)
+        mu, nu, _ = mean_rows(model, Z @ coef)
+        matched = s[:, 6] / (nu * (mean_y - mu))
+        response = mu + s[:, 6] / (weight * nu)
+    by_weight = np.isfinite(matched) & (matched > 0) & (matched < 1e6 * weight)
+    domain = np.array([bool(model.family.accepts_response(v)) for v in response]) if not by_weight.all() else by_weight
+    by_response = ~by_weight & np.isfinite(response) & domain
+    bad = ~by_weight & ~by_response
+    return Representatives(np.where(by_weight, matched, weight), np.where(bad[:, None], mean, Z),
+                           np.where(by_response, response, mean_y), int(bad.sum()), 0)

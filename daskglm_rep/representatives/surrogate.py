@@ -1,0 +1,256 @@
+"""Steps on the likelihood of points, corrected by the exact score.
+
+At b_t the surrogate is
+
+    Q(a) = sum_j w_j loglik(G(z_j'b_t); z_j'a) + s(b_t)'(a - b_t) + (a - b_t)'J (a - b_t) / 2
+
+over points z_j of weight w_j, whose responses are their own fitted means, plus the exact score s of all rows (Jordan,
+Lee & Yang 2019, with representatives in the role of their first machine). Its score at b_t is the exact one, so b_t is
+stationary only where s = 0: the fixed point is the maximum likelihood estimate for every family and link. With H~ the
+information of the points and H the exact one the error contracts by I - H~^-1 H a round. Points at the parts' means miss
+the information within the parts; points at m_k +- z_k, where E z_k z_k' is the part's covariance, do not:
+relative error about sqrt((q + 1) / (K L)) times the share of the information that lies within parts.
+
+J is free: E(b) = s(b) - s_Q(b) is known at b_0..b_t, and J is the symmetric matrix of least change in the metric of H~
+that explains those differences (multi-secant Powell-symmetric-Broyden).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from daskglm_rep import links
+from daskglm_rep.kernels.block import Basis, Block
+from daskglm_rep.kernels.gram import gram
+from daskglm_rep.kernels.representatives import mean_rows
+from daskglm_rep.objective import Objective, inverse, in_memory, solve, solve_damped
+from daskglm_rep.solvers import newton
+
+REACH = 8.0              # no point's linear predictor moves further in one round
+WILD = 30.0              # an estimate with linear predictors beyond this comes from separated points
+POSITIVE = (links.Inverse, links.InverseSquared, links.Sqrt, links.Power)
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Weighted points in a basis: weight (n,), Z (n, q) with the intercept's column, offset (n,)."""
+
+    weight: np.ndarray
+    Z: np.ndarray
+    offset: np.ndarray
+
+    def eta(self, coef):
+        return self.Z @ coef + self.offset
+
+    def score(self, factor):
+        return self.Z.T @ (self.weight * factor)
+
+    def information(self, omega):
+        q = self.Z.shape[1]
+        return gram(self.Z, Basis(np.arange(q), np.zeros(q), np.ones(q), False), self.weight * omega)
+
+    def working_weight(self, model, coef):
+        return float(self.weight @ mean_rows(model, self.eta(coef))[2])
+
+
+def valid(model, eta):
+    """Whether all linear predictors give means inside the family's domain."""
+    if not np.isfinite(eta).all():
+        return False
+    if model.always_valid:
+        return True
+    if isinstance(model.link, POSITIVE) and not (eta > 0).all():
+        return False
+    low, high = model.family.facts.mean_range
+    mu = mean_rows(model, eta)[0]
+    return bool(((mu > low) & (mu < high)).all())
+
+
+def fit_weighted(points, y, model, start=None, ridge=None, lasso=None):
+    """Maximum likelihood of weighted points; None where no start keeps all means in the domain.
+
+    Returns
+    -------
+    (q,) array or None
+    """
+    q = points.Z.shape[1]
+    block = Block(points.Z, y, points.weight, points.offset)
+    objective = Objective(model, Basis(np.arange(q), np.zeros(q), np.ones(q), False), ridge, lasso)
+    data = in_memory(block, 1)
+    try:
+        if start is None or not valid(model, points.eta(start)):
+            start = newton.start(objective, block, data)
+        return newton.minimise(objective, data, start, 1e-18, 60).point.coef
+    except ValueError:
+        return None
+
+
+def first_estimate(collection, model, ridge=None):
+    """Coefficients from the collection alone.
+
+    Solves sum_j w_j nu(e_j)(mean y_k - G(e_j)) z_j + sum_k nu(m_k'b) c_k = 0 by Fisher scoring, c_k the part's covariance
+    of x and y: for canonical links the response's side is exact. Where that fails (the points are separated, or outside
+    the family's domain) the mean representatives' fit, and where they are separated too the constant model.
+
+    Returns
+    -------
+    (q,) array
+    """
+    means = Points(*collection.points(False))
+    null = _constant(collection, model)
+    by_means = fit_weighted(means, collection.mean_y, model, ridge=ridge)
+    tame = by_means is not None and np.abs(means.eta(by_means)).max(initial=0.0) < 2 * WILD or not model.always_valid
+    start = by_means if by_means is not None and tame else null
+    if start is None:
+        raise ValueError(f"No coefficients keep the means of the {model} model inside its domain at the representatives: use "
+                         "a link whose means always are (log, logit), or more blocks.")
+    refined = _estimating_equation(collection, means, model, start, ridge)
+    return start if refined is None else refined
+
+
+def _constant(collection, model):
+    """The model of the mean response; None without an intercept where it needs one."""
+    coef = np.zeros(collection.basis.n_coef)
+    if not collection.basis.intercept:
+        return coef if model.always_valid else None
+    weight = collection.weight
+    level = model.link.link(float(weight @ collection.mean_y / weight.sum()))
+    coef[0] = level - float(weight @ collection.points(False)[2] / weight.sum())
+    return coef if math.isfinite(level) else None
+
+
+def _estimating_equation(collection, means, model, coef, ridge):
+    points = Points(*collection.points())
+    y = np.tile(collection.mean_y, points.weight.size // means.weight.size)
+    q = points.Z.shape[1]
+    unbounded = not model.always_valid
+
+    def equation(b):
+        eta, at_means = points.eta(b), means.eta(b)
+        if not (valid(model, eta) and valid(model, at_means)):
+            return None, None
+        mu, nu, omega = mean_rows(model, eta)
+        g = points.score(nu * (y - mu)) + collection.covariance_y[:, :q].T @ mean_rows(model, at_means)[1]
+        H = points.information(omega)
+        return (g, H) if ridge is None else (g - ridge @ b, H + ridge)
+
+    g, H = equation(coef)
+    for _ in range(50):
+        step = None if g is None else solve(H, g)
+        if step is None:
+            return None
+        size, share = g @ step, 1.0
+        while True:
+            trial = equation(coef + share * step)
+            change = None if trial[0] is None else solve(trial[1], trial[0])
+            if change is not None and trial[0] @ change <= size:
+                break
+            share *= 0.5
+            if share < 1e-4:
+                return None
+        coef, (g, H) = coef + share * step, trial
+        if g @ change < 1e-18:
+            break
+    converged = g @ change < 1e-6
+    return coef if converged and (unbounded or np.abs(means.eta(coef)).max(initial=0.0) < WILD) else None
+
+
+def secants(coefs, errors, information):
+    """J with J (b_s - b_t) = E_s - E_t, symmetric, least in the metric of the information; None without a past.
+
+    Eigenvalues are kept in [-2, 1/2] of the information, so that the surrogate stays concave.
+    """
+    if len(coefs) < 2:
+        return None
+    scale = np.sqrt(np.diag(information))
+    try:
+        L = scale[:, None] * np.linalg.cholesky(information / np.outer(scale, scale))
+    except np.linalg.LinAlgError:
+        return None
+    D = L.T @ np.stack([b - coefs[-1] for b in coefs[:-1]], 1)
+    F = np.linalg.solve(L, np.stack([e - errors[-1] for e in errors[:-1]], 1))
+    size = np.linalg.norm(D, axis=0)
+    used = size > 1e-10
+    if not used.any():
+        return None
+    D, F = D[:, used] / size[used], F[:, used] / size[used]
+    P = np.linalg.pinv(D, rcond=1e-3)
+    J = F @ P
+    J = J + P.T @ F.T @ (np.eye(len(J)) - D @ P)
+    value, vector = np.linalg.eigh(0.5 * (J + J.T))
+    return L @ ((vector * np.clip(value, -2.0, 0.5)) @ vector.T) @ L.T
+
+
+def step(points, model, coef, score, curvature=None, max_iter=60):
+    """Maximum of the surrogate by Newton's method, damped on the size of its score.
+
+    Parameters
+    ----------
+    points : Points
+    coef, score : (q,) array
+        Where the exact score was taken.
+    curvature : (q, q) array, optional
+        J.
+
+    Returns
+    -------
+    (q,) array
+    """
+    mu_here = mean_rows(model, points.eta(coef))[0]
+
+    def at(a):
+        eta = points.eta(a)
+        if not valid(model, eta):
+            return None, None
+        mu, nu, omega = mean_rows(model, eta)
+        g, H = points.score(nu * (mu_here - mu)) + score, points.information(omega)
+        return (g, H) if curvature is None else (g + curvature @ (a - coef), H - curvature)
+
+    a, (g, H) = coef, at(coef)
+    for _ in range(max_iter):
+        move = None if g is None else solve(H, g)
+        if move is None:
+            break
+        size, share, better = g @ move, 1.0, None
+        while better is None and share > 1e-5:
+            trial = at(a + share * move)
+            change = None if trial[0] is None else solve(trial[1], trial[0])
+            if change is not None and trial[0] @ change <= size:
+                better = trial
+            else:
+                share *= 0.5
+        if better is None:
+            break
+        a, (g, H) = a + share * move, better
+        if g @ change < 1e-24:
+            break
+    if a is coef:
+        H = points.information(mean_rows(model, points.eta(coef))[2])
+        fallback = solve_damped(H, score)
+        a = coef if fallback is None else coef + fallback
+    far = np.abs(points.Z @ (a - coef)).max(initial=0.0)
+    return a if far <= REACH else coef + (a - coef) * (REACH / far)
+
+
+def certificate(basis, information, score, dispersion, points_weight, full_weight):
+    """Distance to the maximum of the likelihood, max_j |(H~^-1 s)_j| / se_j over the raw coefficients.
+
+    Infinite where it would mean nothing: a singular information, or points whose total working weight is not within a
+    factor 2 of the rows' (as under separation).
+    """
+    if not 0.5 < points_weight / max(full_weight, 1e-300) < 2.0:
+        return math.inf
+    bread = inverse(information)
+    if not np.isfinite(bread).all():
+        return math.inf
+    scale = np.sqrt(np.diag(information))
+    if np.linalg.eigvalsh(information / np.outer(scale, scale))[0] < 1e-10:
+        return math.inf
+    return distance(basis, bread @ score, bread, dispersion)
+
+
+def distance(basis, move, bread, dispersion):
+    """Length of a move of the coefficients in standard errors of the worst raw one."""
+    se = np.sqrt(np.maximum(np.diag(basis.covariance(bread)), 0.0) * dispersion)
+    return float(np.max(np.abs(basis.raw(move)) / np.maximum(se, 1e-300), initial=0.0))
