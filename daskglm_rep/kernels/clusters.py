@@ -7,8 +7,8 @@ from scipy import sparse
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT2, call, kernel, types
 from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import BASIS, basis_arguments, is_narrow
-from daskglm_rep.kernels.leverage import feature_tiles
+from daskglm_rep.kernels.gram import is_narrow
+from daskglm_rep.kernels.leverage import strip_tiles
 from daskglm_rep.kernels.meat import kept_rows
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import working_rows
@@ -19,6 +19,7 @@ from daskglm_rep.summaries import ClusterScores, combine, distinct
 LIMIT = 2 ** 27          # numbers in the information matrices of all clusters: 1 GiB
 
 _INTEGERS = types.int64[::1]
+_SCATTER = (MATRIX, FLOATS, FLOATS, types.int64, FLOATS, INDEX, OUT2)
 
 
 @kernel
@@ -93,11 +94,12 @@ def codes_of(block):
     if block.extra.get("clusters") is None:
         raise ValueError("A clustered covariance needs cluster labels: pass clusters=, one label a row.")
     found = [column_codes(column) for column in cluster_columns(block.extra["clusters"])]
-    missing = np.any([codes < 0 for codes, _ in found], axis=0)
-    out = missing | ~(np.asarray(block.weight) > 0)
-    n_missing = int(np.count_nonzero(missing & (np.asarray(block.weight) > 0)))
-    if len(found) == 1 and not out.any():
+    weightless = bool(block.n_rows) and (block.weight[:1] if block.weight.strides == (0,) else block.weight).min() <= 0
+    if len(found) == 1 and not weightless and found[0][0].min(initial=0) >= 0:
         return found[0][0], (found[0][1],), 0
+    missing = np.any([codes < 0 for codes, _ in found], axis=0)
+    out = missing | ~(block.weight > 0)
+    n_missing = int(np.count_nonzero(missing & (block.weight > 0)))
     inside = np.flatnonzero(~out)
     chosen = [codes[inside] for codes, _ in found]
     combined, first = combine(chosen, [max(len(labels), 1) for _, labels in found])
@@ -108,17 +110,18 @@ def codes_of(block):
 
 
 @kernel
-def _scatter_raw(X, columns, center, inverse_scale, intercept, residual, codes, sums):
-    """sums[code_i] += r_i z_i, rows read as they lie in memory."""
-    first = 1 if intercept else 0
+def _scatter_rows(X, center, inverse_scale, first, residual, codes, sums):
+    """sums[code_i] += r_i z_i, rows read as they lie in memory; `first` is 1 with an intercept."""
+    p = X.shape[1]
     for i in range(residual.size):
         g, r = codes[i], residual[i]
         if g < 0:
             continue
-        if intercept:
-            sums[g, 0] += r
-        for j in range(columns.size):
-            sums[g, first + j] += r * ((X[i, columns[j]] - center[j]) * inverse_scale[j])
+        own = sums[g]
+        if first == 1:
+            own[0] += r
+        for j in range(p):
+            own[first + j] += r * ((X[i, j] - center[j]) * inverse_scale[j])
 
 
 @kernel
@@ -150,10 +153,11 @@ def scatter(Z, residual, codes, sums):
 def glm_scores(model, block, basis, coef, codes, sums):
     """Scatter the score rows of a one-equation model."""
     if is_narrow(block.X, basis):
-        for rows, _, eta in feature_tiles(block, basis, coef):
+        whole = np.array_equal(basis.columns, np.arange(block.X.shape[1]))
+        for rows, _, eta in strip_tiles(block, basis, coef, keep=False):
             residual, _, _ = working_rows(model, eta, block.y[rows], block.weight[rows])
-            call(_scatter_raw, BASIS + (FLOATS, INDEX, OUT2), block.X[rows], *basis_arguments(basis), residual, codes[rows],
-                 sums)
+            X = block.X[rows] if whole else block.X[rows][:, basis.columns]
+            call(_scatter_rows, _SCATTER, X, basis.center, 1.0 / basis.scale, int(basis.intercept), residual, codes[rows], sums)
         return
     for rows, Z in tiles(block.X, basis):
         residual, _, _ = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], block.weight[rows])

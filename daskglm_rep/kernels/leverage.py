@@ -3,87 +3,95 @@
 import numpy as np
 from scipy import linalg, sparse
 
-from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, call, kernel, types
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, call, kernel, types
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.gram import STRIP, basis_arguments, is_narrow, load_strip
 
-FEATURE_TILE = 2 ** 16          # numbers of a feature-major tile: half a megabyte, so it stays in the L2 cache
+FEATURE_TILE = 2 ** 17          # numbers of a tile of strips: a megabyte stays in the L2 cache, calls are few
 PERFECT = 1e-9                  # a leverage closer to 1 than this is 1: what is left of 1 - h is rounding
 
 
 @kernel
-def add_quadratic(Z, start, m, A, inner, out):
-    """out[start:start + m] = z' A z of m columns of a feature-major tile, from the lower triangle of A."""
+def add_quadratic(Z, m, A, inner, out):
+    """out[:m] = z' A z of m columns of a feature-major strip, from the lower triangle of A; eight products at a time."""
     for i in range(m):
-        out[start + i] = 0.0
+        out[i] = 0.0
     for j in range(Z.shape[0]):
         a = A[j, j]
         for i in range(m):
-            inner[i] = a * Z[j, start + i]
+            inner[i] = a * Z[j, i]
         k = 0
-        while k + 4 <= j:
-            b, c, d, e = 2.0 * A[j, k], 2.0 * A[j, k + 1], 2.0 * A[j, k + 2], 2.0 * A[j, k + 3]
+        while k + 8 <= j:
+            a0, a1, a2, a3 = 2.0 * A[j, k], 2.0 * A[j, k + 1], 2.0 * A[j, k + 2], 2.0 * A[j, k + 3]
+            a4, a5, a6, a7 = 2.0 * A[j, k + 4], 2.0 * A[j, k + 5], 2.0 * A[j, k + 6], 2.0 * A[j, k + 7]
             for i in range(m):
-                inner[i] += b * Z[k, start + i] + c * Z[k + 1, start + i] + d * Z[k + 2, start + i] + e * Z[k + 3, start + i]
-            k += 4
+                inner[i] += (a0 * Z[k, i] + a1 * Z[k + 1, i] + a2 * Z[k + 2, i] + a3 * Z[k + 3, i]
+                             + a4 * Z[k + 4, i] + a5 * Z[k + 5, i] + a6 * Z[k + 6, i] + a7 * Z[k + 7, i])
+            k += 8
         while k < j:
-            b = 2.0 * A[j, k]
+            a0 = 2.0 * A[j, k]
             for i in range(m):
-                inner[i] += b * Z[k, start + i]
+                inner[i] += a0 * Z[k, i]
             k += 1
         for i in range(m):
-            out[start + i] += inner[i] * Z[j, start + i]
+            out[i] += inner[i] * Z[j, i]
 
 
 @kernel
-def _feature_quadratic(Z, A, out):
+def _strip_quadratic(Z, A, out):
     inner = np.empty(STRIP)
-    for start in range(0, out.size, STRIP):
-        add_quadratic(Z, start, min(STRIP, out.size - start), A, inner, out)
+    for s in range(Z.shape[0]):
+        start = s * STRIP
+        add_quadratic(Z[s], min(STRIP, out.size - start), A, inner, out[start:])
 
 
 @kernel
-def _load_features(X, columns, center, inverse_scale, intercept, coef, offset, Z, eta):
-    strip = np.empty((Z.shape[0], STRIP))
+def _load_strips(X, columns, center, inverse_scale, intercept, coef, offset, Z, eta):
+    """Standardised rows in strips, each feature-major, and their linear predictor; one strip is used again if Z has one."""
     for start in range(0, eta.size, STRIP):
         m = min(STRIP, eta.size - start)
+        strip = Z[(start // STRIP) % Z.shape[0]]
         load_strip(X, start, m, columns, center, inverse_scale, intercept, strip)
         for i in range(m):
             eta[start + i] = offset[start + i]
-        for j in range(Z.shape[0]):
+        for j in range(coef.size):
             for i in range(m):
-                Z[j, start + i] = strip[j, i]
                 eta[start + i] += coef[j] * strip[j, i]
 
 
-_FEATURES = (MATRIX, INDEX, FLOATS, FLOATS, types.boolean, FLOATS, FLOATS, types.Array(types.float64, 2, "A"), OUT)
+STRIPS = types.float64[:, :, ::1]
+_LOAD = (MATRIX, INDEX, FLOATS, FLOATS, types.boolean, FLOATS, FLOATS, STRIPS, OUT)
 
 
-def feature_tiles(block, basis, coef):
+def strip_tiles(block, basis, coef, keep=True):
     """Tiles of a dense block with few columns, each loaded once for several kernels.
+
+    Parameters
+    ----------
+    keep : bool
+        False for the linear predictor alone.
 
     Yields
     ------
     rows : slice
-    Z : (q, m) array
-        Feature-major; its memory is used again for the next tile.
+    Z : (n_strips, q, STRIP) array
+        Strips of rows, each feature-major; the memory is used again for the next tile.
     eta : (m,) array
     """
     n, q = block.n_rows, basis.n_coef
     step = STRIP * max(2, FEATURE_TILE // (STRIP * max(q, 1)))
-    buffer = np.empty((q, min(step, n) + 8))          # rows not a power of two apart: they would share a cache set
+    Z = np.empty((-(-min(step, n) // STRIP) if keep else 1, q, STRIP))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        Z, eta = buffer[:, :rows.stop - start], np.empty(rows.stop - start)
-        call(_load_features, _FEATURES, block.X[rows], *basis_arguments(basis), np.asarray(coef, float),
-             block.offset[rows], Z, eta)
-        yield rows, Z, eta
+        eta = np.empty(rows.stop - start)
+        call(_load_strips, _LOAD, block.X[rows], *basis_arguments(basis), np.asarray(coef, float), block.offset[rows], Z, eta)
+        yield rows, Z[:-(-eta.size // STRIP)], eta
 
 
-def feature_quadratic(Z, A):
-    """z_i' A z_i of a feature-major tile, (m,) array."""
-    out = np.empty(Z.shape[1])
-    call(_feature_quadratic, (MATRIX, MATRIX, OUT), Z, A, out)
+def strip_quadratic(Z, A, n):
+    """z_i' A z_i of the n rows of a tile of strips, (n,) array."""
+    out = np.empty(n)
+    call(_strip_quadratic, (STRIPS, MATRIX, OUT), Z, A, out)
     return out
 
 
@@ -122,8 +130,8 @@ def quadratic_rows(block, basis, A):
     """
     out = np.empty(block.n_rows)
     if is_narrow(block.X, basis):
-        for rows, Z, _ in feature_tiles(block, basis, np.zeros(basis.n_coef)):
-            out[rows] = feature_quadratic(Z, A)
+        for rows, Z, eta in strip_tiles(block, basis, np.zeros(basis.n_coef)):
+            out[rows] = strip_quadratic(Z, A, eta.size)
         return out
     for rows, Z in tiles(block.X, basis):
         out[rows] = tile_quadratic(Z, A)

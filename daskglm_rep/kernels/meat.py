@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, MATRIX, OUT2, call, kernel
+from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel
 from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import STRIP, add_gram, is_narrow, symmetric, tile_gram
-from daskglm_rep.kernels.leverage import adjusted_squares, feature_quadratic, feature_tiles, tile_quadratic
+from daskglm_rep.kernels.gram import STRIP, add_gram, add_moment, is_narrow, symmetric, tile_gram
+from daskglm_rep.kernels.leverage import STRIPS, adjusted_squares, strip_quadratic, strip_tiles, tile_quadratic
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.softmax import WIDE, kronecker_rows, softmax_rows
 from daskglm_rep.multinomial import Multinomial
@@ -38,14 +38,14 @@ class Adjustment:
 
 
 @kernel
-def _feature_gram(Z, weight, total):
-    strip, weighted = np.empty((Z.shape[0], STRIP)), np.empty(STRIP)
-    for start in range(0, weight.size, STRIP):
+def _strip_sums(Z, residual, weight, score, total):
+    """score += Z r and the lower triangle of total += Z diag(weight) Z' over the strips of a tile."""
+    weighted = np.empty(STRIP)
+    for s in range(Z.shape[0]):
+        start = s * STRIP
         m = min(STRIP, weight.size - start)
-        for j in range(Z.shape[0]):
-            for i in range(m):
-                strip[j, i] = Z[j, start + i]
-        add_gram(strip, m, weight[start:start + m], weighted, total)
+        add_moment(Z[s], m, residual[start:start + m], score)
+        add_gram(Z[s], m, weight[start:start + m], weighted, total)
 
 
 def squares(residual, weight, frequency):
@@ -67,7 +67,7 @@ def glm_meat(model, block, basis, coef, adjustment):
     total, score, perfect, n_perfect = np.zeros((q, q)), np.zeros(q), [], 0
     narrow = is_narrow(block.X, basis)
     if narrow:
-        visits = feature_tiles(block, basis, coef)
+        visits = strip_tiles(block, basis, coef)
     else:
         visits = ((rows, Z, Z @ coef + block.offset[rows]) for rows, Z in tiles(block.X, basis))
     for rows, Z, eta in visits:
@@ -79,14 +79,14 @@ def glm_meat(model, block, basis, coef, adjustment):
         if adjustment.power == 0:
             value = squares(residual, weight, adjustment.frequency)
         else:
-            form = (feature_quadratic if narrow else tile_quadratic)(Z, adjustment.bread)
+            A = adjustment.bread
+            form = strip_quadratic(Z, A, eta.size) if narrow else tile_quadratic(Z, A)
             value, where, count = adjusted_squares(residual, expected, weight, form, adjustment.power, adjustment.per_row,
                                                    adjustment.frequency)
             perfect += [(0, rows.start + i) for i in where]
             n_perfect += count
         if narrow:
-            score += Z @ residual
-            call(_feature_gram, (MATRIX, FLOATS, OUT2), Z, value, total)
+            call(_strip_sums, (STRIPS, FLOATS, FLOATS, OUT, OUT2), Z, residual, value, score, total)
         else:
             score += Z.T @ residual
             total += tile_gram(Z, value)

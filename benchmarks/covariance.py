@@ -1,0 +1,70 @@
+"""What a robust covariance costs: HC0, HC3 and clustered as multiples of one sweep of the fit (score and information).
+
+    python benchmarks/covariance.py [--rows 2000000] [--features 7 50] [--clusters 1000 1000000] [--repeats 5]
+                                    [--family binomial]
+
+Prints the median over alternating repeats: seconds of one sweep, and ratios to it.
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+from daskglm_rep import GLMRegressor, design, passes
+from daskglm_rep.inference import covariance
+from daskglm_rep.kernels.moments import block_moments
+
+
+def problem(n, p, n_clusters, family, seed=0):
+    """A fitted model and its rows with integer cluster labels in random order."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, p))
+    mean = 1.0 / (1.0 + np.exp(-(X[:, 0] - 0.5 * X[:, 1])))
+    y = (rng.random(n) < mean).astype(float) if family == "binomial" else rng.poisson(mean).astype(float)
+    clusters = rng.integers(0, n_clusters, n)
+    results = GLMRegressor(family).fit(X, y).results_
+    return results.fitted, design.build(X, y, clusters=clusters)
+
+
+def measure(n, p, n_clusters, family="binomial", repeats=5):
+    """Seconds of each kind of sweep, medians over alternating repeats.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    fitted, data = problem(n, p, n_clusters, family)
+    objective, coef = fitted.fit.objective, fitted.fit.point.coef
+    jobs = {"sweep": lambda: passes.run(block_moments, data, objective.model, objective.basis, coef)}
+    for kind in ("HC0", "HC3", "cluster"):
+        jobs[kind] = lambda kind=kind: covariance.compute(fitted, kind, data)
+    times = {name: [] for name in jobs}
+    for repeat in range(repeats + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if repeat:                                    # the first round compiles
+                times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--features", type=int, nargs="+", default=[7, 50])
+    parser.add_argument("--clusters", type=int, nargs="+", default=[1000])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--family", default="binomial", choices=["binomial", "poisson"])
+    args = parser.parse_args(arguments)
+    print(f"{'rows':>10} {'features':>8} {'clusters':>9} {'sweep s':>8} {'HC0':>6} {'HC3':>6} {'cluster':>8}   (in sweeps)")
+    for p in args.features:
+        n = args.rows if p <= 20 else max(args.rows // 4, 1)
+        for n_clusters in args.clusters:
+            t = measure(n, p, n_clusters, args.family, args.repeats)
+            print(f"{n:>10,} {p:>8} {n_clusters:>9,} {t['sweep']:>8.3f} {t['HC0'] / t['sweep']:>6.2f} "
+                  f"{t['HC3'] / t['sweep']:>6.2f} {t['cluster'] / t['sweep']:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()
