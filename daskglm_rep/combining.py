@@ -1,0 +1,255 @@
+"""Divide and conquer: fit every block on its own, combine the fits."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from daskglm_rep import passes
+from daskglm_rep.design import Data
+from daskglm_rep.inference.covariance import Covariance
+from daskglm_rep.kernels.gram import gram
+from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.objective import inverse, ready
+from daskglm_rep.solvers import newton
+from daskglm_rep.summaries import Moments
+
+JOINS = ("estimating-equations", "mean")
+COV_TYPES = ("nonrobust", "HC0")
+LOST = 100.0          # standard errors, in standardised columns, beyond which a block does not determine a coefficient
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockFits:
+    """Sums over fitted blocks: b_k the block's estimate, A_k its information there, n_k its rows of positive weight.
+
+    Attributes
+    ----------
+    information : (q, q) array
+        sum A_k.
+    weighted : (q,) array
+        sum A_k b_k.
+    constant : float
+        Of the blocks' deviances to second order, constant - 2 b' sum A_k b_k + b' sum A_k b at any b: exact for linear
+        models.
+    mean : (q,) array
+        sum n_k b_k.
+    mean_variance : (q, q) array
+        sum n_k^2 A_k^-1.
+    meat, mean_meat : (q, q) array
+        sum s s' over rows, and sum n_k^2 A_k^-1 (sum s s') A_k^-1.
+    pearson, n_rows, n_blocks : float
+    left_out : tuple of (float, float)
+        Blocks and rows left out: too few rows or a column constant in the block; and separated or not converged.
+    """
+
+    information: np.ndarray
+    weighted: np.ndarray
+    constant: float
+    mean: np.ndarray
+    mean_variance: np.ndarray
+    meat: np.ndarray
+    mean_meat: np.ndarray
+    pearson: float
+    n_rows: float
+    n_blocks: float
+    left_out: np.ndarray
+
+    def merge(self, other):
+        return BlockFits(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
+
+    @classmethod
+    def nothing(cls, q, left_out=((0, 0), (0, 0))):
+        square = np.zeros((q, q))
+        return cls(square, np.zeros(q), 0.0, np.zeros(q), square, square, square, 0.0, 0.0, 0.0, np.array(left_out, float))
+
+
+def fit_parts(block, objective, start, n_parts, robust, seed):
+    """Cut a block at random into parts and fit each.
+
+    Parameters
+    ----------
+    n_parts : tuple of int
+        For every block of the data.
+    start : (q,) array
+        The pilot's coefficients: a few iterations are saved.
+
+    Returns
+    -------
+    BlockFits
+    """
+    m = max(1, min(n_parts[block.index], block.n_rows))
+    if m == 1:
+        return fit_part(block, objective, start, robust)
+    order = np.random.default_rng((seed, block.index, 3)).permutation(block.n_rows)
+    shuffled = block.take(order)
+    edges = np.linspace(0, block.n_rows, m + 1).astype(int)
+    return passes.merge_all(fit_part(shuffled.take(slice(a, b)), objective, start, robust) for a, b in zip(edges, edges[1:]))
+
+
+def fit_part(block, objective, start, robust):
+    """Fit one block in memory and send the sums that combinations need."""
+    q, n = objective.n_coef, float((block.weight > 0).sum())
+    rows = Data([block], ready, [])
+    if objective.is_quadratic:
+        return _record(objective.evaluate(rows, start), block, objective, n, robust)
+    if n < q:
+        return BlockFits.nothing(q, ((1, block.n_rows), (0, 0)))
+    if not np.isfinite(inverse(gram(block.X, objective.basis, block.weight))).all():
+        return BlockFits.nothing(q, ((1, block.n_rows), (0, 0)))
+    if not objective.evaluate(rows, start, False).valid:
+        try:
+            start = newton.start(objective, block, rows)
+        except ValueError:
+            return BlockFits.nothing(q, ((0, 0), (1, block.n_rows)))
+    solution = newton.minimise(objective, rows, start, 1e-16, 50)
+    spread = np.diag(inverse(solution.point.curvature))
+    lost = not np.isfinite(spread).all() or (objective.model.dispersion_known and spread.max() > LOST ** 2)
+    if lost or not solution.converged:
+        return BlockFits.nothing(q, ((0, 0), (1, block.n_rows)))
+    return _record(solution.point, block, objective, n, robust)
+
+
+def _record(point, block, objective, n, robust):
+    """The sums of one block; for linear models, A b = A b_0 + score(b_0) whatever the rank and the b_0."""
+    A, b = point.hessian, point.coef
+    weighted = A @ b - point.gradient
+    constant = point.moments.deviance - 2.0 * point.gradient @ b + b @ A @ b
+    inverted = inverse(A)
+    if not np.isfinite(inverted).all():
+        left_out = BlockFits.nothing(b.size, ((1, block.n_rows), (0, 0)))
+        return dataclasses.replace(left_out, information=A, weighted=weighted, constant=constant, n_blocks=1.0)
+    b = inverted @ weighted
+    meat = mean_meat = np.zeros_like(A)
+    if robust:
+        eta = objective.basis.design(block.X) @ b + block.offset
+        meat = gram(block.X, objective.basis, working_rows(objective.model, eta, block.y, block.weight)[0] ** 2)
+        mean_meat = n * n * inverted @ meat @ inverted
+    return BlockFits(A, weighted, constant, n * b, n * n * inverted, meat, mean_meat, point.moments.pearson, n, 1.0,
+                     np.zeros((2, 2)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Combined:
+    """A combination of block fits.
+
+    Attributes
+    ----------
+    fitted : solvers.three_sweeps.Fitted
+    covariance : Covariance
+    n_blocks : int
+        Blocks combined.
+    n_left_out, rows_left_out : int
+    """
+
+    fitted: object
+    covariance: Covariance
+    n_blocks: int
+    n_left_out: int
+    rows_left_out: int
+
+
+def solve(data, look, join, n_parts, cov_type, certify, seed):
+    """Fit the blocks in one sweep and combine them.
+
+    - estimating equations: b = (sum A_k)^-1 sum A_k b_k (Lin & Xi 2011, equation 2.7), covariance (sum A_k)^-1;
+    - mean: b = sum n_k b_k / sum n_k, covariance sum n_k^2 A_k^-1 / (sum n_k)^2.
+
+    Both times the dispersion, pooled over the blocks; robust ones have the block's score rows between.
+
+    Parameters
+    ----------
+    n_parts : tuple of int
+    certify : bool
+        One more sweep at the result: exact deviance, and the distance to the full-data MLE.
+
+    Returns
+    -------
+    Combined
+
+    Raises
+    ------
+    ValueError
+        No block could be fitted, or together they do not determine the coefficients.
+    """
+    objective = look.objective
+    sums = passes.run(fit_parts, data, objective, look.coef, n_parts, cov_type == "HC0", seed)
+    aggregated = join == "estimating-equations"
+    (small, small_rows), (lost, lost_rows) = sums.left_out
+    if objective.is_quadratic and aggregated:
+        small = small_rows = 0.0              # their normal equations are in the sums all the same
+    used = sums.n_blocks - (small if objective.is_quadratic else 0.0)
+    _tell_left_out(small, small_rows, lost, lost_rows, used)
+    bread = inverse(sums.information)
+    coef = bread @ sums.weighted if aggregated else sums.mean / sums.n_rows
+    if not np.isfinite(coef).all():
+        raise ValueError("The fitted blocks together leave some column constant or a combination of others: use fewer "
+                         "blocks or drop columns.")
+    rows = look.n_rows - small_rows - lost_rows
+    deviance = sums.constant - 2.0 * coef @ sums.weighted + coef @ sums.information @ coef
+    pooled = _pooled_dispersion(objective, sums, deviance, rows, used)
+    point, distance, converged = _at(data, objective, coef, sums, deviance, pooled, certify)
+    dispersion = 1.0 if objective.model.dispersion_known else pooled
+    if aggregated:
+        matrix = bread @ sums.meat @ bread if cov_type == "HC0" else bread * dispersion
+    else:
+        matrix = (sums.mean_meat if cov_type == "HC0" else sums.mean_variance * dispersion) / sums.n_rows ** 2
+    note = f"Combined from {int(used):,} blocks ({join}); {int(small + lost)} blocks were left out."
+    fitted = look.fitted(data, point, converged, distance=distance)
+    if not certify:
+        note += " Deviance and likelihood to second order about the blocks' estimates."
+    df = None if objective.model.dispersion_known or cov_type == "HC0" else rows - objective.n_coef
+    return Combined(fitted, Covariance(objective.basis.covariance(matrix), cov_type, df, note), int(used),
+                    int(small + lost), int(small_rows + lost_rows))
+
+
+def _pooled_dispersion(objective, sums, deviance, rows, used):
+    """Pearson's chi-squared over the degrees of freedom of the separate fits; that of the joint fit for linear models."""
+    total, rest = (deviance, rows - objective.n_coef) if objective.is_quadratic else (
+        sums.pearson, rows - used * objective.n_coef)
+    return total / rest if rest > 0 else np.nan
+
+
+def _at(data, objective, coef, sums, deviance, pooled, certify):
+    """The objective at the combination: exact by a sweep, or carried there by the blocks' quadratics."""
+    if certify:
+        point = objective.evaluate(data, coef)
+        step = newton.direction(objective, point)
+        se = np.sqrt(np.diag(inverse(point.curvature)) * (1.0 if objective.model.dispersion_known else pooled))
+        return point, float(np.max(np.abs(step) / se)), bool(point.valid)
+    pearson = pooled * max(sums.n_rows - coef.size, 0.0)
+    moments = Moments(np.zeros(coef.size), sums.information, sums.information, float(deviance), float(pearson))
+    return objective.point(coef, moments), np.nan, True
+
+
+def _tell_left_out(small, small_rows, lost, lost_rows, used):
+    reasons = []
+    if small:
+        reasons.append(f"{int(small)} ({int(small_rows)} rows) have too few rows or a column that is constant in the block")
+    if lost:
+        reasons.append(f"{int(lost)} ({int(lost_rows)} rows) are separated or did not converge")
+    if not used > 0:
+        raise ValueError(f"No block could be fitted on its own: {'; '.join(reasons)}. Use fewer blocks, or fit all rows "
+                         "(GLMRegressor).")
+    if reasons:
+        warnings.warn(f"Blocks left out of the combination: {'; '.join(reasons)}. Use fewer blocks, or fit all rows.",
+                      ConvergenceWarning, stacklevel=5)
+
+
+def parts_of(lengths, n_blocks):
+    """How many parts each chunk is cut into so that there are n_blocks in all, in proportion to its rows.
+
+    Raises
+    ------
+    ValueError
+        Fewer blocks than chunks.
+    """
+    if n_blocks is None:
+        return (1,) * len(lengths)
+    if n_blocks < len(lengths):
+        raise ValueError(f"partitions={n_blocks} is less than the {len(lengths)} chunks of the data, and rows do not move "
+                         "between chunks: rechunk first, or ask for more.")
+    edges = np.rint(np.cumsum(lengths) * (n_blocks / max(sum(lengths), 1))).astype(int)
+    counts = np.maximum(np.diff(np.r_[0, edges]), 1)
+    return tuple(counts.tolist())

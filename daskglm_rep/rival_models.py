@@ -1,0 +1,268 @@
+"""Estimators that trade accuracy for time: subsampling, divide and conquer, stochastic descent. No numerics.
+
+They are what representatives and the exact three-sweep fits are judged against. All report how far they are from the
+full-data maximum likelihood estimate where they can know.
+"""
+
+import dataclasses
+import numbers
+
+import numpy as np
+
+from daskglm_rep import combining, design, families, subsampling
+from daskglm_rep.estimators import _GLMRegressorBase
+from daskglm_rep.results import GLMResults
+from daskglm_rep.solvers import implicit_descent
+from daskglm_rep.solvers.first_look import first_look
+
+COMMON = """    family : str or families.Family
+    link : str or links.Link, optional
+        Default: the family's.
+    fit_intercept : bool, default True
+    random_state : int, default 0
+        Fixes every random choice, together with the chunks of the data.
+"""
+
+FITTED = """    coef_ : (p,) array
+    intercept_ : float
+    results_ : GLMResults
+    n_passes_ : float
+        Sweeps over the data.
+    dispersion_ : float
+    n_features_in_, feature_names_in_
+"""
+
+
+def _documented(cls):
+    cls.__doc__ = cls.__doc__.replace("    {common}\n", COMMON).replace("    {fitted}\n", FITTED)
+    return cls
+
+
+class _RivalBase(_GLMRegressorBase):
+    """Shared fit: a survey with few pilot rows, then the rival's own sweeps."""
+
+    def _glm(self):
+        return families.GLM.of(self.family, self.link)
+
+    def _check_parameters(self):
+        if not isinstance(self.random_state, numbers.Integral) or self.random_state < 0:
+            raise ValueError(f"random_state must be an integer >= 0, got {self.random_state!r}.")
+        for name, least in self._counts().items():
+            value = getattr(self, name)
+            if not (isinstance(value, numbers.Integral) and value >= least):
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+
+    def _counts(self):
+        """Parameters that are integers, and the least each may be."""
+        return {}
+
+    def _choice(self, name, allowed):
+        if getattr(self, name) not in allowed:
+            raise ValueError(f"{name}={getattr(self, name)!r} is not known: choose one of {', '.join(allowed)}.")
+
+    def fit(self, X, y, sample_weight=None, offset=None, exposure=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
+            Row chunks are the blocks.
+        y : (n,) of any of those kinds
+            Numbers; 0 and 1 for binary responses.
+        sample_weight, offset, exposure : (n,), optional
+            As in `GLMRegressor.fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Bad input or parameters, each in one sentence.
+        """
+        self._check_parameters()
+        model = self._glm()
+        data = self._chunked(self._build(X, y, sample_weight, offset, exposure))
+        look = first_look(data, model, self.fit_intercept, self._n_pilot(len(data.names) + 1), int(self.random_state))
+        outcome = self._run(data, look)
+        fitted = dataclasses.replace(outcome.fitted, n_passes=data.n_passes)
+        self.results_ = GLMResults(fitted, outcome.covariance, None, data.prepare.response)
+        self.n_passes_, self.dispersion_ = data.n_passes, self.results_.scale
+        self.distance_to_mle_ = fitted.fit.distance
+        self._publish(np.nan_to_num(self.results_.params.to_numpy()).reshape(1, -1))
+        return self
+
+    def _chunked(self, data):
+        return data
+
+    def _n_pilot(self, n_coef):
+        return max(1000, 20 * n_coef)
+
+
+@_documented
+class SubsampledGLM(_RivalBase):
+    """Generalized linear model fitted to a subsample of the rows, chosen to tell most about the coefficients.
+
+    Parameters
+    ----------
+    method : {"a-optimal", "l-optimal", "iboss", "uniform"}
+        A-optimal: probabilities that minimise the trace of the coefficients' covariance; L-optimal: the same for the
+        score, cheaper to compute (Wang, Zhu & Ma 2018; Ai et al. 2021). IBOSS: the most extreme rows of every column
+        (Wang, Yang & Stufken 2019), made for linear models. Uniform: a simple random sample.
+    n_samples : int, default 20_000
+        Rows to fit; expected number for the optimal methods, an upper bound for IBOSS.
+    n_pilot : int, optional
+        Rows of the pilot that gives the probabilities; default 1000, or 20 a coefficient where that is more.
+    {common}
+    uniform_share : float in [0, 1), default 0.1
+        Share of the optimal samples that is drawn uniformly: bounds the weights where the pilot errs.
+
+    Attributes
+    ----------
+    {fitted}
+    n_samples_ : int
+        Rows fitted.
+    covariance_to_mle_ : (k, k) array
+        Covariance of the estimate about the full-data MLE; the standard errors in `results_` are about the truth.
+    distance_to_mle_ : float
+        Root mean square distance to the full-data MLE to be expected, in standard errors of the full-data MLE (the
+        worst coefficient); NaN for IBOSS.
+    """
+
+    def __init__(self, method="a-optimal", n_samples=20_000, n_pilot=None, family="binomial", link=None,
+                 fit_intercept=True, uniform_share=0.1, random_state=0):
+        self.method = method
+        self.n_samples = n_samples
+        self.n_pilot = n_pilot
+        self.family = family
+        self.link = link
+        self.fit_intercept = fit_intercept
+        self.uniform_share = uniform_share
+        self.random_state = random_state
+
+    def _counts(self):
+        return {"n_samples": 1} | ({} if self.n_pilot is None else {"n_pilot": 1})
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        self._choice("method", subsampling.METHODS)
+        if not (isinstance(self.uniform_share, numbers.Real) and 0 <= self.uniform_share < 1):
+            raise ValueError(f"uniform_share must be a number in [0, 1), got {self.uniform_share!r}.")
+
+    def _n_pilot(self, n_coef):
+        return super()._n_pilot(n_coef) if self.n_pilot is None else self.n_pilot
+
+    def _run(self, data, look):
+        found = subsampling.solve(data, look, self.method, self.n_samples, self.uniform_share, int(self.random_state))
+        self.n_samples_, self.covariance_to_mle_ = found.n_samples, found.about_full
+        return found
+
+
+@_documented
+class DivideAndConquerGLM(_RivalBase):
+    """Generalized linear model fitted block by block, the fits combined: one sweep, and no rows move.
+
+    Blocks that cannot be fitted on their own (too few rows, a constant column, separation) are left out with a warning
+    that counts them.
+
+    Parameters
+    ----------
+    join : {"estimating-equations", "mean"}
+        Aggregated estimating equations, (sum A_k)^-1 sum A_k b_k with the blocks' informations A_k (Lin & Xi 2011), or
+        means of the estimates weighted by rows.
+    partitions : int, optional
+        Blocks in all: chunks are cut at random into parts. Default: the chunks. (In memory, rows are cut into exactly
+        this many.)
+    {common}
+    cov_type : {"nonrobust", "HC0"}
+    certify : bool, default True
+        One more sweep at the result, for the exact deviance and the distance to the full-data MLE.
+
+    Attributes
+    ----------
+    {fitted}
+    n_blocks_ : int
+        Blocks combined.
+    n_left_out_, rows_left_out_ : int
+        Blocks, and the rows in them, that could not be fitted.
+    distance_to_mle_ : float
+        In standard errors (the worst coefficient), by the Newton step at the result; NaN without `certify`.
+    """
+
+    def __init__(self, join="estimating-equations", family="binomial", link=None, partitions=None, fit_intercept=True,
+                 cov_type="nonrobust", certify=True, random_state=0):
+        self.join = join
+        self.family = family
+        self.link = link
+        self.partitions = partitions
+        self.fit_intercept = fit_intercept
+        self.cov_type = cov_type
+        self.certify = certify
+        self.random_state = random_state
+
+    def _counts(self):
+        return {} if self.partitions is None else {"partitions": 1}
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        self._choice("join", combining.JOINS)
+        self._choice("cov_type", combining.COV_TYPES)
+
+    def _chunked(self, data):
+        if self.partitions is None or self.partitions >= data.n_blocks or data.collections is not None:
+            return data
+        return design.recut(data, self.partitions)
+
+    def _run(self, data, look):
+        n_parts = combining.parts_of(look.found.lengths, self.partitions)
+        found = combining.solve(data, look, self.join, n_parts, self.cov_type, self.certify, int(self.random_state))
+        self.n_blocks_ = found.n_blocks
+        self.n_left_out_, self.rows_left_out_ = found.n_left_out, found.rows_left_out
+        return found
+
+
+@_documented
+class StochasticGLM(_RivalBase):
+    """Generalized linear model by averaged implicit stochastic gradient descent (Tran, Toulis & Airoldi 2015).
+
+    Each block walks through its rows in random order, in standardised columns; blocks walk beside each other and are
+    averaged after each epoch. One chunk is the sequential algorithm.
+
+    Parameters
+    ----------
+    {common}
+    n_epochs : int, default 1
+        Sweeps of descent.
+    learning_rate, decay : float
+        Rate learning_rate (1 + learning_rate t)^-decay at step t.
+
+    Attributes
+    ----------
+    {fitted}
+    distance_to_mle_ : float
+        In standard errors (the worst coefficient), by the Newton step at the result.
+    """
+
+    def __init__(self, family="binomial", link=None, n_epochs=1, learning_rate=1.0, decay=2 / 3, fit_intercept=True,
+                 random_state=0):
+        self.family = family
+        self.link = link
+        self.n_epochs = n_epochs
+        self.learning_rate = learning_rate
+        self.decay = decay
+        self.fit_intercept = fit_intercept
+        self.random_state = random_state
+
+    def _counts(self):
+        return {"n_epochs": 1}
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        for name in ("learning_rate", "decay"):
+            if not (isinstance(getattr(self, name), numbers.Real) and getattr(self, name) > 0):
+                raise ValueError(f"{name} must be a number > 0, got {getattr(self, name)!r}.")
+
+    def _run(self, data, look):
+        return implicit_descent.solve(data, look, self.n_epochs, float(self.learning_rate), float(self.decay),
+                                      int(self.random_state))

@@ -1,0 +1,68 @@
+"""Averaged implicit stochastic gradient descent (Tran, Toulis & Airoldi 2015, arXiv:1509.06459).
+
+    b_t = b_{t-1} + gamma_t f(x_t'b_t) x_t,   gamma_t = rate (1 + rate t)^-decay,   estimate: the mean of the b_t,
+
+with f the score factor at the *new* coefficients: a one-dimensional root, and no step can overshoot. Blocks walk beside
+each other from shared coefficients and their averages are averaged by rows after each epoch (Zinkevich et al. 2010); one
+block is the sequential algorithm.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from daskglm_rep import passes
+from daskglm_rep.inference.covariance import Covariance
+from daskglm_rep.kernels.descent import epoch
+from daskglm_rep.objective import in_memory, inverse
+from daskglm_rep.solvers import newton
+
+
+@dataclasses.dataclass(frozen=True)
+class Descended:
+    """Where the walks ended.
+
+    Attributes
+    ----------
+    fitted : solvers.three_sweeps.Fitted
+    covariance : Covariance
+        Model-based, of the full-data MLE: the averaged estimate shares it to first order (theorem 2 of the paper), and
+        how far it is from the MLE is known besides.
+    """
+
+    fitted: object
+    covariance: Covariance
+
+
+def solve(data, look, n_epochs, rate, decay, seed):
+    """Walk for some epochs, one sweep each, then look at the result in one sweep more.
+
+    Returns
+    -------
+    Descended
+    """
+    objective = look.objective
+    coef = newton.start(objective.null(), look.block, in_memory(look.block)) if objective.basis.intercept else np.zeros(0)
+    coef = np.r_[coef, np.zeros(objective.n_coef - coef.size)]
+    if not objective.model.always_valid:
+        coef = look.coef
+    last = coef
+    for k in range(n_epochs):
+        clocks = tuple(k * n for n in look.found.lengths)
+        walks = passes.run(epoch, data, objective.model, objective.basis, last, rate, decay, clocks, (seed, k))
+        last = walks.last / walks.n_rows
+        coef = walks.average / walks.n_rows
+    point = objective.evaluate(data, coef)
+    if not point.valid:
+        raise ValueError("The averaged coefficients give some rows means outside the family's domain: use a link whose "
+                         "means always are inside (log, logit).")
+    step = newton.direction(objective, point)
+    dispersion = 1.0
+    if not objective.model.dispersion_known:
+        dispersion = point.moments.pearson / max(look.n_rows - coef.size, 1.0)
+    matrix = objective.basis.covariance(inverse(point.curvature)) * dispersion
+    distance = float(np.max(np.abs(objective.basis.raw(step)) / np.maximum(np.sqrt(np.diag(matrix)), 1e-300)))
+    fitted = look.fitted(data, point, True, distance=distance, n_iter=n_epochs)
+    df = None if objective.model.dispersion_known else max(look.n_rows - coef.size, 0.0)
+    note = f"Standard errors are those of the full-data MLE, from which these estimates are {distance:.2g} away."
+    return Descended(fitted, Covariance(matrix, "nonrobust", df, note))
