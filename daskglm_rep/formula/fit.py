@@ -9,7 +9,7 @@ import xarray as xr
 
 from daskglm_rep import design, families, passes
 from daskglm_rep.formula import sources
-from daskglm_rep.formula.rows import Columns, FormulaRows, Predict, keep, kept_recipe
+from daskglm_rep.formula.rows import Columns, FormulaRows, MapRows, Predict, keep, kept_recipe
 from daskglm_rep.formula.spec import learn_spec, parse
 from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.block import Basis
@@ -39,25 +39,27 @@ class FormulaResults(GLMResults):
         self.spec, self.columns = spec, columns
         self.n_missing = int(fitted.survey.n_missing)
 
-    def data(self, frame, keep_frame=False, response=True):
-        """Rows of a frame as kernels read them, under the fitted formula.
-
-        Parameters
-        ----------
-        frame : what `glm` takes as data
-        keep_frame : bool
-            Put the source rows into `Block.extra["frame"]`.
-
-        Returns
-        -------
-        design.Data
-        """
-        table = sources.open_table(frame)
-        used = list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + self.columns.names))
+    def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
+        """Rows of a frame as blocks under the fitted formula; columns named here replace the fit's."""
+        if y is not None:
+            raise ValueError("Pass the data frame alone: the formula names the response, and weights, offset, exposure and "
+                             "clusters are column names.")
+        given = _columns(sample_weight, offset, exposure, clusters)
+        columns = Columns(*[a or b for a, b in zip(dataclasses.astuple(given), dataclasses.astuple(self.columns))])
+        table = sources.open_table(X)
+        used = list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + columns.names))
         _check_columns(used, table, self.spec.formula)
-        labels = None if self.classes is None else tuple(self.classes)
-        recipe = FormulaRows(self.spec, self.columns, labels, keep_frame=keep_frame)
+        recipe = FormulaRows(self.spec, columns, None if self.classes is None else tuple(self.classes))
         return sources.read_with(sources.chunks(sources.rows_of(table, used)), recipe, self.spec.names)
+
+    def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
+        """Apply a function of design rows and offsets to the rows of a frame."""
+        apply = MapRows(self.spec, self.columns, None if n_outputs is None else tuple(columns), function)
+        return _map_table(sources.open_table(X), apply, _offset_of(offset, exposure))
+
+    def score_test(self, *arguments, **options):
+        """Not for formulas: fit the larger formula and use `lr_test` or `wald_test`."""
+        raise ValueError("score_test takes arrays; with a formula fit the larger model and use its wald_test or lr_test.")
 
     @property
     def n_passes_(self):
@@ -74,16 +76,15 @@ class FormulaResults(GLMResults):
         declared = self.spec.response_levels
         return tuple(c for c in declared if c in set(self.classes)) if declared else tuple(sorted(self.classes))
 
-    def _predictor(self, linear=False, columns=None):
+    def _predictor(self, linear=False):
         raw = np.nan_to_num(self.params.to_numpy())
         p = len(self.spec.names)
         basis = Basis(np.arange(p), np.zeros(p), np.ones(p), self.spec.intercept)
         multinomial = isinstance(self.model, Multinomial)
         labels = self.class_labels or ()
         order = tuple(list(self.classes).index(c) for c in labels) if multinomial else ()
-        names = (labels if not linear else tuple(self.classes[1:])) if multinomial else ()
-        return Predict(self.spec, basis, raw, None if multinomial else self.model.link, order, names, columns or
-                       self.columns, linear)
+        names = (labels if not linear else tuple(self.classes[1:])) if multinomial else None
+        return Predict(self.spec, self.columns, names, basis, raw, None if multinomial else self.model.link, order, linear)
 
     def predict(self, data, offset=None, exposure=None, linear=False):
         """Means of new rows, or probabilities of all classes; lazy for lazy frames, of the frame's kind.
@@ -107,21 +108,7 @@ class FormulaResults(GLMResults):
         ValueError
             Missing columns; levels that the fit has not seen.
         """
-        if exposure is not None:
-            offset = (0.0 if offset is None else offset) + np.log(exposure)
-        function = self._predictor(linear)
-        table = sources.open_table(data)
-        if isinstance(table, xr.Dataset):
-            return _predict_dataset(table, function, offset)
-        wanted = self.spec.columns + ([] if offset is not None else self._offsets(table))
-        table = table[[c for c in table.columns if c in set(wanted)]] if isinstance(table, dd.DataFrame) else table
-        if not isinstance(table, dd.DataFrame):
-            return function(table, offset)
-        meta = pd.DataFrame({c: np.zeros(0) for c in function.classes}) if function.classes else pd.Series(np.zeros(0))
-        return table.map_partitions(function, offset, meta=meta)
-
-    def _offsets(self, table):
-        return [c for c in (self.columns.offset, self.columns.exposure) if c is not None]
+        return _map_table(sources.open_table(data), self._predictor(linear), _offset_of(offset, exposure))
 
     def predict_proba(self, data, offset=None, exposure=None):
         """Probabilities of all classes, a frame with a column per class (Dataset: a "class" dimension).
@@ -142,6 +129,21 @@ class FormulaResults(GLMResults):
         return both([(1 - mean).rename(self.classes[0]), mean.rename(self.classes[1])], axis=1)
 
 
+def _offset_of(offset, exposure):
+    return offset if exposure is None else (0.0 if offset is None else offset) + np.log(exposure)
+
+
+def _map_table(table, function, offset):
+    """Row-wise outputs of a table, of its kind and lazy where it is."""
+    if isinstance(table, xr.Dataset):
+        return _predict_dataset(table, function, offset)
+    if not isinstance(table, dd.DataFrame):
+        return function(table, offset)
+    wanted = set(function.spec.columns) | ({function.columns.offset, function.columns.exposure} if offset is None else set())
+    meta = pd.Series(np.zeros(0)) if function.classes is None else pd.DataFrame({c: np.zeros(0) for c in function.classes})
+    return table[[c for c in table.columns if c in wanted]].map_partitions(function, offset, meta=meta)
+
+
 def _predict_dataset(table, function, offset):
     """Prediction over a Dataset's dimensions, block by block where it is chunked."""
     columns = [c for c in function.spec.columns + [function.columns.offset, function.columns.exposure] if c is not None]
@@ -152,7 +154,7 @@ def _predict_dataset(table, function, offset):
     chosen = table[names] if names else table
     if offset is not None:
         chosen = chosen.assign(__offset=offset)
-        function = dataclasses.replace(function, columns=Columns(offset="__offset"))
+        function = function.with_columns(Columns(offset="__offset"))
     if not sources.is_lazy_dataset(chosen):
         return _predict_block(chosen, function)
     chosen = chosen.unify_chunks()
@@ -162,7 +164,7 @@ def _predict_dataset(table, function, offset):
     blank = next(iter(chosen.data_vars.values()))
     template = xr.zeros_like(blank.broadcast_like(chosen), dtype=float).transpose(*dims).chunk(chunks).rename(None)
     template = template.assign_coords({k: v for k, v in chosen.coords.items() if set(v.dims) <= set(shape)})
-    if function.classes:
+    if function.classes is not None:
         template = template.expand_dims({"class": list(function.classes)}, axis=-1)
     template.attrs = {}
     return xr.map_blocks(_predict_block, chosen, [function], template=template)
@@ -365,6 +367,9 @@ def _readable(rows, spec, columns, raw_labels):
     if size * max(share, 1) * 8 > KEEP_BYTES:
         return built, 0.0
     kept = passes.run(keep, built)
+    if kept.n_missing and not any(len(part[1]) for part in kept.parts):
+        raise ValueError(f"No row of data is complete: all {int(kept.n_missing)} rows have a missing value in some column of "
+                         "the formula.")
     data = design.Data(list(kept.parts), _KeptRows(kept_recipe(spec, columns, raw_labels), spec.intercept), spec.names)
     data.n_passes = built.n_passes
     return data, kept.n_missing

@@ -150,35 +150,25 @@ def kept_recipe(spec, columns, raw_labels):
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict:
-    """One chunk's prediction: means, or probabilities of all classes; NaN where a column is missing.
+class _FrameFunction:
+    """Outputs of a frame's rows.
 
     Attributes
     ----------
     spec : FormulaSpec
-    basis : Basis
-        Raw coordinates.
-    coef : (k,) array
-    link : Link or None
-        None for the multinomial model.
-    order : tuple
-        Model's class codes in the order of the output's columns.
-    classes : tuple
     columns : Columns
-    linear : bool
-        Linear predictors instead.
+    classes : tuple or None
+        Labels of the outputs; None for one output a row.
     """
 
     spec: object
-    basis: object
-    coef: np.ndarray
-    link: object
-    order: tuple
-    classes: tuple
     columns: Columns
-    linear: bool = False
+    classes: tuple
 
     __name__ = "predict"
+
+    def with_columns(self, columns):
+        return dataclasses.replace(self, columns=columns)
 
     def __call__(self, frame, offset=None):
         out = self.values(frame, offset)
@@ -186,20 +176,60 @@ class Predict:
             return pd.Series(out, index=frame.index)
         return pd.DataFrame(out, index=frame.index, columns=list(self.classes))
 
+    def offset(self, frame, offset):
+        """(n,) array: what is given, else the fit's offset and exposure columns."""
+        n = len(frame)
+        if offset is not None:
+            return np.broadcast_to(as_floats(offset, "offset", n), (n,))
+        total = np.zeros(n)
+        for name, transform in ((self.columns.offset, np.asarray), (self.columns.exposure, np.log)):
+            if name is None:
+                continue
+            if name not in frame.columns:
+                raise ValueError(f"data lacks the column {name!r}, the fit's offset or exposure: add it, or pass offset=.")
+            total = total + transform(as_floats(frame[name], name, n))
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict(_FrameFunction):
+    """One chunk's prediction: means, or probabilities of all classes; NaN where a column is missing.
+
+    Attributes
+    ----------
+    basis : Basis
+        Raw coordinates.
+    coef : (k,) array
+    link : Link or None
+        None for the multinomial model.
+    order : tuple
+        Model's class codes in the order of the output's columns.
+    linear : bool
+        Linear predictors instead.
+    """
+
+    basis: object
+    coef: np.ndarray
+    link: object
+    order: tuple
+    linear: bool = False
+
     def values(self, frame, offset=None):
         """(n,) or (n, J) array."""
-        total = np.zeros(len(frame)) if offset is None else np.broadcast_to(as_floats(offset, "offset", len(frame)),
-                                                                            (len(frame),))
-        if offset is None:
-            for name, transform in ((self.columns.offset, np.asarray), (self.columns.exposure, np.log)):
-                if name is None:
-                    continue
-                if name not in frame.columns:
-                    raise ValueError(f"data lacks the column {name!r}, the fit's offset or exposure: add it, or pass offset=.")
-                total = total + transform(as_floats(frame[name], name, len(frame)))
-        eta = linear_predictor(self.spec.matrix(frame), self.basis, self.coef, total)
+        eta = linear_predictor(self.spec.matrix(frame), self.basis, self.coef, self.offset(frame, offset))
         if self.linear:
             return eta
         if self.link is not None:
             return inverse_link(self.link, np.ascontiguousarray(eta))
         return class_probabilities(eta if eta.ndim == 2 else eta[:, None])[:, list(self.order)]
+
+
+@dataclasses.dataclass(frozen=True)
+class MapRows(_FrameFunction):
+    """A function of design rows and offsets, applied to a frame's rows."""
+
+    function: object
+
+    def values(self, frame, offset=None):
+        """(n,) or (n, m) array."""
+        return self.function(self.spec.matrix(frame), self.offset(frame, offset))

@@ -42,6 +42,8 @@ class FormulaSpec:
         Left-hand side.
     response_levels : list or None
         Levels of a categorical response, in order.
+    references : dict of str to level
+        The level of each factor that the design codes by zeros; the first one where none is.
     term_slices : dict of str to list of int
         Term to positions among `names`.
     sparse : bool
@@ -63,6 +65,18 @@ class FormulaSpec:
     state: dict
     context: dict
     response_factor: object
+
+    @property
+    def references(self):
+        return {column: self._reference(column) for column, levels in self.variables.items() if levels is not None}
+
+    def _reference(self, column):
+        for name, coding in self.codings.items():
+            if coding.reduced is not None and (name == column or self.variables[column] == list(coding.levels)
+                                               and column in names_of(self.factors[name])):
+                zeros = np.flatnonzero(np.diff(coding.reduced.indptr) == 0)
+                return coding.levels[zeros[0]] if zeros.size else coding.levels[0]
+        return self.variables[column][0]
 
     @property
     def columns(self):
@@ -111,15 +125,51 @@ class FormulaSpec:
         return out
 
     def _product(self, pieces, scale, evaluator, codes):
-        columns, lean = [], False
+        columns = []
         for name, reduced in pieces:
             if name in codes:
                 rows = self.codings[name].rows(reduced)
-                lean = lean or self.sparse
                 columns.append(rows[codes[name]] if self.sparse else rows.toarray()[codes[name]])
             else:
                 columns.append(evaluator.numbers(self.factors[name], reduced))
         return sparse_product(columns, scale) if self.sparse else dense_product(columns, scale)
+
+    def using(self, column, frame):
+        """The design columns that a variable enters, as a specification of their own: cheaper to rebuild.
+
+        Parameters
+        ----------
+        column : str
+            One of `variables`.
+        frame : pandas DataFrame
+            At least one complete row; it tells how many columns each product has.
+
+        Returns
+        -------
+        positions : (m,) int array
+            Among `names`.
+        spec : FormulaSpec
+        linear : bool
+            Whether these columns are linear in the variable: it stands alone in each product, as it is.
+        """
+        frame = frame.iloc[:1]
+        evaluator = Evaluator(frame[self.columns], self.context, self.state)
+        codes = {name: coding.codes(evaluator.values(self.factors[name]), name) for name, coding in self.codings.items()}
+        positions, products, linear, used, start = [], [], self.variables[column] is None, {}, 0
+        for pieces, scale in self.products:
+            width = self._product(pieces, scale, evaluator, codes).shape[1]
+            entered = [name for name, _ in pieces if column in names_of(self.factors[name])]
+            if entered:
+                positions += range(start, start + width)
+                products.append((pieces, scale))
+                linear = linear and entered == [column]
+                used |= {name: self.factors[name] for name, _ in pieces}
+            start += width
+        needed = {name for factor in used.values() for name in names_of(factor)}
+        part = dataclasses.replace(self, names=[self.names[j] for j in positions], products=tuple(products), factors=used,
+                                   variables={k: v for k, v in self.variables.items() if k in needed},
+                                   codings={k: v for k, v in self.codings.items() if k in used})
+        return np.array(positions, int), part, linear
 
     def response_values(self, frame):
         """Left-hand side of some rows, as it is: numbers or labels.
@@ -184,7 +234,7 @@ def parse(formula, columns, context):
     try:
         parsed = Formula(formula, _context={"__formulaic_variables_available__": columns})
     except (FormulaicError, SyntaxError) as error:
-        raise ValueError(f"The formula {formula!r} cannot be read: {error}") from None
+        raise ValueError(f"The formula {formula!r} cannot be read: {str(error).splitlines()[0]}") from None
     left, right = getattr(parsed, "lhs", None), getattr(parsed, "rhs", None)
     if left is None or not isinstance(right, SimpleFormula) or not isinstance(left, SimpleFormula):
         raise ValueError(f"The formula {formula!r} needs one response and one right-hand side: 'y ~ x + C(group)'.")
@@ -257,6 +307,9 @@ def _kinds(factors, parsed, example, context):
         if text:
             dtype = example[name].dtype
             categorical = isinstance(dtype, pd.CategoricalDtype) or dtype == object or pd.api.types.is_string_dtype(dtype)
+            if not categorical and not pd.api.types.is_numeric_dtype(dtype) and factor is not parsed.response:
+                raise ValueError(f"{name} holds {dtype} values, which are neither numbers nor categories: convert the column, "
+                                 f"or write C({name}).")
         else:
             categorical = _looks_categorical(factor, example, context)
         if categorical:
@@ -295,7 +348,7 @@ def _assemble(parsed, right, levels, state, probe, context):
         warnings.simplefilter("ignore")
         try:
             built = PandasMaterializer(as_text_codes(probe), context=context).get_model_matrix(spec).model_spec
-        except FormulaicError as error:
+        except (FormulaicError, TypeError, ValueError) as error:
             cause = error.__cause__ or error
             raise ValueError(f"The formula {parsed.text!r} cannot be evaluated: {cause}") from None
     names, slices, products, reduced = [], {}, [], {}

@@ -47,6 +47,9 @@ def take_survey(data, family, random_state, classify=False):
 def check(found, data, family):
     """Turn what the survey saw into one clear sentence where it is bad."""
     n = sum(found.lengths)
+    if n == 0 and found.n_missing:
+        raise ValueError(f"No row of data is complete: all {int(found.n_missing)} rows have a missing value in some column "
+                         "of the formula.")
     if n == 0:
         raise ValueError("Found array with 0 sample(s): X has no rows; a minimum of 1 is required.")
     if not data.names and not getattr(data.prepare, "intercept", False):
