@@ -45,13 +45,23 @@ def mean_rows(link, eta):
     return mu, slope, curvature
 
 
-def prediction_rows(model, eta, log=False):
-    """E[y] of some rows, or its logarithm.
+def response_state(model, eta):
+    """What the formulas below need of some rows: means and their derivatives, or class probabilities.
 
     Parameters
     ----------
     model : families.GLM or multinomial.Multinomial
     eta : (n, E) array
+    """
+    return mean_rows(model.link, eta[:, 0]) if hasattr(model, "link") else (class_probabilities(eta),)
+
+
+def prediction_rows(state, log=False):
+    """E[y] of some rows, or its logarithm.
+
+    Parameters
+    ----------
+    state : from `response_state`
 
     Returns
     -------
@@ -59,22 +69,23 @@ def prediction_rows(model, eta, log=False):
     u : (n, R, E) array
         Its derivative in eta.
     """
-    if hasattr(model, "link"):
-        mu, slope, _ = mean_rows(model.link, eta[:, 0])
+    if len(state) == 3:
+        mu, slope, _ = state
         value, u = (_positive_log(mu), slope / mu) if log else (mu, slope)
         return value[:, None], u[:, None, None]
-    P = class_probabilities(eta)
+    P = state[0]
     u = np.eye(P.shape[1])[None, :, 1:] - P[:, None, 1:]
     return (np.log(P), u) if log else (P, P[:, :, None] * u)
 
 
-def slope_rows(model, eta, t, relative=False):
+def slope_rows(state, t, relative=False):
     """dE[y]/dx of some rows along a direction of the design, or d ln E[y]/dx.
 
     Parameters
     ----------
-    eta, t : (n, E) array
-        Linear predictors and their derivatives in x.
+    state : from `response_state`
+    t : (n, E) array
+        Derivatives of the linear predictors in x.
 
     Returns
     -------
@@ -82,8 +93,8 @@ def slope_rows(model, eta, t, relative=False):
     u, v : (n, R, E) array
         Derivatives in eta and in t.
     """
-    if hasattr(model, "link"):
-        mu, slope, curvature = mean_rows(model.link, eta[:, 0])
+    if len(state) == 3:
+        mu, slope, curvature = state
         if relative:
             if not mu.all():
                 raise ValueError("Relative effects (eyex, eydx) divide by E[y], which is 0 at some rows; use "
@@ -92,7 +103,7 @@ def slope_rows(model, eta, t, relative=False):
             slope = slope / mu
         along = t[:, 0]
         return (slope * along)[:, None], (curvature * along)[:, None, None], slope[:, None, None]
-    P = class_probabilities(eta)
+    P = state[0]
     full = np.hstack([np.zeros((len(t), 1)), t])
     rate = full - np.sum(P * full, axis=1, keepdims=True)           # d ln P_l / dx
     effect = P * rate

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from daskglm_rep.inference.margins.differences import changed, columns
 from daskglm_rep.inference.margins.effects import Slope
-from daskglm_rep.kernels.margins import prediction_rows, slope_rows, weighted_moments
+from daskglm_rep.kernels.margins import prediction_rows, response_state, slope_rows, weighted_moments
 
 TILE_NUMBERS = 2 ** 20          # numbers of one design tile: 8 MiB, a few of them alive at a time
 MIN_TILE, MAX_TILE = 1024, 2 ** 16
@@ -50,13 +50,7 @@ class Predictor:
         return B
 
     def eta(self, X, offset):
-        """(n, E) linear predictors.
-
-        Raises
-        ------
-        ValueError
-            Some are not finite.
-        """
+        """(n, E) linear predictors."""
         eta = np.asarray(X @ self.full(X.shape[1])) + offset[:, None]
         if self.intercept:
             eta += self.coef[:, 0]
@@ -170,24 +164,31 @@ class _Tile:
             rows = plan.terms.assign(rows, name, value)
         self.rows, self._base = rows, None
 
-    def _design(self, rows, words):
+    def _design(self, rows, words, moved=None):
         with np.errstate(all="ignore"):
-            X = self.terms.matrix(rows)
+            X = self.terms.matrix(rows) if moved is None else self.terms.rebuilt(self.base[0], rows, moved)
         eta = self.predictor.eta(X, self.offset)
         if not np.isfinite(eta).all():
             raise ValueError(_not_finite(self.terms.names, X, words))
-        return X, eta
+        return X, response_state(self.predictor.model, eta)
 
     @property
     def base(self):
+        """(design, state of the response) at the point.
+
+        Raises
+        ------
+        ValueError
+            They are not finite.
+        """
         if self._base is None:
             self._base = self._design(self.rows, f"at={self.point!r}" if self.point else "The data")
         return self._base
 
     def prediction(self, average):
         """Values and pieces of E[y] or ln E[y]."""
-        X, eta = self.base if average.variable is None else self._design(*self._moved(average))
-        value, u = prediction_rows(self.predictor.model, eta, average.log)
+        X, state = self.base if average.variable is None else self._design(*self._moved(average), average.variable)
+        value, u = prediction_rows(state, average.log)
         return value, [(np.arange(X.shape[1]), X, u)]
 
     def _moved(self, average):
@@ -200,15 +201,16 @@ class _Tile:
 
     def slope(self, average):
         """Values and pieces of a derivative."""
-        X, eta = self.base
+        X, state = self.base
         if average.levels is None:
             positions, D = self.terms.derivative(self.rows, average.variable)
         else:
-            low, high = (self.terms.matrix(self.terms.assign(self.rows, average.variable, level)) for level in average.levels)
+            low, high = (self.terms.rebuilt(X, self.terms.assign(self.rows, average.variable, level), average.variable)
+                         for level in average.levels)
             positions = changed(high, low)
             D = columns(high, positions) - columns(low, positions)
         t = D @ self.predictor.full(X.shape[1])[positions]
-        value, u, v = slope_rows(self.predictor.model, eta, t, average.relative)
+        value, u, v = slope_rows(state, t, average.relative)
         if average.times_x:
             x = self.terms.column(self.rows, average.variable)
             value, u, v = value * x[:, None], u * x[:, None, None], v * x[:, None, None]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from daskglm_rep.inference.margins.differences import derivative
+from daskglm_rep.inference.margins.differences import columns, derivative
 
 NUMBER = None           # in `variables`: a numeric variable has no levels
 
@@ -115,6 +115,18 @@ class ArrayTerms:
                 X[:, j] *= rows[part]
         return X
 
+    def rebuilt(self, X, rows, name):
+        """The design of rows in which only one variable differs from those whose design is X."""
+        own = (name,) if name not in self.factors else self.factors[name][1].values()
+        X = X.copy()
+        for j, column in enumerate(self.names):
+            parts = self.products.get(column, (column,))
+            if any(part in own for part in parts):
+                X[:, j] = rows[parts[0]]
+                for part in parts[1:]:
+                    X[:, j] *= rows[part]
+        return X
+
     def derivative(self, rows, name):
         """Exact: products by the product rule."""
         n, positions, columns = self.length(rows), [], []
@@ -173,10 +185,13 @@ class FrameTerms:
         With `matrix(frame)`, `names`, `variables`.
     scales : dict
         Standard deviations of variables, where known: the steps of numerical derivatives follow them.
+    parts : dict
+        Variable -> what `using` found, filled as variables come up.
     """
 
     spec: object
     scales: dict = dataclasses.field(default_factory=dict)
+    parts: dict = dataclasses.field(default_factory=dict)
 
     @property
     def names(self):
@@ -220,9 +235,31 @@ class FrameTerms:
     def matrix(self, rows):
         return self.spec.matrix(rows)
 
+    def using(self, name, rows):
+        """(positions, terms of these columns alone, whether they are linear in the variable)."""
+        if name not in self.parts:
+            found = getattr(self.spec, "using", None)
+            positions, spec, linear = found(name, rows) if found else (np.arange(len(self.spec.names)), self.spec, False)
+            self.parts[name] = positions, FrameTerms(spec, self.scales), linear
+        return self.parts[name]
+
+    def rebuilt(self, X, rows, name):
+        """The design of rows in which only one variable differs from those whose design is X."""
+        positions, part, _ = self.using(name, rows)
+        if sparse.issparse(X) or positions.size == X.shape[1]:
+            return self.matrix(rows)
+        X = X.copy()
+        X[:, positions] = part.matrix(rows)
+        return X
+
     def derivative(self, rows, name):
-        """By central differences under the frozen specification, checked row by row."""
-        return derivative(self, rows, name)
+        """Exact where the columns are linear in the variable, else by central differences, checked row by row."""
+        positions, part, linear = self.using(name, rows)
+        if not linear:
+            inner, values = derivative(part, rows, name)
+            return positions[inner], values
+        ends = [part.matrix(part.assign(rows, name, value)) for value in (0.0, 1.0)]
+        return positions, columns(ends[1], slice(None)) - columns(ends[0], slice(None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,6 +301,9 @@ class MixedTerms:
     def matrix(self, rows):
         X = self.terms.matrix(rows)
         return self._mix(X.toarray() if sparse.issparse(X) else X)
+
+    def rebuilt(self, X, rows, name):
+        return self.matrix(rows)
 
     def derivative(self, rows, name):
         positions, values = self.terms.derivative(rows, name)
