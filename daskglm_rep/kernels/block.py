@@ -110,7 +110,7 @@ class Basis:
 
     def keep(self, which):
         """The basis of a subset: `which` indexes its q coefficients, the intercept first."""
-        which = np.asarray(which)
+        which = np.asarray(which, np.int64)
         intercept = bool(self.intercept and (which == 0).any())
         k = which[which >= self.intercept] - self.intercept
         return Basis(self.columns[k], self.center[k], self.scale[k], intercept)
