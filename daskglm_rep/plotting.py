@@ -98,3 +98,90 @@ def _finish(ax, results, level, per, n_classes):
     ax.spines["bottom"].set_color(LINE)
     if n_classes > 1:
         ax.legend(title="class", frameon=False, loc="best", fontsize="small")
+
+
+# ---------------------------------------------------------------- marginal effects
+
+
+def plot_margins(effects, ax=None):
+    """Draw marginal effects with their intervals, one row an effect; along a variable where `at=` held numbers.
+
+    Classes and groups have colours of their own. A filled dot marks an interval that leaves out zero.
+
+    Parameters
+    ----------
+    effects : inference.margins.MarginsResult
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    table, tags = effects.frame, [c for c in effects.labels.columns if c not in ("variable", "contrast")]
+    along = next((c for c in tags if c.startswith("at_") and np.issubdtype(table[c].dtype, np.number)), None)
+    tags = [c for c in tags if c != along]
+    predicted = (table["variable"] == "E[y]").all()
+    series = table[tags].astype(str).agg(", ".join, axis=1) if tags else table["variable"].map(lambda _: "")
+    title = ", ".join(tag.removeprefix("at_") for tag in tags)
+    what = f"mean of {effects.results.response}" if predicted else f"effect on the mean of {effects.results.response}"
+    what += f" ({100 * effects.level:g} % interval)"
+    if along is not None:
+        lines = table["variable"] + np.where(table["contrast"] == "", "", " " + table["contrast"])
+        several = lines.nunique() > 1
+        return _plot_along(ax, table, along, lines.str.cat(series, ", ") if several and tags else lines if several else series,
+                           title if not several else "", what)
+    names = table["variable"] + np.where(table["contrast"].str.startswith("d"), "", "  " + table["contrast"])
+    return _plot_rows(ax, table, names, series, title, what, zero=not predicted)
+
+
+def _series_color(number, total):
+    return ACCENT if total == 1 else CLASS_COLORS[number % len(CLASS_COLORS)]
+
+
+def _plot_rows(ax, table, names, series, title, what, zero):
+    rows, kinds = list(dict.fromkeys(names)), list(dict.fromkeys(series))
+    ax = _axes(ax, (6.4, 1.0 + 0.34 * len(rows) * max(1.0, 0.6 * len(kinds))))
+    if zero:
+        ax.axvline(0.0, color="#6b7280", linewidth=1.0, zorder=0.6)
+    for number, kind in enumerate(kinds):
+        part, color = table[series == kind], _series_color(number, len(kinds))
+        y = np.array([rows.index(name) for name in names[series == kind]]) + \
+            (number - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
+        clear = (part["ci_lower"] > 0) | (part["ci_upper"] < 0)
+        ax.hlines(y, part["ci_lower"], part["ci_upper"], color=color, linewidth=1.8, zorder=1)
+        ax.scatter(part["effect"], y, s=34, zorder=2, linewidths=1.4, edgecolors=color,
+                   facecolors=[color if c else "white" for c in clear], label=kind or None)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlabel(what, color=INK)
+    ax.grid(axis="x", color="#edeff2", linewidth=0.8, zorder=0)
+    return _dressed(ax, title, len(kinds))
+
+
+def _plot_along(ax, table, along, series, title, what):
+    kinds = list(dict.fromkeys(series))
+    ax = _axes(ax, (6.4, 4.0))
+    for number, kind in enumerate(kinds):
+        part, color = table[series == kind].sort_values(along), _series_color(number, len(kinds))
+        ax.fill_between(part[along], part["ci_lower"], part["ci_upper"], color=color, alpha=0.18, linewidth=0)
+        ax.plot(part[along], part["effect"], color=color, linewidth=2.0, label=kind or None)
+    ax.set_xlabel(along.removeprefix("at_"), color=INK)
+    ax.set_ylabel(what, color=INK)
+    ax.grid(color="#edeff2", linewidth=0.8, zorder=0)
+    return _dressed(ax, title, len(kinds))
+
+
+def _dressed(ax, title, n_series):
+    ax.tick_params(colors=INK)
+    ax.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.spines["bottom"].set_color(LINE)
+    if n_series > 1:
+        ax.legend(title=title or None, frameon=False, loc="best", fontsize="small")
+    return ax
