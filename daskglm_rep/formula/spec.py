@@ -83,6 +83,18 @@ class FormulaSpec:
         """Columns of the right-hand side."""
         return list(self.variables)
 
+    @property
+    def references(self):
+        """Reference level by factor: the level whose dummies are all 0 (treatment coding)."""
+        found = {}
+        for name, coding in self.codings.items():
+            columns = [c for c in names_of(self.factors[name]) if c in self.variables]
+            if coding.reduced is not None and len(columns) == 1:
+                zero = np.flatnonzero(coding.reduced.getnnz(axis=1) == 0)
+                if zero.size == 1:
+                    found[columns[0]] = coding.levels[zero[0]]
+        return found
+
     def matrix(self, frame):
         """Design columns of some rows, without the intercept.
 
