@@ -7,8 +7,8 @@ from scipy import sparse
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT2, call, kernel, types
 from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import is_narrow
-from daskglm_rep.kernels.leverage import strip_tiles
+from daskglm_rep.kernels.gram import STRIP, is_narrow
+from daskglm_rep.kernels.leverage import STRIPS, strip_tiles
 from daskglm_rep.kernels.meat import kept_rows
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import working_rows
@@ -16,6 +16,7 @@ from daskglm_rep.kernels.softmax import softmax_rows
 from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.summaries import ClusterScores, combine, distinct
 
+FEW_COLUMNS = 12          # up to this many columns score rows are added from strips, above from the rows of X
 LIMIT = 2 ** 27          # numbers in the information matrices of all clusters: 1 GiB
 
 _INTEGERS = types.int64[::1]
@@ -125,6 +126,31 @@ def _scatter_rows(X, center, inverse_scale, first, residual, codes, sums):
 
 
 @kernel
+def _scatter_strips(Z, residual, codes, sums):
+    """The same from strips, four columns at a time: half the time of `_scatter_rows` with few columns."""
+    q = sums.shape[1]
+    for s in range(Z.shape[0]):
+        start, strip = s * STRIP, Z[s]
+        m = min(STRIP, residual.size - start)
+        j = 0
+        while j + 4 <= q:
+            for i in range(m):
+                g, r = codes[start + i], residual[start + i]
+                if g >= 0:
+                    sums[g, j] += r * strip[j, i]
+                    sums[g, j + 1] += r * strip[j + 1, i]
+                    sums[g, j + 2] += r * strip[j + 2, i]
+                    sums[g, j + 3] += r * strip[j + 3, i]
+            j += 4
+        while j < q:
+            for i in range(m):
+                g = codes[start + i]
+                if g >= 0:
+                    sums[g, j] += residual[start + i] * strip[j, i]
+            j += 1
+
+
+@kernel
 def _scatter_kronecker(Z, residual, codes, sums):
     """sums[code_i] += r_i kron z_i."""
     q = Z.shape[1]
@@ -154,8 +180,12 @@ def glm_scores(model, block, basis, coef, codes, sums):
     """Scatter the score rows of a one-equation model."""
     if is_narrow(block.X, basis):
         whole = np.array_equal(basis.columns, np.arange(block.X.shape[1]))
-        for rows, _, eta in strip_tiles(block, basis, coef, keep=False):
+        few = basis.n_coef <= FEW_COLUMNS
+        for rows, Z, eta in strip_tiles(block, basis, coef, keep=few):
             residual, _, _ = working_rows(model, eta, block.y[rows], block.weight[rows])
+            if few:
+                call(_scatter_strips, (STRIPS, FLOATS, INDEX, OUT2), Z, residual, codes[rows], sums)
+                continue
             X = block.X[rows] if whole else block.X[rows][:, basis.columns]
             call(_scatter_rows, _SCATTER, X, basis.center, 1.0 / basis.scale, int(basis.intercept), residual, codes[rows], sums)
         return
