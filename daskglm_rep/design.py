@@ -493,10 +493,10 @@ def _frames(columns, prepare, names):
             frame = frame.assign(**{f"__{name}{j}": c[column] for j, column in enumerate(c.columns)})
         roles.append((position, width))
         position += width
-    frame = frame.optimize()
     if frame.npartitions != X.npartitions:
         raise ValueError(f"X has {X.npartitions} partitions and with y, weights and offset beside it {frame.npartitions}: "
                          "take all of them from one dask DataFrame.")
+    frame = frame.optimize()            # may read several files as one partition where only few of their columns are used
     parts = [(key,) for key in frame.__dask_keys__()]
     return Data(parts, FrameRows(prepare_scalars, X.shape[1], tuple(roles)), names, [frame])
 

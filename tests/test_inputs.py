@@ -259,3 +259,14 @@ def test_labels_of_lazy_kinds():
         assert list(fitted.classes_) == ([False, True] if column == "flag" else ["few", "many"])
     fitted = GLMClassifier().fit(lazy(X[order]), lazy(text.astype("U4")))
     assert fitted.coef_ == pytest.approx(truth.coef_, rel=1e-8)
+
+
+def test_few_columns_of_many_parquet_files(tmp_path):
+    """dask reads several files as one partition where few of their columns are used: no complaint, the same fit."""
+    wide = FRAME.assign(y=Y, **{f"other{j}": rng.normal(size=N) for j in range(12)})
+    for number, rows in enumerate(np.array_split(np.arange(N), 8)):
+        wide.iloc[rows].to_parquet(tmp_path / f"part-{number}.parquet", index=False)
+    frame = dd.read_parquet(tmp_path)
+    fitted = model().fit(frame[["age", "dose"]], frame["y"])
+    assert fitted.coef_ == pytest.approx(model().fit(X[:, :2], Y).coef_, rel=1e-9)
+    assert len(fitted.predict(frame[["age", "dose"]])) == N
