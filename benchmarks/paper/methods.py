@@ -1,0 +1,147 @@
+"""Every method of the tables, fitted to one simulated data set: name -> slopes."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+
+from daskglm_rep import DivideAndConquerGLM, GLMRegressor, StochasticGLM, SubsampledGLM
+from daskglm_rep.partitions import Assigner, EqualDepth, KMeans, Natural, Partition
+from daskglm_rep.representative_models import RepresentativeGLM
+
+OURS = "MMR"          # moment-matched representatives: the paper has no such column
+
+FAMILIES = {"linear": ("gaussian", "identity"), "logistic": ("binomial", "logit"),
+            "logistic-interactions": ("binomial", "logit"), "cloglog": ("binomial", "cloglog"),
+            "poisson": ("poisson", "log")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """One replicate: rows, truth and how many points the rivals may use."""
+
+    X: np.ndarray
+    y: np.ndarray
+    coef: np.ndarray
+    model: str
+    seed: int
+    n_samples: int = 20_000
+    n_clusters: int = 1000
+    n_splits: int = 4
+
+    @property
+    def family(self):
+        family, link = FAMILIES[self.model]
+        return {"family": family, "link": link}
+
+    @property
+    def n_dc(self):
+        """Blocks of about 1000 rows, the paper's."""
+        return max(1, len(self.y) // 1000)
+
+
+class Found(Partition):
+    """A partition that learns its blocks at the first fit and keeps them for the next ones."""
+
+    def __init__(self, partition):
+        self.partition, self.subset, self.needs_sketch = partition, partition.subset, partition.needs_sketch
+        self.n_clusters = getattr(partition, "n_clusters", 0)
+        self.learnt = None
+
+    def assigner(self, layout, rows, sketch, random_state=0):
+        if self.learnt is None:
+            self.learnt = self.partition.assigner(layout, rows, sketch, random_state)
+        return self.learnt
+
+
+class Labels(Natural):
+    """Blocks given as whole numbers by `fit(..., blocks=)`, each one block wherever its rows lie."""
+
+    is_local = False
+
+    def assigner(self, layout, rows, sketch, random_state=0):
+        return _Labels()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labels(Assigner):
+    def keys(self, block):
+        return np.ascontiguousarray(block.extra["clusters"], np.int64)
+
+
+def full(data):
+    return {"full": GLMRegressor(**data.family).fit(data.X, data.y).coef_}
+
+
+def representatives(data, partition, name, blocks=None, ours=True):
+    """MR, SMR and, where its blocks may be cut further, ours; MR is where SMR begins, so one collection serves both."""
+    given = dict(data.family, certify=False, random_state=data.seed)
+    smr = RepresentativeGLM(representative="score-matching", partition=partition, n_rounds=3, **given)
+    smr.fit(data.X, data.y, **({} if blocks is None else {"blocks": blocks}))
+    result = {f"{name} MR": smr.coef_path_[0][1:], f"{name} SMR": smr.coef_}
+    if ours:
+        mmr = RepresentativeGLM(representative="moment-matched", partition=partition, n_rounds=3, tol=1e-6, **given)
+        result[f"{name} {OURS}"] = mmr.fit(data.X, data.y).coef_
+    return result
+
+
+def equal_depth(data):
+    return representatives(data, EqualDepth(data.n_splits), "equal-depth")
+
+
+def k_means(data):
+    """Centres are found once, rows are assigned once for MR and SMR."""
+    partition = Found(KMeans(data.n_clusters, subset=100_000))
+    given = dict(data.family, certify=False, random_state=data.seed, partition=partition)
+    mmr = RepresentativeGLM(representative="moment-matched", n_rounds=3, tol=1e-6, **given).fit(data.X, data.y)
+    blocks = partition.learnt.of_rows(data.X)
+    return representatives(data, Labels(), "k-means", blocks, ours=False) | {f"k-means {OURS}": mmr.coef_}
+
+
+def simple_representative(kind, name):
+    def method(data):
+        est = RepresentativeGLM(representative=kind, partition=EqualDepth(data.n_splits), certify=False,
+                                random_state=data.seed, **data.family)
+        return {f"equal-depth {name}": est.fit(data.X, data.y).coef_}
+
+    return method
+
+
+def subsample(kind, name):
+    def method(data):
+        est = SubsampledGLM(kind, data.n_samples, random_state=data.seed, **data.family)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")              # a separated sample of 1000 rows shows in the table
+            return {name: est.fit(data.X, data.y).coef_}
+
+    return method
+
+
+def divide_and_conquer(data):
+    est = DivideAndConquerGLM(partitions=data.n_dc, certify=False, random_state=data.seed, **data.family)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {"DC": est.fit(data.X, data.y).coef_}
+
+
+def stochastic(data):
+    """One epoch in one walk, as the paper's."""
+    import dask.array as da
+
+    X, y = da.from_array(data.X, chunks=data.X.shape), da.from_array(data.y, chunks=-1)
+    return {"SGD": StochasticGLM(random_state=data.seed, **data.family).fit(X, y).coef_}
+
+
+MID, MEDIAN = simple_representative("midpoint", "Mid"), simple_representative("median", "Med")
+A_OPTIMAL, UNIFORM, IBOSS = subsample("a-optimal", "A-opt"), subsample("uniform", "SRS"), subsample("iboss", "IBOSS")
+
+
+def fit_all(data, methods):
+    """Slopes by name, from several of the functions above; one that fails is reported as NaN with its message."""
+    found = {}
+    for method in methods:
+        try:
+            found |= method(data)
+        except (ValueError, np.linalg.LinAlgError) as error:
+            print(f"  ! {getattr(method, '__name__', method)}: {error}", flush=True)
+    return found
