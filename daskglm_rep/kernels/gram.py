@@ -5,6 +5,7 @@ from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, call, kernel, types
 from daskglm_rep.kernels.block import tiles
+from daskglm_rep.kernels.csr import csr_gram
 
 NARROW = 100         # up to this many columns the loop below beats BLAS (0.8 against 5 Gram a pass at 7, 0.86 against 0.97 at 50)
 STRIP = 256          # rows of a feature-major tile
@@ -90,7 +91,7 @@ def is_narrow(X, basis):
 def tile_gram(Z, weight):
     """Z' diag(weight) Z of one tile, dense result; weights of any sign."""
     if sparse.issparse(Z):
-        return (Z.multiply(weight[:, None]).T @ Z).toarray()
+        return csr_gram(sparse.csr_matrix(Z), weight)
     if weight.size and weight.min() < 0:
         return Z.T @ (Z * weight[:, None])
     R = Z * np.sqrt(weight)[:, None]
