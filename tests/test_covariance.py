@@ -223,11 +223,17 @@ def test_labels_of_any_type(results, kind):
 
 
 def test_twoway_is_inclusion_and_exclusion(results):
-    H = rng.integers(0, 9, N)
-    got = results.with_covariance("cluster", X, Y, WEIGHT, OFFSET, np.c_[G, H], use_correction=False)
+    """Here indefinite, so its negative eigenvalues are clipped."""
+    H = np.random.default_rng(2).integers(0, 9, N)
     expected = slow_clusters(results, G) + slow_clusters(results, H) - slow_clusters(results, 100 * G + H)
-    np.testing.assert_allclose(got.cov_params(), expected, rtol=1e-7, atol=1e-12)
-    assert got.with_covariance("cluster", X, Y, WEIGHT, OFFSET, np.c_[G, H], df="clusters").covariance.df == 8
+    values, vectors = np.linalg.eigh(expected)
+    assert values[0] < 0
+    with pytest.warns(CovarianceWarning, match="semidefinite"):
+        got = results.with_covariance("cluster", X, Y, WEIGHT, OFFSET, np.c_[G, H], use_correction=False, df="clusters")
+    np.testing.assert_allclose(got.cov_params(), vectors * np.maximum(values, 0) @ vectors.T, rtol=1e-7, atol=1e-12)
+    assert got.covariance.df == 8 and got.covariance.n_clusters == (12, 9)
+    nested = results.with_covariance("cluster", X, Y, WEIGHT, OFFSET, np.c_[G, G // 3], use_correction=False)
+    np.testing.assert_allclose(nested.cov_params(), slow_clusters(results, G // 3), rtol=1e-7)
 
 
 def test_indefinite_twoway_is_repaired_with_a_warning():
