@@ -119,9 +119,9 @@ def test_coefficient_plot():
     results = PoissonRegressor().fit(X, rng.poisson(np.exp(0.5 * X["a"]))).results_
     ax = plot_coefficients(results, ax=Figure().subplots())
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
-    dots = ax.collections[-1].get_offsets()
+    dots = np.asarray(ax.collections[-1].get_offsets())
     assert dots[:, 0] == pytest.approx(results.params.to_numpy()[1:])
-    scaled = plot_coefficients(results, per="sd", ax=Figure().subplots()).collections[-1].get_offsets()
+    scaled = np.asarray(plot_coefficients(results, per="sd", ax=Figure().subplots()).collections[-1].get_offsets())
     assert scaled[:, 0] == pytest.approx(results.params.to_numpy()[1:] * X.std(ddof=0).to_numpy())
     ax = plot_coefficients(results, intercept=True, ax=Figure().subplots())
     assert [t.get_text() for t in ax.get_yticklabels()][0] == "Intercept"
