@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from scipy import stats
 
 from daskglm_rep import design
@@ -445,6 +446,25 @@ class GLMResults:
         columns = [self.params, self.bse, self.tvalues, self.pvalues, self.conf_int(level)]
         return pd.concat(columns, axis=1)
 
+    def to_xarray(self, level=0.95):
+        """The coefficient table as labelled arrays.
+
+        Parameters
+        ----------
+        level : float in (0, 1)
+
+        Returns
+        -------
+        xarray.Dataset
+            coef, std_err, statistic, pvalue, ci_lower, ci_upper over feature (class and feature for multinomial models).
+        """
+        table = self.summary_frame(level)
+        table.columns = ["coef", "std_err", "statistic", "pvalue", "ci_lower", "ci_upper"]
+        shape = [len(level_values) for level_values in getattr(self.index, "levels", [self.index])]
+        names = list(self.index.names)
+        coords = {name: self.index.get_level_values(name).unique() for name in names}
+        return xr.Dataset({c: (names, table[c].to_numpy().reshape(shape)) for c in table}, coords)
+
     def summary(self, level=0.95):
         """The table with the fit statistics above it: text in a terminal, HTML in Jupyter.
 
@@ -483,6 +503,8 @@ class Summary:
         notes = [] if r.converged else ["The fit did not converge: see the warning."]
         if r.fitted.separated is not None:
             notes.append(f"{r.fitted.separated[0].capitalize()} separation: some coefficients are infinite.")
+        if getattr(r, "n_missing", 0):
+            notes.append(f"{r.n_missing:,} rows with missing values were left out.")
         if not r.fitted.kept.all():
             notes.append("NaN: columns that are constant or linear combinations of earlier ones.")
         return notes + ([r.covariance.note] if r.covariance.note else [])
