@@ -135,7 +135,8 @@ def plot_margins(effects, ax=None):
         several = lines.nunique() > 1
         return _plot_along(ax, table, along, lines.str.cat(series, ", ") if several and tags else lines if several else series,
                            title if not several else "", what)
-    names = table["variable"] + np.where(table["contrast"].str.startswith("d"), "", "  " + table["contrast"])
+    plain = (table["contrast"] == "dY/dX") | (table["contrast"] == "")
+    names = table["variable"] + np.where(plain, "", ": " + table["contrast"])
     return _plot_rows(ax, table, names, series, title, what, zero=not predicted)
 
 
@@ -145,7 +146,7 @@ def _series_color(number, total):
 
 def _plot_rows(ax, table, names, series, title, what, zero):
     rows, kinds = list(dict.fromkeys(names)), list(dict.fromkeys(series))
-    ax = _axes(ax, (6.4, 1.0 + 0.34 * len(rows) * max(1.0, 0.6 * len(kinds))))
+    ax = _axes(ax, (6.4, max(1.9, 1.0 + 0.34 * len(rows) * max(1.0, 0.6 * len(kinds)))))
     if zero:
         ax.axvline(0.0, color="#6b7280", linewidth=1.0, zorder=0.6)
     for number, kind in enumerate(kinds):
@@ -160,7 +161,7 @@ def _plot_rows(ax, table, names, series, title, what, zero):
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel(what, color=INK)
     ax.grid(axis="x", color="#edeff2", linewidth=0.8, zorder=0)
-    return _dressed(ax, title, len(kinds))
+    return _dressed(ax, title, len(kinds), loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
 def _plot_along(ax, table, along, series, title, what):
@@ -176,12 +177,12 @@ def _plot_along(ax, table, along, series, title, what):
     return _dressed(ax, title, len(kinds))
 
 
-def _dressed(ax, title, n_series):
+def _dressed(ax, title, n_series, **legend):
     ax.tick_params(colors=INK)
     ax.set_axisbelow(True)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(LINE)
     if n_series > 1:
-        ax.legend(title=title or None, frameon=False, loc="best", fontsize="small")
+        ax.legend(title=title or None, frameon=False, fontsize="small", **legend)
     return ax

@@ -258,7 +258,8 @@ class _Job:
         groups = passes.run(effect_sums, self.data, plan).groups
         if not groups or not all(weight > 0 for weight, _, _ in groups.values()):
             raise ValueError("The data of these effects have no complete rows of positive weight.")
-        return dict(sorted(groups.items(), key=_sortable))
+        levels = [self.terms.variables.get(name) or () for name in self.data.prepare.groups]
+        return dict(sorted(groups.items(), key=lambda item: _group_order(item[0], levels)))
 
     def _label(self, effect, key, point):
         names = self.data.prepare.groups
@@ -293,8 +294,10 @@ def _free(name):
     return f"over_{name}" if name in ("variable", "contrast", "class", "effect", "se", "statistic", "pvalue") else name
 
 
-def _sortable(item):
-    return tuple((str(type(value)) if isinstance(value, str) else "", value) for value in item[0])
+def _group_order(key, levels):
+    """Sort key of a group: the order of a factor's levels, of the labels otherwise."""
+    return tuple((known.index(label) if label in known else len(known), isinstance(label, str), "" if label in known else label)
+                 for label, known in zip(key, levels))
 
 
 def class_order(results):
