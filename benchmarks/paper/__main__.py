@@ -48,7 +48,7 @@ def main(arguments=None):
     for table in given.table:
         start = time.perf_counter()
         frame = rerun(table, n_rows, n_replicates, given.settings, report=lambda line: print(line, file=sys.stderr, flush=True))
-        title = (f"{'Figure 2' if table == 'figure2' else 'Table ' + table.upper()}: {n_rows:,} rows, {n_replicates} replicates, "
+        title = (f"{'Figure 2' if table == 'figure2' else 'Table ' + table.upper()}: {n_rows:,} rows (unless the row says), {n_replicates} replicates, "
                  f"{datetime.date.today()}, {time.perf_counter() - start:.0f} s\n"
                  f"python -m benchmarks.paper {' '.join(sys.argv[1:] if arguments is None else arguments)}")
         shown = text(frame, title)

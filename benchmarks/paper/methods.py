@@ -26,6 +26,7 @@ class Data:
     model: str
     seed: int
     n_samples: int = 20_000
+    n_pilot: int = None
     n_clusters: int = 1000
     n_splits: int = 4
 
@@ -109,7 +110,7 @@ def simple_representative(kind, name):
 
 def subsample(kind, name):
     def method(data):
-        est = SubsampledGLM(kind, data.n_samples, random_state=data.seed, **data.family)
+        est = SubsampledGLM(kind, data.n_samples, data.n_pilot, random_state=data.seed, **data.family)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")              # a separated sample of 1000 rows shows in the table
             return {name: est.fit(data.X, data.y).coef_}

@@ -42,7 +42,7 @@ STUDIES = {
                 [m.full, m.MID, m.MEDIAN, *REPRESENTATIVES, m.IBOSS]),
     "a2": Study([(s, dict(setting=s, model="linear")) for s in SETTINGS], [m.full, *REPRESENTATIVES], ("full",),
                 {"full": "values"}),
-    "a4": Study([(s, dict(setting=s, n_rows=10_000, n_samples=1_000)) for s in SETTINGS],
+    "a4": Study([(s, dict(setting=s, n_rows=10_000, n_samples=1_000, n_pilot=200)) for s in SETTINGS],
                 [m.full, m.k_means, m.A_OPTIMAL, m.UNIFORM], ("full",), {"full": "values"}, "k-means "),
     "a5": Study([(str(k), dict(setting="mzNormal", n_splits=k)) for k in (2, 3, 4, 5)], [m.full, m.equal_depth],
                 ("true", "full"), BOTH, "equal-depth "),

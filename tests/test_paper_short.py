@@ -1,0 +1,72 @@
+"""The paper's tables in their short form: a row of each kind, one replicate, against the printed values."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks import airline  # noqa: E402
+from benchmarks.paper.__main__ import rerun  # noqa: E402
+from benchmarks.paper.report import PUBLISHED, published_value, text  # noqa: E402
+from benchmarks.paper.tables import STUDIES, part_random_part_grid  # noqa: E402
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def table_4():
+    return rerun("4", 100_000, 1, report=quiet).set_index(["against", "method"])
+
+
+@pytest.mark.parametrize("method, factor", [("MR", 1.25), ("DC", 1.25), ("A-opt", 3.5)])
+def test_errors_are_those_the_paper_prints(table_4, method, factor):
+    ratio = table_4.loc[("full", method), "ratio"]
+    assert 1 / factor < ratio < factor
+
+
+def test_score_matching_is_no_worse_than_printed(table_4):
+    assert table_4.loc[("full", "SMR"), "ratio"] < 1.3
+
+
+def test_ours_reaches_the_full_fit(table_4):
+    se = 1e3 * 0.0122
+    assert table_4.loc[("full", "MMR"), "ours"] < 1e-2 * se
+    assert table_4.loc[("true", "MMR"), "ours"] == pytest.approx(table_4.loc[("true", "full"), "ours"], rel=1e-2)
+
+
+def test_side_by_side_text(table_4):
+    shown = text(table_4.reset_index(), "Table 4")
+    line = next(line for line in shown.splitlines() if " DC " in line and "full" in line.split())
+    assert "6.80" in line and "0.4" in line
+
+
+def test_partition_of_figure_2():
+    X = np.random.default_rng(0).normal(size=(5_000, 3))
+    assert np.unique(part_random_part_grid(X, 3, 0)).size == 64
+    blocks = part_random_part_grid(X, 1, 0) // 16
+    for b in range(4):
+        inside = X[blocks == b, 0]
+        assert abs(inside.size - 1_250) <= 1
+        assert inside.max() <= X[blocks > b, 0].min(initial=np.inf)
+
+
+def test_every_table_finds_its_printed_values():
+    for table, study in STUDIES.items():
+        for key in study.published.values():
+            printed = PUBLISHED[f"table_{table}"][key]
+            assert {label for label, _ in study.cells} <= set(printed)
+            row = study.cells[0][0]
+            assert published_value(table, key, row, next(iter(printed[row]))) is not None
+
+
+def test_airline_study_runs_small(tmp_path, capsys):
+    airline.main(["--folder", str(tmp_path), "--months", "10", "--rows-per-month", "3000"])
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    away = {name: float(lines[name][3]) for name in ("MR", "SMR", "corrected", "moment-matched")}
+    assert away["moment-matched"] < 1e-3 < away["MR"]
+    assert away["SMR"] < away["MR"]
