@@ -451,3 +451,10 @@ def test_benchmark_runs_small():
     import margins
     table = margins.run(n_rows=4_000, n_files=2)
     assert (table["sweeps"] <= 3).all()
+
+
+@pytest.mark.slow
+def test_notebook_of_doctor_visits():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks" / "doctor_visits.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
