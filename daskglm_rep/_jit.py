@@ -109,9 +109,7 @@ OUT = types.float64[::1]
 OUT2 = types.float64[:, ::1]
 
 
-@cache
-def _compile(function, model_types, arguments):
-    function.compile(tuple(model_types) + tuple(arguments))
+_compiled = set()
 
 
 def call(function, arguments, *values):
@@ -120,8 +118,11 @@ def call(function, arguments, *values):
     One compilation serves every layout of the input (strided, read-only, Fortran order): numba would otherwise
     compile each combination anew, seconds apiece.
     """
-    n_models = len(values) - len(arguments)
-    _compile(function, tuple(numba.typeof(v) for v in values[:n_models]), arguments)
+    models = values[:len(values) - len(arguments)]
+    key = (function, *map(type, models))          # a kernel's other arguments are always of the same types
+    if key not in _compiled:
+        function.compile(tuple(numba.typeof(v) for v in models) + tuple(arguments))
+        _compiled.add(key)
     return function(*values)
 
 

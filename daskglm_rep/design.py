@@ -20,6 +20,7 @@ from daskglm_rep import passes
 from daskglm_rep.kernels.block import Block
 
 MIN_ROWS, N_EAGER = 16_384, 16          # rows in memory are cut in about 16 blocks, none below 16,384 rows
+SMALL_ROWS, MANY_PARTS = 2048, 64          # more chunks than this, smaller on average than this, are joined
 ROLES = ("X", "y", "sample_weight", "offset", "exposure")
 
 
@@ -59,6 +60,27 @@ class Data:
         new = self.with_prepare(names=tuple(names))
         new.names = list(names)
         return new
+
+    def coalesced(self):
+        """The same rows in memory with runs of small neighbouring chunks joined: a sweep costs 0.1 ms a block.
+
+        For fits that do not care where a block ends. Lazy chunks, and frames, stay as they are.
+        """
+        if self.collections is not None or len(self.parts) <= MANY_PARTS or not all(
+                isinstance(v, np.ndarray) for part in self.parts for v in part if v is not None):
+            return self
+        sizes = [part[0].shape[0] for part in self.parts]
+        if sum(sizes) / len(sizes) >= SMALL_ROWS:
+            return self
+        runs, rows = [[]], 0
+        for part, size in zip(self.parts, sizes):
+            if rows >= MIN_ROWS:
+                runs.append([])
+                rows = 0
+            runs[-1].append(part)
+            rows += size
+        parts = [tuple(None if column[0] is None else np.concatenate(column) for column in zip(*run)) for run in runs]
+        return Data(parts, self.prepare, self.names)
 
     def place(self, client):
         """Bundle chunks that lie on the cluster's workers already; say whether they do."""

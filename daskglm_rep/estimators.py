@@ -214,7 +214,7 @@ class _GLMBase(BaseEstimator):
         self._check_parameters()
         if self.cov_type == "cluster" and clusters is None:
             raise ValueError("cov_type='cluster' needs cluster labels: fit(X, y, clusters=...).")
-        data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify)
+        data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify).coalesced()
         data, found, model, classes = self._look(data)
         self._solve(data, found, model, classes)
         return self
@@ -275,7 +275,7 @@ class _GLMBase(BaseEstimator):
         else:
             X = validate_data(self, X, dtype=np.float64, reset=False, ensure_all_finite=False)
             y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe)
-        return design.build(X, y, sample_weight, offset, exposure, **recipe)
+        return design.build(X, y, sample_weight, offset, exposure, **recipe).coalesced()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -75,9 +75,17 @@ def _narrow_gram(X, columns, center, inverse_scale, intercept, weight, informati
         add_gram(Z, m, weight[start:start + m], weighted, information)
 
 
+@kernel
+def _mirror(matrix):
+    for j in range(matrix.shape[0]):
+        for k in range(j):
+            matrix[k, j] = matrix[j, k]
+
+
 def symmetric(lower):
-    """The full matrix of a lower triangle."""
-    return np.tril(lower) + np.tril(lower, -1).T
+    """Fill the upper triangle from the lower one, in place."""
+    call(_mirror, (OUT2,), lower)
+    return lower
 
 
 def basis_arguments(basis):

@@ -65,7 +65,8 @@ def glm_moments(model, block, basis, coef, informative=True):
     if is_narrow(block.X, basis):
         call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, informative, block.X, *basis_arguments(basis), block.y, block.weight,
              block.offset, np.asarray(coef), score, expected, observed, totals)
-        expected, observed = symmetric(expected), symmetric(observed)
+        expected = symmetric(expected)
+        observed = expected if model.is_canonical else symmetric(observed)
     else:
         for rows, Z in tiles(block.X, basis):
             r = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], block.weight[rows], totals)
