@@ -133,8 +133,8 @@ def plot_margins(effects, ax=None):
     if along is not None:
         lines = table["variable"] + np.where(table["contrast"] == "", "", " " + table["contrast"])
         several = lines.nunique() > 1
-        return _plot_along(ax, table, along, lines.str.cat(series, ", ") if several and tags else lines if several else series,
-                           title if not several else "", what)
+        kinds = lines.str.cat(series, ", ") if several and tags else lines if several else series
+        return _plot_along(ax, table, along, kinds, title if not several else "", what)
     plain = (table["contrast"] == "dY/dX") | (table["contrast"] == "")
     names = table["variable"] + np.where(plain, "", ": " + table["contrast"])
     return _plot_rows(ax, table, names, series, title, what, zero=not predicted)

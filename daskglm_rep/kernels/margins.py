@@ -40,8 +40,8 @@ def mean_rows(link, eta):
     outside = call(_mean_rows, (FLOATS, OUT, OUT, OUT), link, eta, mu, slope, curvature)
     if outside:
         raise ValueError(f"The {link.name} link has no mean at {outside} of {eta.size} rows (linear predictor "
-                         f"{eta[0]:.4g} at the first): the values asked for lie outside its domain; move variables less, "
-                         "or use another link.")
+                         f"{eta[0]:.4g} at the first): the values asked for lie outside its domain; move variables "
+                         "less, or use another link.")
     return mu, slope, curvature
 
 

@@ -37,8 +37,8 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     variables : str or list of str, optional
         Base variables; default all.
     at : "overall", "mean", "median" or dict
-        Average over the rows; one row at the means or medians (factors as `factors_at` says, the offset at its mean); or
-        values, levels, lists of them (a grid), "mean", "median", "min" or "max" per variable, the other variables as
+        Average over the rows; one row at the means or medians (factors as `factors_at` says, the offset at its mean); 
+        or values, levels, lists of them (a grid), "mean", "median", "min" or "max" per variable, the other variables as
         observed.
     method : {"dydx", "eyex", "dyex", "eydx"}
         Derivative of E[y] or of ln E[y] (ey), in x or in ln x (ex), row by row and then averaged. For a discrete change
@@ -47,8 +47,8 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
         Which variables get discrete changes by default: factors (formula factors, booleans, `factors=`), also numeric
         columns that hold only 0 and 1, or none (a factor's dummies are then differentiated as if continuous).
     change : {"unit", "centered", "sd", "iqr", "minmax"} or (lo, hi), optional
-        For numbers: x to x + 1; x -/+ 1/2; x -/+ sd/2 (n - 1); first to third quartile; lowest to highest; E[y | x + hi]
-        - E[y | x + lo].
+        For numbers: x to x + 1; x -/+ 1/2; x -/+ sd/2 (n - 1); first to third quartile; lowest to highest;
+        E[y | x + hi] - E[y | x + lo].
     contrast : (from, to), "reference", "pairwise" or "sequential", optional
         (a, b) sets the variable: E[y | x = b] - E[y | x = a], levels too. The words say which levels of a factor are
         compared; default every level against the reference.
@@ -77,8 +77,8 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
 
     Notes
     -----
-    With f_i the effect on row i, the estimate is sum w f / sum w, its gradient S = sum w df/db / sum w and its covariance
-    S V S' with the covariance V that the results carry (regression-design chapter, "Standard errors").
+    With f_i the effect on row i, the estimate is sum w f / sum w, its gradient S = sum w df/db / sum w and its
+    covariance S V S' with the covariance V that the results carry (regression-design chapter, "Standard errors").
     """
     wanted.check_options(method, discrete, change, contrast)
     job = _Job(results, data, over, weights, offset, exposure, interactions, factors)
@@ -125,8 +125,8 @@ class _Job:
             self.data = sources.of_array(data, results.fitted.names, over, **roles)
             return
         if interactions is not None or factors is not None:
-            raise ValueError("interactions= and factors= describe the columns of an array; this model has a formula, which "
-                             "says it already.")
+            raise ValueError("interactions= and factors= describe the columns of an array; this model has a formula, "
+                             "which says it already.")
         survey = results.fitted.survey.columns
         known = dict(zip(results.fitted.names, survey.deviation))
         self.terms = FrameTerms(spec, {name: float(known[name]) for name, levels in spec.variables.items()
@@ -187,8 +187,8 @@ class _Job:
         if isinstance(value, str) and value in WORDS:
             return value
         if not (isinstance(value, numbers.Real) and math.isfinite(value)):
-            raise ValueError(f"at= holds {name!r}: {value!r}, which is outside the domain of a numeric variable; give a finite "
-                             f"number, a list of numbers, or one of {', '.join(WORDS)}.")
+            raise ValueError(f"at= holds {name!r}: {value!r}, which is outside the domain of a numeric variable; give "
+                             f"a finite number, a list of numbers, or one of {', '.join(WORDS)}.")
         return float(value)
 
     def _check_level(self, name, value):
@@ -221,8 +221,8 @@ class _Job:
     def _mixture(self, values, factors):
         shares = [self.facts.shares[name] for name in factors]
         if math.prod(map(len, shares)) > MAX_MIXTURE:
-            raise ValueError(f"factors_at='proportions' mixes {math.prod(map(len, shares)):,} combinations of levels: use "
-                             "'mode' or 'reference'.")
+            raise ValueError(f"factors_at='proportions' mixes {math.prod(map(len, shares)):,} combinations of levels: "
+                             "use 'mode' or 'reference'.")
         combinations = list(itertools.product(*[counts.items() for counts in shares]))
         self.rows = self.terms.single([values | dict(zip(factors, (level for level, _ in each))) for each in combinations])
         self.terms = MixedTerms(self.terms, np.array([math.prod(share for _, share in each) for each in combinations]))
@@ -280,7 +280,7 @@ class _Job:
 
 
 def _fit_roles(results, weights, offset, exposure):
-    """Columns of weights, offset and exposure; those of a formula's fit by default, its weights where they count rows."""
+    """Columns of weights, offset and exposure; by default a formula's own, its weights where they count rows."""
     of_fit = getattr(results, "columns", None)
     if of_fit is not None:
         weights = of_fit.weights if weights is None and results.fitted.frequency else weights
@@ -296,12 +296,12 @@ def _free(name):
 
 def _group_order(key, levels):
     """Sort key of a group: the order of a factor's levels, of the labels otherwise."""
-    return tuple((known.index(label) if label in known else len(known), isinstance(label, str), "" if label in known else label)
+    return tuple((known.index(label), False, "") if label in known else (len(known), isinstance(label, str), label)
                  for label, known in zip(key, levels))
 
 
 def class_order(results):
-    """Positions of the classes in their own order: the baseline, which comes first in a fit, put back among the others."""
+    """Positions of the classes in their own order: the baseline, first in a fit, put back among the others."""
     classes = list(results.classes)
     labels = getattr(results, "class_labels", None)
     if labels is not None:

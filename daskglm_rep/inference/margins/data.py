@@ -115,13 +115,13 @@ def of_frame(table, spec, over, weights, offset, exposure):
     roles = {"weights": weights, "offset": offset, "exposure": exposure}
     for option, name in [("over", g) for g in groups] + [(o, n) for o, n in roles.items() if n is not None]:
         if not isinstance(name, str):
-            raise ValueError(f"{option}= must name a column of the data, got {type(name).__name__}: add it to the frame as a "
-                             "column first.")
+            raise ValueError(f"{option}= must name a column of the data, got {type(name).__name__}: add it to the "
+                             "frame as a column first.")
     chosen = [*spec.variables, *groups, *[name for name in roles.values() if name is not None]]
     missing = [name for name in chosen if name not in table.columns]
     if missing:
-        raise ValueError(f"the data of the effects have no column {missing[0]!r}, which the model or over=, weights=, offset= "
-                         f"need; their columns are {', '.join(map(repr, list(table.columns)[:20]))}.")
+        raise ValueError(f"the data of the effects have no column {missing[0]!r}, which the model or over=, weights=, "
+                         f"offset= need; their columns are {', '.join(map(repr, list(table.columns)[:20]))}.")
     chosen = list(dict.fromkeys(chosen))
     prepare = FrameRows(tuple(chosen), weights, offset, exposure, groups)
     table = table[chosen]
@@ -146,8 +146,8 @@ def open_frame(table):
         return pd.DataFrame(table)
     if isinstance(table, (pd.DataFrame, dd.DataFrame)):
         return table
-    raise ValueError(f"effects of a formula need data with named columns, got {type(table).__name__}: pass a pandas or dask "
-                     "DataFrame, or the path of Parquet files.")
+    raise ValueError(f"effects of a formula need data with named columns, got {type(table).__name__}: pass a pandas or "
+                     "dask DataFrame, or the path of Parquet files.")
 
 
 def of_array(X, names, over, weights, offset, exposure):

@@ -53,9 +53,9 @@ def derivative(terms, rows, name):
         wrong = wrong[_disagree(coarse, fine, size, h)]
     if wrong.size:
         column = terms.names[positions[np.argmax(np.abs(values[wrong[0]]))]]
-        raise ValueError(f"The term {column!r} has no derivative in {name!r} at {wrong.size} of {x.size} rows, for instance "
-                         f"at {name} = {x[wrong[0]]:g}, where it jumps; ask for a discrete change instead (change= or "
-                         "contrast=).")
+        raise ValueError(f"The term {column!r} has no derivative in {name!r} at {wrong.size} of {x.size} rows, for "
+                         f"instance at {name} = {x[wrong[0]]:g}, where it jumps; ask for a discrete change instead "
+                         "(change= or contrast=).")
     return positions, values
 
 

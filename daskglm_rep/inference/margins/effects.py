@@ -1,4 +1,4 @@
-"""From what a user asks for to averages over rows (`Prediction`, `Slope`) and the combinations of them that are effects."""
+"""From what a user asks for to averages over rows (`Prediction`, `Slope`) and their combinations, the effects."""
 
 import dataclasses
 import numbers
@@ -51,11 +51,11 @@ def check_options(method, discrete, change, contrast):
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not known: choose one of {', '.join(METHODS)}.")
     if discrete not in DISCRETE:
-        raise ValueError(f"discrete={discrete!r} is not known: choose 'factors' (levels are compared), 'dummies' (columns of "
-                         "0 and 1 too) or None (everything as if continuous).")
+        raise ValueError(f"discrete={discrete!r} is not known: choose 'factors' (levels are compared), 'dummies' "
+                         "(columns of 0 and 1 too) or None (everything as if continuous).")
     if not (change is None or (isinstance(change, str) and change in CHANGES) or _is_pair_of_numbers(change)):
-        raise ValueError(f"change={change!r} is not known: choose one of {', '.join(CHANGES)}, or a pair of numbers (lo, hi) "
-                         "to add to each row's value.")
+        raise ValueError(f"change={change!r} is not known: choose one of {', '.join(CHANGES)}, or a pair of numbers "
+                         "(lo, hi) to add to each row's value.")
     if isinstance(contrast, str) and contrast not in CONTRASTS:
         raise ValueError(f"contrast={contrast!r} is not known: choose one of {', '.join(CONTRASTS)}, or a pair (from, to).")
     if not (contrast is None or isinstance(contrast, str) or (np.ndim(contrast) == 1 and len(contrast) == 2)):
@@ -63,8 +63,8 @@ def check_options(method, discrete, change, contrast):
     if change is not None and isinstance(contrast, (tuple, list)):
         raise ValueError("change= shifts each row's value and contrast=(from, to) sets it: give one of the two.")
     if method in ("eyex", "dyex") and (change is not None or isinstance(contrast, (tuple, list))):
-        raise ValueError(f"method={method!r} is a derivative: a discrete change has 'dydx' (difference of E[y]) and 'eydx' "
-                         "(difference of ln E[y]).")
+        raise ValueError(f"method={method!r} is a derivative: a discrete change has 'dydx' (difference of E[y]) and "
+                         "'eydx' (difference of ln E[y]).")
 
 
 def _is_pair_of_numbers(value):
@@ -87,8 +87,8 @@ def check_variables(terms, variables):
     for name in variables:
         if name not in known:
             column = " (it is a column of the design, made of base variables)" if name in terms.names else ""
-            raise ValueError(f"variables= names {name!r}, which is not a base variable of the model{column}: choose among "
-                             f"{', '.join(map(repr, list(known)[:20]))}.")
+            raise ValueError(f"variables= names {name!r}, which is not a base variable of the model{column}: choose "
+                             f"among {', '.join(map(repr, list(known)[:20]))}.")
     return variables
 
 
@@ -131,8 +131,8 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
         elif explicit:
             raise ValueError(f"method={method!r} multiplies by the variable, and {name!r} is a factor: use 'dydx' or 'eydx'.")
     if not effects:
-        raise ValueError(f"method={method!r} has no effect for any variable of this model, which are all factors: use 'dydx' "
-                         "or 'eydx'.")
+        raise ValueError(f"method={method!r} has no effect for any variable of this model, which are all factors: use "
+                         "'dydx' or 'eydx'.")
     return effects
 
 
@@ -172,8 +172,8 @@ def known_level(name, levels, value, option):
     for level in levels:
         if level == value:
             return level
-    raise ValueError(f"{option} asks for level {value!r} of {name!r}, which the fitted data do not have; its levels are "
-                     f"{', '.join(map(repr, levels[:20]))}.")
+    raise ValueError(f"{option} asks for level {value!r} of {name!r}, which the fitted data do not have; its levels "
+                     f"are {', '.join(map(repr, levels[:20]))}.")
 
 
 def _numeric(name, method, discrete, change, contrast, facts):

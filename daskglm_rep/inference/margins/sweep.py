@@ -1,4 +1,4 @@
-"""The block kernel of marginal effects: sums of values and of their gradients in the coefficients, all effects at once."""
+"""The block kernel of marginal effects: sums of values and gradients in the coefficients, all effects at once."""
 
 import dataclasses
 
@@ -102,7 +102,8 @@ class Margins:
 
 def effect_sums(block, plan):
     """Block kernel: `Margins` of a block, tile by tile."""
-    rows, weight, offset, groups = plan.terms.rows(block.extra["rows"]), block.weight, block.offset, block.extra.get("groups")
+    rows, groups = plan.terms.rows(block.extra["rows"]), block.extra.get("groups")
+    weight, offset = block.weight, block.offset
     codes, keys = np.zeros(block.n_rows, dtype=int), [()]
     if groups is not None:
         codes, keys = pd.MultiIndex.from_frame(groups.reset_index(drop=True)).factorize()

@@ -169,8 +169,8 @@ def parse_product(name):
     for piece in text.replace("**", "^").replace("*", ":").split(":"):
         base, _, power = piece.partition("^")
         if power.strip() and not power.strip().isdigit():
-            raise ValueError(f"interactions= holds {name!r}, which is not a product of columns with whole powers; give a "
-                             "dict such as {'x:z': ('x', 'z')}.")
+            raise ValueError(f"interactions= holds {name!r}, which is not a product of columns with whole powers; give "
+                             "a dict such as {'x:z': ('x', 'z')}.")
         parts += [base.strip()] * (int(power) if power.strip() else 1)
     return tuple(parts)
 
