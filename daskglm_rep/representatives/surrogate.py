@@ -28,7 +28,8 @@ from daskglm_rep.objective import Objective, inverse, in_memory, solve, solve_da
 from daskglm_rep.solvers import newton
 
 REACH = 8.0              # no point's linear predictor moves further in one round
-WILD = 30.0              # an estimate with linear predictors beyond this comes from separated points
+WILD = 30.0              # an estimate with linear predictors beyond this comes from separated points,
+WILD_SHARE = 1e-3        # if more than this share of the weight is there
 POSITIVE = (links.Inverse, links.InverseSquared, links.Sqrt, links.Power)
 
 
@@ -81,7 +82,7 @@ def fit_weighted(points, y, model, start=None, ridge=None, lasso=None):
     try:
         if start is None or not valid(model, points.eta(start)):
             start = newton.start(objective, block, data)
-        return newton.minimise(objective, data, start, 1e-18, 60).point.coef
+        return newton.minimise(objective, data, start, 1e-24, 60).point.coef
     except ValueError:
         return None
 
@@ -100,13 +101,21 @@ def first_estimate(collection, model, ridge=None):
     means = Points(*collection.points(False))
     null = _constant(collection, model)
     by_means = fit_weighted(means, collection.mean_y, model, ridge=ridge)
-    tame = by_means is not None and np.abs(means.eta(by_means)).max(initial=0.0) < 2 * WILD or not model.always_valid
+    tame = by_means is not None and not _is_wild(means, by_means, 2 * WILD) or not model.always_valid
     start = by_means if by_means is not None and tame else null
     if start is None:
         raise ValueError(f"No coefficients keep the means of the {model} model inside its domain at the representatives: use "
                          "a link whose means always are (log, logit), or more blocks.")
     refined = _estimating_equation(collection, means, model, start, ridge)
     return start if refined is None else refined
+
+
+def _is_wild(points, coef, limit):
+    """Whether more than a thousandth of the weight has linear predictors beyond a limit.
+
+    Not the largest one: heavy-tailed columns put a few far points beyond any limit with nothing separated.
+    """
+    return points.weight @ (np.abs(points.eta(coef)) > limit) > WILD_SHARE * points.weight.sum()
 
 
 def _constant(collection, model):
@@ -153,7 +162,7 @@ def _estimating_equation(collection, means, model, coef, ridge):
         if g @ change < 1e-18:
             break
     converged = g @ change < 1e-6
-    return coef if converged and (unbounded or np.abs(means.eta(coef)).max(initial=0.0) < WILD) else None
+    return coef if converged and (unbounded or not _is_wild(means, coef, WILD)) else None
 
 
 def secants(coefs, errors, information):
