@@ -70,9 +70,15 @@ class ColumnSketch:
     weight: tuple
 
     @classmethod
-    def of(cls, X):
-        return cls(tuple(np.sort(X[:, j]) for j in range(X.shape[1])),
-                   tuple(np.ones(X.shape[0]) for _ in range(X.shape[1])))._short()
+    def of(cls, X, least=1):
+        """Of a block's columns; with `least` above 1 only means of that many neighbouring values leave the block."""
+        n, p = X.shape
+        starts = np.arange(0, max(n - least + 1, min(n, 1)), least)
+        size = np.diff(np.r_[starts, n]).astype(float)
+        values = [np.sort(X[:, j]) for j in range(p)]
+        if least > 1:
+            values = [np.add.reduceat(v, starts) / size if n else v for v in values]
+        return cls(tuple(values), (size,) * p)._short()
 
     def _short(self):
         pairs = [_shorten(v, w) for v, w in zip(self.values, self.weight)]

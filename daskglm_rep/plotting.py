@@ -186,3 +186,95 @@ def _dressed(ax, title, n_series, **legend):
     if n_series > 1:
         ax.legend(title=title or None, frameon=False, fontsize="small", **legend)
     return ax
+
+
+# ---------------------------------------------------------------- representatives
+
+
+def plot_representatives(estimator, x, y=None, data=None, ax=None):
+    """Draw representatives, areas by weight and colours by response, over rows of the data.
+
+    Parameters
+    ----------
+    estimator : RepresentativeGLM
+    x, y : str
+        Columns of `representatives_`; y by default the response.
+    data : (n, p) array or DataFrame, optional
+        Rows to lie underneath, where they may be seen; needs y to be a feature.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        No such column.
+    """
+    points, y = estimator.representatives_, y or "y"
+    for name in (x, y):
+        if name not in points:
+            raise ValueError(f"representatives_ has no column {name!r}: choose one of {', '.join(points.columns[:20])}.")
+    ax = _axes(ax, (6.0, 4.5))
+    names = list(estimator.results_.fitted.names)
+    if data is not None and y in names:
+        rows = np.asarray(data)
+        ax.scatter(rows[:, names.index(x)], rows[:, names.index(y)], s=3, color=LINE, linewidths=0, zorder=1)
+    area = 120.0 * points["weight"] / points["weight"].max()
+    drawn = ax.scatter(points[x], points[y], s=np.maximum(area, 2.0), c=points["y"], cmap="coolwarm", alpha=0.7,
+                       linewidths=0, zorder=2)
+    ax.figure.colorbar(drawn, ax=ax, label="response of the representative")
+    ax.set_xlabel(x, color=INK)
+    ax.set_ylabel("response" if y == "y" else y, color=INK)
+    return ax
+
+
+def plot_rounds(estimators, ax=None):
+    """Draw the distance to the maximum likelihood estimate, in standard errors, against the rounds.
+
+    Parameters
+    ----------
+    estimators : RepresentativeGLM or list of them
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    return _distances(estimators, lambda e: e.history_["round"], "round", ax)
+
+
+def plot_bytes(estimators, ax=None):
+    """Draw the distance to the maximum likelihood estimate against the bytes that had left all blocks by then.
+
+    Parameters
+    ----------
+    estimators : RepresentativeGLM or list of them
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+
+    def moved(estimator):
+        total = estimator.audit_.groupby("round")["bytes"].sum().cumsum()
+        return total.iloc[1:1 + len(estimator.history_)]
+
+    ax = _distances(estimators, moved, "bytes that left the blocks", ax)
+    ax.set_xscale("log")
+    return ax
+
+
+def _distances(estimators, position, label, ax):
+    estimators = estimators if isinstance(estimators, (list, tuple)) else [estimators]
+    ax = _axes(ax, (6.0, 4.0))
+    for number, estimator in enumerate(estimators):
+        ax.plot(np.asarray(position(estimator)), estimator.history_["distance"].to_numpy(), marker="o", markersize=4,
+                color=CLASS_COLORS[number % len(CLASS_COLORS)], label=estimator.representative)
+    ax.set_yscale("log")
+    ax.set_xlabel(label, color=INK)
+    ax.set_ylabel("standard errors from the MLE", color=INK)
+    ax.legend(frameon=False, fontsize="small")
+    return ax

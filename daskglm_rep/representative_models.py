@@ -93,8 +93,8 @@ class RepresentativeGLM(_GLMRegressorBase):
     n_iter_, n_passes_, dispersion_, n_features_in_, feature_names_in_
     """
 
-    def __init__(self, family="binomial", link="logit", representative="score-matching", partition=None, n_rounds=3,
-                 min_block_size=1, polish=False, tol=1e-3, certify=True, cov_type="nonrobust", fit_intercept=True,
+    def __init__(self, family="binomial", link="logit", representative="score-matching",
+                 partition=KMeans(1000, subset=100_000), n_rounds=3, min_block_size=1, polish=False, tol=1e-3, certify=True, cov_type="nonrobust", fit_intercept=True,
                  random_state=0, verbose=0):
         self.family = family
         self.link = link
@@ -121,7 +121,7 @@ class RepresentativeGLM(_GLMRegressorBase):
             raise ValueError(f"representative={self.representative!r} is not known: choose one of {', '.join(METHODS)}.")
         if self.cov_type not in COV_TYPES:
             raise ValueError(f"cov_type={self.cov_type!r} is not known: choose one of {', '.join(COV_TYPES)}.")
-        if not (self.partition is None or isinstance(self.partition, Partition)):
+        if not isinstance(self.partition, Partition):
             raise ValueError(f"partition must be a daskglm_rep.partitions object such as KMeans(1000), got "
                              f"{self.partition!r}.")
         whole = (numbers.Integral, np.integer)
@@ -156,7 +156,7 @@ class RepresentativeGLM(_GLMRegressorBase):
         """
         self._check_parameters()
         model = self._glm()
-        partition = KMeans(1000, subset=100_000) if self.partition is None else self.partition
+        partition = self.partition
         if blocks is not None and not isinstance(partition, Natural):
             raise ValueError("blocks= labels natural blocks: pass partition=partitions.Natural() with them.")
         data = self._build(X, y, sample_weight, offset, exposure, blocks)

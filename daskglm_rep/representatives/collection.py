@@ -11,16 +11,39 @@ from daskglm_rep.kernels.assignment import bisect, compress, join_small
 from daskglm_rep.kernels.representatives import histograms, moment_sums
 from daskglm_rep.kernels.survey import survey
 from daskglm_rep.part_summaries import ColumnSketch, PartSums
-from daskglm_rep.summaries import Pair
+from daskglm_rep.summaries import Pair, Total
 
 N_SKETCHES = 2           # spread vectors a part: one leaves the surrogate's information twice as noisy, more cost bytes
 FEWEST = 10              # rows on each side of a cut: a spread vector of fewer says little about its part
 BINS, MEDIAN_SWEEPS = 64, 4
 
 
-def survey_with_sketch(block, family, pilot):
-    """The survey of a block and sketches of its columns."""
-    return Pair(survey(block, family, pilot), ColumnSketch.of(block.X))
+def guarded_survey(block, family, pilot, least, sketched):
+    """The survey of a block and, where asked for, sketches of its columns; with a guard no single row or value of it leaves.
+
+    The rows brought home then are means of groups of at least `least` rows, found by bisection.
+    """
+    found = survey(block, family, pilot)
+    if least > 1 and found.pilot[0].n_rows:
+        found = dataclasses.replace(found, pilot=(_grouped(found.pilot[0], least),), pilot_is_all=False)
+    return Pair(found, ColumnSketch.of(block.X, least) if sketched else Total(0))
+
+
+def _grouped(rows, least):
+    """Weighted means of groups of neighbouring rows, as a block."""
+    deviation = rows.X.std(axis=0)
+    x = (rows.X - rows.X.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    codes = np.zeros(rows.n_rows, np.int64)
+    codes = bisect(x, codes, max(1, rows.n_rows // (2 * least)), least).route(codes, x)
+    n = int(codes.max()) + 1
+    weight = np.bincount(codes, rows.weight, n)
+    kept = weight > 0
+
+    def mean(v):
+        return np.bincount(codes, rows.weight * v, n)[kept] / weight[kept]
+
+    X = np.stack([mean(rows.X[:, j]) for j in range(rows.X.shape[1])], 1)
+    return dataclasses.replace(rows, X=X, y=mean(rows.y), weight=weight[kept], offset=mean(rows.offset))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,11 @@ from daskglm_rep.kernels.assignment import bisect, compress
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.representatives import mean_rows
 from daskglm_rep.kernels.rows import working_rows
-from daskglm_rep.kernels.survey import Pilot, concatenate, survey
+from daskglm_rep.kernels.survey import Pilot, concatenate
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.partitions import Layout
 from daskglm_rep.representatives import surrogate
-from daskglm_rep.representatives.collection import FEWEST, Plan, collect, medians, survey_with_sketch
+from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarded_survey, medians
 from daskglm_rep.representatives.rounds import ITERATED, Rounds
 from daskglm_rep.representatives.score_matching import Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
@@ -56,17 +56,14 @@ class Prepared:
     sent: list
 
 
-def take_survey(data, family, partition, random_state, refined):
+def take_survey(data, family, partition, random_state, refined, fewest=1):
     """First sweep: the survey, with a subset of rows or column sketches where the partition needs them."""
     least = 0 if partition.is_local else -(-partition.subset // data.n_blocks)
     if not (refined or hasattr(partition, "n_clusters")):
         least = 0
     pilot = Pilot(least, 0.0, least, random_state or 0)
-    if partition.needs_sketch:
-        pair = passes.run(survey_with_sketch, data, family, pilot)
-        found, sketch = pair.first, pair.second
-    else:
-        found, sketch = passes.run(survey, data, family, pilot), None
+    pair = passes.run(guarded_survey, data, family, pilot, fewest, partition.needs_sketch)
+    found, sketch = pair.first, pair.second if partition.needs_sketch else None
     if sparse.issparse(found.pilot[0].X):
         raise ValueError("X is sparse, and representatives of sparse rows are dense: pass dense columns, or fit with "
                          "GLMRegressor.")
@@ -100,7 +97,7 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     -------
     Prepared
     """
-    found, sketch = take_survey(data, model.family, partition, random_state, refined)
+    found, sketch = take_survey(data, model.family, partition, random_state, refined, least)
     basis, layout = basis_of(found, fit_intercept), Layout.of(data.names, found.columns)
     rows = concatenate(found.pilot)
     assigner = partition.assigner(layout, rows, sketch, random_state or 0)

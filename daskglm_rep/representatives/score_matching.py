@@ -9,7 +9,7 @@ from daskglm_rep.kernels.representatives import mean_rows, score_sums
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.part_summaries import PartSums
 
-FAR = 10.0               # a representative this many root-mean-square radii from its part's mean is taken for outside the hull
+FAR = 20.0      # a representative this many root-mean-square radii from its part's mean counts as outside the hull
 GRID, BISECTIONS = 65, 60
 
 
@@ -89,10 +89,11 @@ def score_matched(parts, model):
     1. y~ = sum nu y eta / sum nu eta                                                                        (3.3)
     2. e solves n nu(e) (y~ - G(e)) e = sum nu (y - G) eta; of several roots the nearest to the mean eta      (3.2)
     3. X~ = sum nu (y - G) X / (n nu(e) (y~ - G(e)))                                                          (3.4)
-    4. Where the denominator vanishes, or X~ lies further than `FAR` radii from the part: the mean representative.
+    4. Where the denominator vanishes, or X~ lies further than `FAR` radii from the part: the mean row, with the response
+       that keeps the sum of nu (y - G).
 
-    Step 4 reads "outside the hull" loosely: over half of all X~ leave the hull by a little, and sending those to the
-    mean destroys the match of the scores.
+    Step 4 is ours: the paper keeps such points, whose |X~| of 10^3 to 10^5 freeze the next fit. It reads "outside the hull"
+    loosely, because over half of all X~ leave the hull by a little, and sending those to the mean destroys the match.
 
     Parameters
     ----------
@@ -117,9 +118,20 @@ def score_matched(parts, model):
     away = np.einsum("kj,kj->k", Z - mean, Z - mean)
     bad = ~found | ~np.isfinite(away) | (np.abs(denominator) < 1e-9 * weight) | (away > FAR ** 2 * radius)
     out = bad | flat
+    at_mean, nu_mean, _ = mean_rows(model, s[:, 7] / weight)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = at_mean + s[:, 6] / (weight * nu_mean)
+    level = _inside(model, level, mean_y)
     signed = (np.sign(RZ[:, :1]) == np.sign(denominator[:, None])).all(axis=1)
-    return Representatives(weight, np.where(out[:, None], mean, Z), np.where(out, mean_y, y), int((bad & ~flat).sum()),
+    return Representatives(weight, np.where(out[:, None], mean, Z), np.where(flat, mean_y, np.where(bad, level, y)), int((bad & ~flat).sum()),
                            int((~out & ~signed).sum()))
+
+
+def _inside(model, y, mean_y):
+    """Responses that the family can have: proportions are clipped, others fall back to the part's mean."""
+    if model.family.facts.mean_range[1] == 1.0:
+        y = np.clip(y, 0.0, 1.0)
+    return np.where(np.isfinite(y) & model.family.accepts_response(y), y, mean_y)
 
 
 def _root(model, y, target, low, high, near):
@@ -166,8 +178,7 @@ def response_aided(parts, model, coef):
         matched = s[:, 6] / (nu * (mean_y - mu))
         response = mu + s[:, 6] / (weight * nu)
     by_weight = np.isfinite(matched) & (matched > 0) & (matched < 1e6 * weight)
-    domain = np.array([bool(model.family.accepts_response(v)) for v in response]) if not by_weight.all() else by_weight
-    by_response = ~by_weight & np.isfinite(response) & domain
+    by_response = ~by_weight & np.isfinite(response) & model.family.accepts_response(response)
     bad = ~by_weight & ~by_response
     return Representatives(np.where(by_weight, matched, weight), np.where(bad[:, None], mean, Z),
                            np.where(by_response, response, mean_y), int(bad.sum()), 0)

@@ -1,0 +1,346 @@
+"""Representatives: fixed points, exact cases, certificates, what leaves a block, and the goal of section 3.2."""
+
+import json
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from daskglm_rep import GLMRegressor, LogisticRegression, RepresentativeGLM, datasets, design, partitions, plotting
+from daskglm_rep.diagnostics import AliasWarning
+from daskglm_rep.families import GLM
+from daskglm_rep.kernels.block import Block
+from daskglm_rep.kernels.representatives import mean_rows
+from daskglm_rep.kernels.survey import Pilot
+from daskglm_rep.representatives.collection import guarded_survey
+from daskglm_rep.representatives.rounds import ITERATED, METHODS, Rounds
+from daskglm_rep.representatives.score_matching import response_aided, score_block, score_matched
+from tests.reference import make_data
+
+LOGIT = GLM.of("binomial")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with dask.config.set(scheduler="sync"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def logistic():
+    """20,000 rows of four correlated columns, with the full fit."""
+    X, y, _ = datasets.simulate_paper("mzNormal", 20_000, n_features=4, random_state=5)
+    return X, y, LogisticRegression(tol=1e-10).fit(X, y).results_
+
+
+def away(est, full):
+    """Distance of the estimate from the full fit, in standard errors."""
+    return np.abs((est.results_.params - full.params) / full.bse).max()
+
+
+def fit(X, y, method, partition=partitions.EqualDepth(4), **how):
+    return RepresentativeGLM(representative=method, partition=partition, **how).fit(X, y)
+
+
+# ---------------------------------------------------------------- outside truth
+
+
+def test_reference_case():
+    path = Path(make_data.__file__).parent / "cases" / "representative_logit_grid.json"
+    case = json.loads(path.read_text())
+    df = make_data.recipe_big_logit(**case["data"]["args"])
+    X, y, want = df[["x0", "x1", "x2"]].to_numpy(), df["y"].to_numpy(), case["expected"]
+    grid = partitions.EqualDepth(case["partition"]["q"])
+    mean = fit(X, y, "mean", grid)
+    assert mean.n_blocks_ == want["n_blocks"]
+    np.testing.assert_allclose(mean.results_.params, want["mean_representative"], atol=1e-7)
+    full = np.array(want["full_mle"])
+
+    def rmse(est):
+        return np.sqrt(((est.results_.params - full) ** 2).mean())
+
+    assert rmse(mean) == pytest.approx(want["rmse_to_full"]["mr"], rel=1e-5)
+    assert rmse(fit(X, y, "score-matching", grid)) < want["rmse_to_full"]["smr_T3"]
+    assert rmse(fit(X, y, "moment-matched", grid)) < 1e-5
+
+
+# ---------------------------------------------------------------- fixed points and exact cases
+
+
+@pytest.mark.parametrize("method", ["response-aided", "corrected", "moment-matched"])
+def test_rounds_end_at_the_maximum_likelihood_estimate(logistic, method):
+    X, y, full = logistic
+    est = fit(X, y, method, n_rounds="auto", tol=1e-6)
+    assert est.converged_ and away(est, full) < 2e-6
+    assert est.results_.deviance == pytest.approx(full.deviance, rel=1e-12)
+
+
+@pytest.mark.parametrize("split", ["eta", "residual"])
+def test_scores_match_block_by_block(logistic, split):
+    X, y, full = logistic
+    est = fit(X, y, "mean")
+    prepared = est._prepared
+    coef = prepared.collection.basis.standardised(full.params.to_numpy())
+    parts = score_block(_block(X, y), prepared.plan, LOGIT, coef, split)
+    built = score_matched(parts, LOGIT) if split == "eta" else response_aided(parts, LOGIT, coef)
+    mu, nu, _ = mean_rows(LOGIT, built.Z @ coef)
+    matched = (built.weight * nu * (built.y - mu))[:, None] * built.Z
+    exact = parts.sums[:, -built.Z.shape[1]:]
+    off = np.abs(matched - exact).max(axis=1) > 1e-8 * np.abs(exact).max()
+    assert off.sum() <= built.n_fallbacks
+    assert built.n_fallbacks < 0.2 * len(off)
+
+
+def _block(X, y):
+    return Block(X, y, np.ones(len(y)), np.zeros(len(y)))
+
+
+def test_the_estimate_is_a_fixed_point_of_score_matching(logistic):
+    X, y, full = logistic
+    small, labels = X[:3000], y[:3000]
+    est = fit(small, labels, "mean", partitions.KMeans(100, subset=3000))
+    exact = LogisticRegression(tol=1e-12).fit(small, labels).results_
+    p = est._prepared
+    coef = p.collection.basis.standardised(exact.params.to_numpy())
+    rounds = Rounds(design.build(small, labels), p.plan, p.collection, LOGIT, LOGIT, "response-aided", 3000.0, 1e-9)
+    moved = rounds._refit(rounds._sweep(coef))
+    np.testing.assert_allclose(moved, coef, rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["mean", "score-matching", "response-aided", "corrected", "moment-matched"])
+def test_distinct_cells_are_exact(method):
+    rng = np.random.default_rng(1)
+    X = rng.integers(0, 3, (6000, 3)).astype(float)
+    y = (rng.random(6000) < expit(X @ [0.5, -0.4, 0.2] - 0.3)).astype(float)
+    full = LogisticRegression(tol=1e-12).fit(X, y).results_
+    est = fit(X, y, method, partitions.Cells(), tol=1e-7)
+    assert est.n_blocks_ == 27 and est.delta_ == 0.0
+    assert away(est, full) < 1e-7
+
+
+def test_one_row_a_block_is_exact():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(400, 2))
+    y = (rng.random(400) < expit(X[:, 0])).astype(float)
+    full = LogisticRegression(tol=1e-12).fit(X, y).results_
+    for method in ("mean", "score-matching"):
+        est = fit(X, y, method, partitions.Natural("x0"))
+        assert est.n_blocks_ == 400 and away(est, full) < 1e-7
+
+
+def test_response_aided_representatives_lie_in_their_hull(logistic):
+    X, y, _ = logistic
+    est = fit(X, y, "response-aided", partitions.KMeans(50, subset=2000))
+    points = est.representatives_[["x0", "x1", "x2", "x3"]]
+    assert est.history_["n_fallbacks"].max() == 0
+    assert (points.min() >= X.min(axis=0)).all() and (points.max() <= X.max(axis=0)).all()
+    np.testing.assert_allclose(est.representatives_["Intercept"], 1.0, rtol=1e-12)
+
+
+def test_median_and_midpoint_are_what_they_say(logistic):
+    X, y, _ = logistic
+    X = X[:, :2]
+    labels = (X[:, 0] > 0).astype(int) + 2 * (X[:, 1] > 0)
+    natural = partitions.Natural()
+    medians = RepresentativeGLM(representative="median", partition=natural).fit(X, y, blocks=labels).representatives_
+    middles = RepresentativeGLM(representative="midpoint", partition=natural).fit(X, y, blocks=labels).representatives_
+    for row, middle in zip(medians.to_numpy(), middles.to_numpy()):
+        rows = X[labels == (row[3] > 0) + 2 * (row[4] > 0)]
+        assert row[0] == len(rows)
+        np.testing.assert_allclose(row[3:], np.median(rows, axis=0), atol=2e-3)
+        np.testing.assert_allclose(middle[3:], 0.5 * (rows.min(axis=0) + rows.max(axis=0)), atol=1e-9)
+
+
+# ---------------------------------------------------------------- the goal, and the certificate
+
+
+@pytest.mark.parametrize("setting, partition", [("ueNormal", partitions.EqualDepth(4)),
+                                                ("nzNormal", partitions.KMeans(500, subset=10_000, max_iter=5))])
+def test_moment_matched_reaches_the_goal_where_score_matching_stays(setting, partition):
+    X, y, _ = datasets.simulate_paper(setting, 100_000, random_state=4)
+    full = LogisticRegression(tol=1e-10).fit(X, y).results_
+    ours = fit(X, y, "moment-matched", partition, tol=1e-9)
+    assert away(ours, full) < 1e-2 and len(ours.history_) == 4
+    published = fit(X, y, "score-matching", partition)
+    assert away(published, full) > 0.1
+    for est in (ours, published):
+        truth = np.abs((est.coef_path_ - full.params.to_numpy()) / full.bse.to_numpy()).max(axis=1)
+        seen = ~est.history_["rejected"] & (truth > 1e-7)
+        np.testing.assert_allclose(est.history_["distance"][seen], truth[seen], rtol=0.35)
+
+
+@pytest.mark.parametrize("method", ITERATED)
+def test_no_method_ends_worse_than_it_began(method):
+    X, y, _ = datasets.simulate_paper("ueNormal", 8_000, random_state=4)
+    est = fit(X, y, method, partitions.KMeans(60, subset=4000, max_iter=5), n_rounds=5)
+    accepted = est.history_.loc[~est.history_["rejected"], "deviance"]
+    assert (accepted.diff().dropna() <= 1e-6).all()
+    assert est.results_.deviance == accepted.iloc[-1]
+
+
+def test_standard_errors_from_points(logistic):
+    X, y, full = logistic
+    est = fit(X, y, "moment-matched")
+    np.testing.assert_allclose(est.results_.bse, full.bse, rtol=0.03)
+    robust = fit(X, y, "moment-matched", cov_type="cluster").results_
+    np.testing.assert_allclose(robust.bse, full.bse, rtol=0.25)
+    assert "clusters" in robust.covariance.note
+
+
+def test_polish_is_exact_within_four_rounds(logistic):
+    X, y, full = logistic
+    est = fit(X, y, "mean", partitions.KMeans(40, subset=2000), polish=True)
+    assert away(est, full) < 1e-6 and est.n_iter_ <= 4 and est.converged_
+
+
+def test_separated_rows_are_never_certified():
+    X = np.random.default_rng(0).normal(size=(3000, 2))
+    est = fit(X, (X[:, 0] > 0).astype(float), "moment-matched", partitions.KMeans(50, subset=1000), n_rounds="auto")
+    assert not est.converged_
+
+
+# ---------------------------------------------------------------- chunks, weights, offsets, input kinds
+
+
+@pytest.mark.parametrize("method", ["mean", "score-matching", "moment-matched"])
+def test_chunks_do_not_matter_for_merged_partitions(logistic, method):
+    X, y, _ = logistic
+    a, b = (fit(da.from_array(X, chunks=(n, 4)), da.from_array(y, chunks=n), method, n_rounds=1,
+                partition=partitions.EqualDepth(3, subset=30_000)) for n in (20_000, 3_300))
+    assert a.n_parts_ == b.n_parts_
+    np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-7 if method == "score-matching" else 1e-9)
+    assert len(b.audit_.query("content == 'collection'")) == 7
+
+
+def test_weights_and_offsets():
+    rng = np.random.default_rng(6)
+    X, offset = rng.normal(size=(5000, 2)), 0.3 * rng.normal(size=5000)
+    weight = rng.integers(0, 4, 5000).astype(float)
+    y = rng.poisson(np.exp(X @ [0.3, -0.2] + offset)).astype(float)
+    full = GLMRegressor("poisson", tol=1e-11).fit(X, y, sample_weight=weight, offset=offset).results_
+    est = RepresentativeGLM("poisson", representative="moment-matched", partition=partitions.KMeans(60, subset=2000),
+                            n_rounds="auto", tol=1e-7).fit(X, y, sample_weight=weight, offset=offset)
+    assert away(est, full) < 1e-6
+    repeated = np.repeat(np.arange(5000), weight.astype(int))
+    a = RepresentativeGLM("poisson", representative="mean", partition=partitions.Natural()).fit(
+        X, y, sample_weight=weight, offset=offset, blocks=np.arange(5000) % 50)
+    b = RepresentativeGLM("poisson", representative="mean", partition=partitions.Natural()).fit(
+        X[repeated], y[repeated], offset=offset[repeated], blocks=repeated % 50)
+    np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-8)
+
+
+def test_input_kinds_and_prediction(logistic):
+    X, y, _ = logistic
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    est = fit(frame, pd.Series(y, name="late"), "moment-matched", partitions.KMeans(40, subset=2000))
+    assert list(est.results_.params.index) == ["Intercept", "a", "b", "c", "d"]
+    assert {"weight", "y", "a", "d"} <= set(est.representatives_)
+    assert est.representatives_["weight"].sum() == pytest.approx(20_000)
+    assert isinstance(est.predict(da.from_array(X, chunks=(5000, 4))), da.Array)
+    np.testing.assert_allclose(est.predict_proba(frame)[:, 1], expit(est.intercept_ + X @ est.coef_), rtol=1e-12)
+    assert "Distance to optimum" in str(est.results_.summary())
+
+
+# ---------------------------------------------------------------- localised data
+
+
+@pytest.mark.parametrize("method", ["score-matching", "response-aided", "moment-matched"])
+def test_guard_lets_no_small_part_leave(logistic, method):
+    X, y, full = logistic
+    data = da.from_array(X, chunks=(4000, 4)), da.from_array(y, chunks=4000)
+    inside = partitions.Natural(within=partitions.EqualDepth(3))
+    est = fit(*data, method, inside, min_block_size=15)
+    assert est.block_sizes_.min() >= 15 and est.n_joined_ > 0
+    assert est.distance_to_mle_ < (2.0 if method == "score-matching" else 0.5)
+    rounds = est.audit_.query("round > 0").groupby("round")["bytes"].sum()
+    if method == "moment-matched":
+        assert (rounds == 5 * 8 * (5 + 4)).all()                            # a score and four numbers a block
+
+
+def test_too_small_a_chunk_is_refused(logistic):
+    X, y, _ = logistic
+    with pytest.raises(ValueError, match="min_block_size"):
+        fit(da.from_array(X[:105], chunks=((100, 5), 4)), da.from_array(y[:105], chunks=((100, 5),)), "mean",
+            partitions.Natural(), min_block_size=10)
+    with pytest.raises(ValueError, match="extremes"):
+        fit(X, y, "median", min_block_size=10)
+
+
+def test_a_guarded_subset_holds_no_row(logistic):
+    X, y, _ = logistic
+    pilot = guarded_survey(_block(X, y), LOGIT.family, Pilot(2000, 0.0, 2000, 0), 10, False).first.pilot[0]
+    assert 50 <= pilot.n_rows <= 200 and not np.isin(pilot.X, X).any()
+
+
+# ---------------------------------------------------------------- many models from one collection
+
+
+def test_refit_and_its_certificate(logistic):
+    X, y, _ = logistic
+    est = fit(X, y, "moment-matched", partitions.KMeans(300, subset=5000, max_iter=5))
+    fewer = est.refit(columns=["x0", "x2"])
+    small = LogisticRegression(tol=1e-10).fit(X[:, [0, 2]], y).results_
+    kept = fewer.results_.params.dropna()
+    truth = np.abs((kept.to_numpy() - small.params.to_numpy()) / small.bse.to_numpy()).max()
+    assert truth < 1.0 and np.isnan(fewer.distance_to_mle_)
+    assert fewer.certify_on(X, y) == pytest.approx(truth, rel=0.2)
+    assert fewer.coef_[1] == fewer.coef_[3] == 0.0
+    ridge = LogisticRegression(alpha=0.1).fit(X, y)
+    np.testing.assert_allclose(est.refit(alpha=0.1).coef_, ridge.coef_[0], atol=0.02)
+    with pytest.raises(ValueError, match="no column"):
+        est.refit(columns=["x9"])
+
+
+@pytest.mark.parametrize("how, words", [
+    (dict(representative="mode"), "choose one of"), (dict(n_rounds=-1), "n_rounds"), (dict(partition="kmeans"), "partitions"),
+    (dict(min_block_size=0), "min_block_size"), (dict(tol=0.0), "tol"), (dict(cov_type="HC3"), "cov_type")])
+def test_bad_parameters(logistic, how, words):
+    with pytest.raises(ValueError, match=words):
+        RepresentativeGLM(**how).fit(*logistic[:2])
+
+
+def test_fewer_blocks_than_coefficients_is_told(logistic):
+    X, y, _ = logistic
+    with pytest.warns(AliasWarning, match="representatives"):
+        RepresentativeGLM(representative="mean", partition=partitions.Natural()).fit(X, y, blocks=np.zeros(len(y), int))
+
+
+@pytest.mark.slow
+def test_mean_representatives_are_unbiased_in_linear_models():
+    """Li & Yang, Theorem A.1: mean and covariance of the estimator."""
+    rng, draws = np.random.default_rng(0), []
+    X = rng.normal(size=(3000, 3))
+    true = np.array([0.0, 0.5, 0.5, 0.5])
+    for _ in range(300):
+        y = true[0] + X @ true[1:] + rng.normal(size=3000)
+        est = RepresentativeGLM("gaussian", None, "mean", partitions.EqualDepth(3)).fit(X, y)
+        draws.append(np.r_[est.intercept_, est.coef_])
+    draws = np.array(draws)
+    points = est.representatives_
+    Z = points[["Intercept", "x0", "x1", "x2"]].to_numpy()
+    covariance = np.linalg.inv((Z * points[["weight"]].to_numpy()).T @ Z)
+    se = np.sqrt(np.diag(covariance) / 300)
+    assert (np.abs(draws.mean(axis=0) - true) < 4 * se).all()
+    np.testing.assert_allclose(draws.var(axis=0, ddof=1), np.diag(covariance), rtol=0.35)
+
+
+def test_every_method_is_documented():
+    assert all(method in RepresentativeGLM.__doc__ for method in METHODS)
+
+
+def test_plots_draw_what_was_fitted(logistic):
+    pytest.importorskip("matplotlib").use("Agg")
+    X, y, _ = logistic
+    ours, mean = (fit(X, y, m, partitions.KMeans(40, subset=2000)) for m in ("moment-matched", "mean"))
+    ax = plotting.plot_representatives(ours, "x0", "x1", X[:500])
+    assert len(ax.collections) == 2 and len(ax.collections[-1].get_offsets()) == len(ours.representatives_)
+    ax = plotting.plot_rounds([ours, mean])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), ours.history_["distance"])
+    ax = plotting.plot_bytes([ours, mean])
+    assert ax.lines[0].get_xdata()[-1] == ours.audit_["bytes"].sum()
+    with pytest.raises(ValueError, match="no column"):
+        plotting.plot_representatives(ours, "x7")
