@@ -38,8 +38,8 @@ class PartSums:
         common = dict(sent=self.sent + other.sent, definitions=self.definitions | other.definitions,
                       totals=self.totals + other.totals)
         if not self.keys.size or not other.keys.size or self.keys[-1] < other.keys[0]:
-            return PartSums(*(np.concatenate([getattr(self, f), getattr(other, f)]) for f in ("keys", "sums", "low", "high")),
-                            **common)
+            joined = (np.concatenate([getattr(self, f), getattr(other, f)]) for f in ("keys", "sums", "low", "high"))
+            return PartSums(*joined, **common)
         keys = np.union1d(self.keys, other.keys)
         here, there = np.searchsorted(keys, self.keys), np.searchsorted(keys, other.keys)
         sums = np.zeros((keys.size, self.sums.shape[1]))

@@ -109,8 +109,8 @@ class _Distinct(Assigner):
     def of_rows(self, X):
         keys = hash_rows(X)
         if len(keys) > self.max_cells and np.unique(keys).size > self.max_cells:
-            raise ValueError(f"Cells() found more than max_cells={self.max_cells} distinct rows in one chunk: the columns "
-                             "are not discrete; use partitions.KMeans or EqualDepth, or round them first.")
+            raise ValueError(f"Cells() found more than max_cells={self.max_cells} distinct rows in one chunk: the "
+                             "columns are not discrete; use partitions.KMeans or EqualDepth, or round them first.")
         return keys
 
 
@@ -144,8 +144,8 @@ class EqualDepth(Partition):
         chosen = list(range(len(layout.names))) if self.columns is None else [column_number(c, layout.names)
                                                                               for c in self.columns]
         if len(chosen) * math.log2(self.n_splits) > 62:
-            raise ValueError(f"A grid of {self.n_splits} intervals in {len(chosen)} columns has more than 2^62 cells: name "
-                             "fewer columns (EqualDepth(m, columns=[...])), or use KMeans.")
+            raise ValueError(f"A grid of {self.n_splits} intervals in {len(chosen)} columns has more than 2^62 cells: "
+                             "name fewer columns (EqualDepth(m, columns=[...])), or use KMeans.")
         return np.array(chosen, np.int64)
 
     def assigner(self, layout, rows, sketch, random_state=0):

@@ -20,21 +20,21 @@ COV_TYPES = ("nonrobust", "cluster")
 
 
 class RepresentativeGLM(_GLMRegressorBase):
-    """Generalized linear model fitted on representatives of blocks of rows, with a certificate of its distance to the MLE.
+    """Generalized linear model fitted on representatives of blocks of rows, with a certified distance to the MLE.
 
     Rows stay in their chunks. What leaves them is written down in `audit_`: sums of parts of at least `min_block_size`
     rows, and per round a score vector (or, for the score-matching methods, score sums of the parts).
 
-    ================== ==================================================================================================
+    ================== ================================================================================================
     mean               block means; one collection, no rounds (Li & Yang's MR)
     median, midpoint   the paper's comparisons
     score-matching     Algorithm 1 of Li & Yang (SMR): representatives that match each block's score, anew each round
     response-aided     blocks split by the sign of the residual; converges to the exact MLE linearly
     corrected          mean representatives as a surrogate likelihood, corrected by the exact score
-    moment-matched     the method to use: points at mean +- spread vectors, which carry each part's covariance, corrected
-                       by the exact score and by secants of past rounds. Below 1e-2 standard errors after 3 rounds where
+    moment-matched     the method to use: points at mean +- spread vectors, which carry each part's covariance,
+                       corrected by the exact score and by secants of past rounds. Below 1e-2 standard errors after 3 rounds where
                        score-matching stays at 0.1 to 10, with p + 4 numbers a block and round
-    ================== ==================================================================================================
+    ================== ================================================================================================
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class RepresentativeGLM(_GLMRegressorBase):
     n_rounds : int or "auto", default 3
         Rounds at most; "auto" goes on until `tol` (25 at most).
     min_block_size : int, default 1
-        Parts of fewer rows do not leave a chunk: they join the nearest part of the same chunk (`n_joined_` counts them).
+        Parts of fewer rows do not leave a chunk: they join the nearest part of their chunk (`n_joined_` counts them).
     polish : bool, default False
         Follow with Newton rounds on the rows, to 1e-6 standard errors: p x p informations leave the blocks then.
     tol : float, default 1e-3
@@ -60,8 +60,8 @@ class RepresentativeGLM(_GLMRegressorBase):
         parts' scores leave the blocks).
     fit_intercept : bool, default True
     random_state : int or None, default 0
-        Subset of rows, centres, and the signs of spread vectors. Who knows the signs of a part of few discrete rows could
-        search for them: None draws them in secret inside each block, and results then vary from run to run.
+        Subset of rows, centres, and the signs of spread vectors. Who knows the signs of a part of few discrete rows
+        could search for them: None draws them in secret inside each block, and results then vary from run to run.
     verbose : int, default 0
 
     Attributes
@@ -94,7 +94,8 @@ class RepresentativeGLM(_GLMRegressorBase):
     """
 
     def __init__(self, family="binomial", link="logit", representative="score-matching",
-                 partition=KMeans(1000, subset=100_000), n_rounds=3, min_block_size=1, polish=False, tol=1e-3, certify=True, cov_type="nonrobust", fit_intercept=True,
+                 partition=KMeans(1000, subset=100_000), n_rounds=3, min_block_size=1,
+                 polish=False, tol=1e-3, certify=True, cov_type="nonrobust", fit_intercept=True,
                  random_state=0, verbose=0):
         self.family = family
         self.link = link
@@ -118,7 +119,8 @@ class RepresentativeGLM(_GLMRegressorBase):
 
     def _check_parameters(self):
         if self.representative not in METHODS:
-            raise ValueError(f"representative={self.representative!r} is not known: choose one of {', '.join(METHODS)}.")
+            raise ValueError(f"representative={self.representative!r} is not known: choose one of "
+                             f"{', '.join(METHODS)}.")
         if self.cov_type not in COV_TYPES:
             raise ValueError(f"cov_type={self.cov_type!r} is not known: choose one of {', '.join(COV_TYPES)}.")
         if not isinstance(self.partition, Partition):
@@ -164,7 +166,8 @@ class RepresentativeGLM(_GLMRegressorBase):
         prepared = fitting.prepare(data, model, partition, self.fit_intercept, refined, int(self.min_block_size),
                                    self.random_state)
         n_rounds = AUTO_ROUNDS if self.n_rounds == "auto" else int(self.n_rounds)
-        solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify, self.polish)
+        solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify,
+                               self.polish)
         self._prepared = prepared
         self._conclude(data, prepared, solved, model)
         return self
@@ -212,8 +215,8 @@ class RepresentativeGLM(_GLMRegressorBase):
         Returns
         -------
         RepresentativeGLM
-            Fitted, its `distance_to_mle_` NaN until `certify_on(X, y)` was called. It agrees with the rows' fit as the first
-            row of `history_` does: take representative="moment-matched" for that.
+            Fitted, its `distance_to_mle_` NaN until `certify_on(X, y)` was called. It agrees with the rows' fit as the
+            first row of `history_` does: take representative="moment-matched" for that.
 
         Raises
         ------
@@ -252,7 +255,7 @@ class RepresentativeGLM(_GLMRegressorBase):
         data, prepared = self._build(X, y, sample_weight, offset, exposure), self._prepared
         fit = self.results_.fitted.fit
         if fit.objective.ridge is not None:
-            raise ValueError("A penalized refit has no distance to the maximum likelihood estimate: refit with alpha=0.")
+            raise ValueError("A penalized refit has no distance to the maximum likelihood estimate: use alpha=0.")
         model = self._glm()
         rounds = Rounds(data, prepared.plan, prepared.collection, model, bernoulli(model, prepared.found), "mean",
                         self.results_.fitted.n_rows, self.tol)

@@ -296,7 +296,8 @@ def test_refit_and_its_certificate(logistic):
 
 
 @pytest.mark.parametrize("how, words", [
-    (dict(representative="mode"), "choose one of"), (dict(n_rounds=-1), "n_rounds"), (dict(partition="kmeans"), "partitions"),
+    (dict(representative="mode"), "choose one of"), (dict(n_rounds=-1), "n_rounds"),
+    (dict(partition="kmeans"), "partitions"),
     (dict(min_block_size=0), "min_block_size"), (dict(tol=0.0), "tol"), (dict(cov_type="HC3"), "cov_type")])
 def test_bad_parameters(logistic, how, words):
     with pytest.raises(ValueError, match=words):

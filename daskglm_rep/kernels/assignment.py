@@ -95,7 +95,7 @@ def _hash_rows(bits, out):
 
 
 def hash_rows(X):
-    """A 62-bit key of each row's values, the same wherever the row lies (two of 10^6 keys collide with odds of 10^-7)."""
+    """A 62-bit key of each row's values, the same wherever it lies (two of 10^6 keys collide with odds of 10^-7)."""
     bits = (np.ascontiguousarray(X, float) + 0.0).view(np.uint64)            # + 0.0: minus zero is zero
     out = np.empty(len(bits), np.int64)
     _hash_rows(bits, out)
@@ -265,7 +265,7 @@ def _cuts(D, k, mean, least):
     n = np.diff(np.r_[starts, k.size])
     S = np.stack([_sums(D * D[:, j:j + 1], starts) for j in range(p)], 1)
     axis = np.linalg.eigh(S)[1][:, :, -1]
-    axis *= np.sign(axis[np.arange(n_parts), np.abs(axis).argmax(1)])[:, None]          # a sign that rounding cannot flip
+    axis *= np.sign(axis[np.arange(n_parts), np.abs(axis).argmax(1)])[:, None]        # a sign that rounding cannot flip
     value = np.einsum("ij,ij->i", D, axis[k])
     order = np.lexsort((value, k))
     below = _sums((value <= 0).astype(np.int64), starts)

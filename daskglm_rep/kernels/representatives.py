@@ -73,8 +73,8 @@ def _moment_sums(Z, y, weight, codes, seed, start, n_sketches, sums, low, high):
 def moment_sums(Z, y, weight, codes, n_parts, seed, start, n_sketches):
     """Sums of a block's parts from which means, covariances with y and spread vectors follow.
 
-    Row i of the data (i = start + position in the block) has signs e_il = +-1, the bits of a hash of (seed, i). All sums
-    are additive over blocks: those of e sqrt(w) x and e sqrt(w) give the spread vector once the mean is known.
+    Row i of the data (i = start + position in the block) has signs e_il = +-1, the bits of a hash of (seed, i). All
+    sums are additive over blocks: those of e sqrt(w) x and e sqrt(w) give the spread vector once the mean is known.
 
     Parameters
     ----------
@@ -95,8 +95,8 @@ def moment_sums(Z, y, weight, codes, n_parts, seed, start, n_sketches):
     d = Z.shape[1]
     sums = np.zeros((n_parts, 4 + 2 * d + n_sketches * (d + 1)))
     low, high = np.full((n_parts, d), np.inf), np.full((n_parts, d), -np.inf)
-    call(_moment_sums, (MATRIX, FLOATS, FLOATS, INDEX, types.uint64, types.int64, types.int64) + (OUT2,) * 3, Z, y, weight,
-         codes, np.uint64(seed), start, n_sketches, sums, low, high)
+    kinds = (MATRIX, FLOATS, FLOATS, INDEX, types.uint64, types.int64, types.int64) + (OUT2,) * 3
+    call(_moment_sums, kinds, Z, y, weight, codes, np.uint64(seed), start, n_sketches, sums, low, high)
     return sums, low, high
 
 
@@ -138,7 +138,8 @@ def score_sums(Z, eta, y, weight, mu, nu, codes, n_parts):
     d = Z.shape[1]
     sums = np.zeros((n_parts, 9 + 2 * d))
     low, high = np.full((n_parts, 1), np.inf), np.full((n_parts, 1), -np.inf)
-    call(_score_sums, (MATRIX,) + (FLOATS,) * 5 + (INDEX,) + (OUT2,) * 3, Z, eta, y, weight, mu, nu, codes, sums, low, high)
+    call(_score_sums, (MATRIX,) + (FLOATS,) * 5 + (INDEX,) + (OUT2,) * 3, Z, eta, y, weight, mu, nu, codes, sums, low,
+         high)
     return sums, low, high
 
 
@@ -165,5 +166,6 @@ def histograms(Z, weight, codes, low, width, n_bins):
     (K, d (n_bins + 2)) array
     """
     sums = np.zeros((low.shape[0], low.shape[1] * (n_bins + 2)))
-    call(_histograms, (MATRIX, FLOATS, INDEX, MATRIX, MATRIX, types.int64, OUT2), Z, weight, codes, low, width, n_bins, sums)
+    call(_histograms, (MATRIX, FLOATS, INDEX, MATRIX, MATRIX, types.int64, OUT2), Z, weight, codes, low, width, n_bins,
+         sums)
     return sums

@@ -19,9 +19,9 @@ BINS, MEDIAN_SWEEPS = 64, 4
 
 
 def guarded_survey(block, family, pilot, least, sketched):
-    """The survey of a block and, where asked for, sketches of its columns; with a guard no single row or value of it leaves.
+    """The survey of a block and, where asked for, sketches of its columns; a guard lets no single row or value leave.
 
-    The rows brought home then are means of groups of at least `least` rows, found by bisection.
+    The rows brought home are then means of groups of at least `least` rows, found by bisection.
     """
     found = survey(block, family, pilot)
     if least > 1 and found.pilot[0].n_rows:
@@ -88,8 +88,8 @@ class Plan:
     def keys(self, block, assigner=None):
         """Keys of the rows' parts, and how many parts were too small to leave the block."""
         if block.n_rows < self.least:
-            raise ValueError(f"Block {block.index} has {block.n_rows} rows, below min_block_size={self.least}: nothing of it "
-                             "may leave; merge this chunk with another of the same place, or leave it out.")
+            raise ValueError(f"Block {block.index} has {block.n_rows} rows, below min_block_size={self.least}: nothing "
+                             "of it may leave; merge this chunk with another of the same place, or leave it out.")
         keys = (assigner or self.assigner).keys(block)
         if self.cuts is not None:
             known, cuts = self.cuts

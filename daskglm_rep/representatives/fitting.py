@@ -27,8 +27,8 @@ from daskglm_rep.solvers.polish import Fit, polish
 from daskglm_rep.solvers.three_sweeps import Fitted, basis_of, bernoulli, check, null_deviance_of
 from daskglm_rep.summaries import Moments
 
-PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5     # parts of moment-matched representatives: at least, a coefficient, a block
-SUBSET_SIDE = 5                                     # rows of the subset on each side of a cut that many rows will follow
+PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5      # moment-matched parts: at least, per coefficient, per block
+SUBSET_SIDE = 5                                     # rows of the subset on each side of a cut that all rows follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +136,9 @@ def _warn_aliased(kept, basis, names, n_parts):
         return
     labels = ["Intercept"] * basis.intercept + [names[j] for j in basis.columns]
     lost = [label for label, k in zip(labels, kept) if not k]
-    warnings.warn(f"{len(lost)} of {kept.size} columns cannot be told from earlier ones by the {n_parts} representatives: "
-                  f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. They are reported as NaN: drop "
-                  "them, or take a finer partition.", AliasWarning, stacklevel=5)
+    warnings.warn(f"{len(lost)} of {kept.size} columns cannot be told from earlier ones by {n_parts} representatives: "
+                  f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. They are reported as NaN: "
+                  "drop them, or take a finer partition.", AliasWarning, stacklevel=5)
 
 
 # ---------------------------------------------------------------- rounds
@@ -171,8 +171,8 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     outcome = rounds.run(coef, n_rounds, certify or n_rounds == 0)
     best = outcome.best
     if best is None or not math.isfinite(best.deviance):
-        raise ValueError(f"The representatives' estimate leaves the domain of the {model} model for some rows: use a link "
-                         "whose means always are inside (log, logit), or more blocks.")
+        raise ValueError(f"The representatives' estimate leaves the domain of the {model} model for some rows: use a "
+                         "link whose means always are inside (log, logit), or more blocks.")
     objective = Objective(model, c.basis)
     moments = Moments(best.score, best.information, best.information, best.deviance, best.pearson)
     step = best.coef - outcome.history[-2]["coef"] if len(outcome.history) > 1 else np.zeros_like(best.coef)
@@ -216,7 +216,8 @@ def start(data, prepared, model, method):
     if method == "moment-matched":
         points = Points(*c.points())
         repeated = np.tile(c.mean_y, len(points.weight) // len(c.mean_y))
-        return surrogate.first_estimate(c, model), Representatives(points.weight, _with_offset(points, c), repeated), sent
+        shown = Representatives(points.weight, _with_offset(points, c), repeated)
+        return surrogate.first_estimate(c, model), shown, sent
     Z = c.mean
     if method == "median":
         _needs_extremes(c, method)
@@ -240,8 +241,8 @@ def _with_offset(points, collection):
 
 def _needs_extremes(collection, method):
     if not collection.low.shape[1]:
-        raise ValueError(f"representative={method!r} needs the extremes of each block, which are values of single rows and "
-                         "do not leave a guarded block: use min_block_size=1, or another representative.")
+        raise ValueError(f"representative={method!r} needs the extremes of each block, which are values of single rows "
+                         "and do not leave a guarded block: use min_block_size=1, or another representative.")
 
 
 def _midpoints(plan, collection):

@@ -1,4 +1,4 @@
-"""The rounds: a sweep gives the exact score at b, a certificate of b and the next b; deviance damps what goes astray."""
+"""The rounds: a sweep gives the exact score at b, a certificate of b and the next b; deviance damps the steps."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ AUTO_ROUNDS = 25
 
 @dataclasses.dataclass(frozen=True)
 class ExactScore:
-    """Merged over blocks: score (q,), deviance, Pearson chi-squared, sum of working weights, invalid rows, what was sent."""
+    """Score (q,); deviance, Pearson chi-squared, sum of working weights, invalid rows (4,); what each block sent."""
 
     score: np.ndarray
     totals: np.ndarray
@@ -36,7 +36,8 @@ def exact_score(block, model, basis, coef):
     """Score and totals of a block: all that leaves it in a round of the surrogate methods."""
     score, totals, weight = np.zeros(basis.n_coef), np.zeros(3), 0.0
     for rows, Z in tiles(block.X, basis):
-        residual, expected, _ = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], block.weight[rows], totals)
+        eta = Z @ coef + block.offset[rows]
+        residual, expected, _ = working_rows(model, eta, block.y[rows], block.weight[rows], totals)
         score += Z.T @ residual
         weight += expected.sum()
     sent = ((block.index, 1, score.nbytes + 32, 0.0),)
@@ -139,7 +140,9 @@ class Rounds:
                 break
             coef = self._next(sweep)
         done = self.best is not None and self.best.distance <= self.tol
-        best = self.best if certify or self.best is None else dataclasses.replace(self.best, coef=coef, distance=math.nan)
+        best = self.best
+        if not certify and best is not None:
+            best = dataclasses.replace(best, coef=coef, distance=math.nan)
         return Outcome(best, self.representatives, self.history, self.sent, done)
 
     def _sweep(self, coef):
@@ -175,7 +178,8 @@ class Rounds:
             moved = surrogate.distance(self.collection.basis, sweep.coef - self.history[-1]["coef"],
                                        inverse(sweep.information), self._dispersion(sweep.pearson))
         built = self.representatives
-        self.history.append({"round": number, "distance": math.inf if worse else sweep.distance, "deviance": sweep.deviance,
+        self.history.append({"round": number, "distance": math.inf if worse else sweep.distance,
+                             "deviance": sweep.deviance,
                              "step": moved, "bytes": sum(s[2] for s in self.sent[-1][2]),
                              "n_fallbacks": built.n_fallbacks if built is not None else 0,
                              "n_outside": built.n_outside if built is not None else 0,

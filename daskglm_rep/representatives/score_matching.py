@@ -89,11 +89,12 @@ def score_matched(parts, model):
     1. y~ = sum nu y eta / sum nu eta                                                                        (3.3)
     2. e solves n nu(e) (y~ - G(e)) e = sum nu (y - G) eta; of several roots the nearest to the mean eta      (3.2)
     3. X~ = sum nu (y - G) X / (n nu(e) (y~ - G(e)))                                                          (3.4)
-    4. Where the denominator vanishes, or X~ lies further than `FAR` radii from the part: the mean row, with the response
-       that keeps the sum of nu (y - G).
+    4. Where the denominator vanishes, or X~ lies further than `FAR` radii from the part: the mean row, with the
+       response that keeps the sum of nu (y - G).
 
-    Step 4 is ours: the paper keeps such points, whose |X~| of 10^3 to 10^5 freeze the next fit. It reads "outside the hull"
-    loosely, because over half of all X~ leave the hull by a little, and sending those to the mean destroys the match.
+    Step 4 is ours: the paper keeps such points, whose |X~| of 10^3 to 10^5 freeze the next fit. It reads "outside the
+    hull" loosely, because over half of all X~ leave the hull by a little, and sending those to the mean destroys
+    the match.
 
     Parameters
     ----------
@@ -123,7 +124,8 @@ def score_matched(parts, model):
         level = at_mean + s[:, 6] / (weight * nu_mean)
     level = _inside(model, level, mean_y)
     signed = (np.sign(RZ[:, :1]) == np.sign(denominator[:, None])).all(axis=1)
-    return Representatives(weight, np.where(out[:, None], mean, Z), np.where(flat, mean_y, np.where(bad, level, y)), int((bad & ~flat).sum()),
+    y = np.where(flat, mean_y, np.where(bad, level, y))
+    return Representatives(weight, np.where(out[:, None], mean, Z), y, int((bad & ~flat).sum()),
                            int((~out & ~signed).sum()))
 
 
@@ -162,7 +164,7 @@ def response_aided(parts, model, coef):
 
     X~ = sum r x / sum r lies in the part's hull; y~ is the part's mean response and the weight
     sum r / (nu(e) (y~ - G(e))) at e = X~'b matches the score. Where that weight is not positive (a mean response on the
-    other side of G(e)), the weight stays and y~ = G(e) + sum r / (sum w nu(e)) matches it, if the family can have that y.
+    other side of G(e)), the weight stays and y~ = G(e) + sum r / (sum w nu(e)) matches it, if it is possible.
 
     Parameters
     ----------

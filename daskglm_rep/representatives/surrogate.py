@@ -7,8 +7,8 @@ At b_t the surrogate is
 over points z_j of weight w_j, whose responses are their own fitted means, plus the exact score s of all rows (Jordan,
 Lee & Yang 2019, with representatives in the role of their first machine). Its score at b_t is the exact one, so b_t is
 stationary only where s = 0: the fixed point is the maximum likelihood estimate for every family and link. With H~ the
-information of the points and H the exact one the error contracts by I - H~^-1 H a round. Points at the parts' means miss
-the information within the parts; points at m_k +- z_k, where E z_k z_k' is the part's covariance, do not:
+information of the points and H the exact one the error contracts by I - H~^-1 H a round. Points at the parts' means
+miss the information within the parts; points at m_k +- z_k, where E z_k z_k' is the part's covariance, do not:
 relative error about sqrt((q + 1) / (K L)) times the share of the information that lies within parts.
 
 J is free: E(b) = s(b) - s_Q(b) is known at b_0..b_t, and J is the symmetric matrix of least change in the metric of H~
@@ -82,17 +82,21 @@ def fit_weighted(points, y, model, start=None, ridge=None, lasso=None):
     try:
         if start is None or not valid(model, points.eta(start)):
             start = newton.start(objective, block, data)
-        return newton.minimise(objective, data, start, 1e-24, 60).point.coef
+        point = newton.minimise(objective, data, start, 1e-24, 60).point
     except ValueError:
         return None
+    last = newton.direction(objective, point)
+    if last is not None and abs(newton.decrease(objective, point, last)) < 1e-6:
+        return point.coef + last              # the search stops where rounding hides a decrease; this step is safe
+    return point.coef
 
 
 def first_estimate(collection, model, ridge=None):
     """Coefficients from the collection alone.
 
-    Solves sum_j w_j nu(e_j)(mean y_k - G(e_j)) z_j + sum_k nu(m_k'b) c_k = 0 by Fisher scoring, c_k the part's covariance
-    of x and y: for canonical links the response's side is exact. Where that fails (the points are separated, or outside
-    the family's domain) the mean representatives' fit, and where they are separated too the constant model.
+    Solves sum_j w_j nu(e_j)(mean y_k - G(e_j)) z_j + sum_k nu(m_k'b) c_k = 0 by Fisher scoring, c_k the part's
+    covariance of x and y: for canonical links the response's side is exact. Where that fails (the points are
+    separated, or outside the family's domain) the mean representatives' fit, and where they are separated too the constant model.
 
     Returns
     -------
@@ -104,8 +108,8 @@ def first_estimate(collection, model, ridge=None):
     tame = by_means is not None and not _is_wild(means, by_means, 2 * WILD) or not model.always_valid
     start = by_means if by_means is not None and tame else null
     if start is None:
-        raise ValueError(f"No coefficients keep the means of the {model} model inside its domain at the representatives: use "
-                         "a link whose means always are (log, logit), or more blocks.")
+        raise ValueError(f"No coefficients keep the means of the {model} model inside its domain at the points: "
+                         "use a link whose means always are (log, logit), or more blocks.")
     refined = _estimating_equation(collection, means, model, start, ridge)
     return start if refined is None else refined
 
