@@ -4,10 +4,11 @@
     python benchmarks/airline.py --folder DIR --months 60 120 --inflated
     python benchmarks/airline.py --flights flights_200k.parquet
 
-Month files are written once into the folder (about 1 byte a row and column) and are the natural partition: rows never leave
-their file. Inside each, blocks are the distinct values of DAY_OF_WEEK and DEP_TIME_BLK times eight equal-depth intervals
-of DISTANCE, at most 7 * 4 * 8 = 224 a file, as in the paper. The real flights (columns delay, distance, time; their row
-groups are the natural partition) have no date: day and quarter are left out there.
+Month files are written once into the folder (about 1 byte a row and column) and are the natural partition: rows never
+leave their file. Inside each, blocks are the distinct values of DAY_OF_WEEK and DEP_TIME_BLK times eight equal-depth
+intervals of DISTANCE, at most 7 * 4 * 8 = 224 a file, as in the paper.
+The real flights (columns delay, distance, time; their row groups are the natural partition) have no date: day and
+quarter are left out there.
 """
 
 import argparse
@@ -90,8 +91,8 @@ def _line(name, est, full, oracle, seconds):
         truth = pd.Series(oracle)[params.index]
         line["rmse_oracle"] = 1e3 * float(np.sqrt(np.mean((params - truth)[1:] ** 2)))
     audit = getattr(est, "audit_", None)
-    return line | dict(rmse_full=1e3 * float(np.sqrt(np.mean((params - full.results_.params)[1:] ** 2))), se_from_full=away,
-                       certificate=est.distance_to_optimum_, sweeps=est.n_passes_,
+    error = 1e3 * float(np.sqrt(np.mean((params - full.results_.params)[1:] ** 2)))
+    return line | dict(rmse_full=error, se_from_full=away, certificate=est.distance_to_optimum_, sweeps=est.n_passes_,
                        blocks=getattr(est, "n_blocks_", np.nan),
                        megabytes=np.nan if audit is None else float(audit["bytes"].sum()) / 1e6, seconds=seconds)
 
@@ -117,8 +118,8 @@ def main(arguments=None):
             table = "table_a10" if given.inflated else "table_5"
             paper = PUBLISHED[table]["values"].get(str(n_months), {})
             printed = ", ".join(f"{k} {v[0]} ({v[1]})" for k, v in paper.items() if v)
-            title = (f"{n_months} months, {rows:,} rows ({'inflated ' * given.inflated}oracle; the paper's RMSE from it, at "
-                     f"487,573 rows a month: {printed or 'none printed'})")
+            title = (f"{n_months} months, {rows:,} rows ({'inflated' if given.inflated else 'plain'} oracle; the paper's "
+                     f"RMSE from it, at 487,573 rows a month: {printed or 'none printed'})")
             _tell(title, compare(*months(folder, n_months), oracle), given.out)
 
 

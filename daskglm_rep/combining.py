@@ -61,8 +61,8 @@ class BlockFits:
 
     @classmethod
     def nothing(cls, q, left_out=((0, 0), (0, 0))):
-        square = np.zeros((q, q))
-        return cls(square, np.zeros(q), 0.0, np.zeros(q), square, square, square, 0.0, 0.0, 0.0, np.array(left_out, float))
+        vector, square = np.zeros(q), np.zeros((q, q))
+        return cls(square, vector, 0.0, vector, square, square, square, 0.0, 0.0, 0.0, np.array(left_out, float))
 
 
 def fit_parts(block, objective, start, n_parts, robust, seed):
@@ -85,7 +85,8 @@ def fit_parts(block, objective, start, n_parts, robust, seed):
     order = np.random.default_rng((seed, block.index, 3)).permutation(block.n_rows)
     shuffled = block.take(order)
     edges = np.linspace(0, block.n_rows, m + 1).astype(int)
-    return passes.merge_all(fit_part(shuffled.take(slice(a, b)), objective, start, robust) for a, b in zip(edges, edges[1:]))
+    return passes.merge_all(fit_part(shuffled.take(slice(a, b)), objective, start, robust)
+                            for a, b in zip(edges, edges[1:]))
 
 
 def fit_part(block, objective, start, robust):
@@ -205,7 +206,7 @@ def solve(data, look, join, n_parts, cov_type, certify, seed):
 
 
 def _pooled_dispersion(objective, sums, deviance, rows, used):
-    """Pearson's chi-squared over the degrees of freedom of the separate fits; that of the joint fit for linear models."""
+    """Pearson's chi-squared over the degrees of freedom of the separate fits; of the joint fit for linear models."""
     total, rest = (deviance, rows - objective.n_coef) if objective.is_quadratic else (
         sums.pearson, rows - used * objective.n_coef)
     return total / rest if rest > 0 else np.nan
@@ -226,12 +227,13 @@ def _at(data, objective, coef, sums, deviance, pooled, certify):
 def _tell_left_out(small, small_rows, lost, lost_rows, used):
     reasons = []
     if small:
-        reasons.append(f"{int(small)} ({int(small_rows)} rows) have too few rows or a column that is constant in the block")
+        reasons.append(f"{int(small)} ({int(small_rows)} rows) have too few rows or a column that is constant "
+                       "in the block")
     if lost:
         reasons.append(f"{int(lost)} ({int(lost_rows)} rows) are separated or did not converge")
     if not used > 0:
-        raise ValueError(f"No block could be fitted on its own: {'; '.join(reasons)}. Use fewer blocks, or fit all rows "
-                         "(GLMRegressor).")
+        raise ValueError(f"No block could be fitted on its own: {'; '.join(reasons)}. Use fewer blocks, or fit all "
+                         "rows (GLMRegressor).")
     if reasons:
         warnings.warn(f"Blocks left out of the combination: {'; '.join(reasons)}. Use fewer blocks, or fit all rows.",
                       ConvergenceWarning, stacklevel=5)
@@ -248,8 +250,8 @@ def parts_of(lengths, n_blocks):
     if n_blocks is None:
         return (1,) * len(lengths)
     if n_blocks < len(lengths):
-        raise ValueError(f"partitions={n_blocks} is less than the {len(lengths)} chunks of the data, and rows do not move "
-                         "between chunks: rechunk first, or ask for more.")
+        raise ValueError(f"partitions={n_blocks} is less than the {len(lengths)} chunks of the data, and rows do not "
+                         "move between chunks: rechunk first, or ask for more.")
     edges = np.rint(np.cumsum(lengths) * (n_blocks / max(sum(lengths), 1))).astype(int)
     counts = np.maximum(np.diff(np.r_[0, edges]), 1)
     return tuple(counts.tolist())

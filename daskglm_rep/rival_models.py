@@ -10,7 +10,7 @@ import numbers
 import numpy as np
 
 from daskglm_rep import combining, design, families, subsampling
-from daskglm_rep.estimators import _GLMRegressorBase
+from daskglm_rep.estimators import _GLMRegressorBase, _Probabilities
 from daskglm_rep.results import GLMResults
 from daskglm_rep.solvers import implicit_descent
 from daskglm_rep.solvers.first_look import first_look
@@ -92,6 +92,13 @@ class _RivalBase(_GLMRegressorBase):
         self.distance_to_mle_ = fitted.fit.distance
         self._publish(np.nan_to_num(self.results_.params.to_numpy()).reshape(1, -1))
         return self
+
+    def predict_proba(self, X, offset=None, exposure=None):
+        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind of X."""
+        model = self._glm()
+        if model.family.facts.name != "binomial":
+            raise AttributeError("predict_proba belongs to the binomial family.")
+        return self._predict_with(_Probabilities(model.link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))
 
     def _chunked(self, data):
         return data

@@ -130,8 +130,8 @@ def _most_extreme(data, look, n_samples):
     """Rows that IBOSS picks (Wang, Yang & Stufken, JASA 2019, Algorithm 1): column by column the r least and the r
     largest values among the rows not picked yet, r = n / (2 p).
 
-    Earlier columns pick at most 2 r (j - 1) rows and the other end r, so the 2 r j most extreme rows of column j at each
-    end hold those it picks: they are summaries that merge, and a second sweep fetches the rows.
+    Earlier columns pick at most 2 r (j - 1) rows and the other end r, so the 2 r j most extreme rows of column j at
+    each end hold those it picks: they are summaries that merge, and a second sweep fetches the rows.
     """
     columns = look.objective.basis.columns
     r = n_samples // (2 * columns.size)
@@ -153,11 +153,11 @@ def _most_extreme(data, look, n_samples):
 
 def _determined(block, objective, method):
     if (block.weight > 0).sum() < objective.n_coef:
-        raise ValueError(f"The sample has {int((block.weight > 0).sum())} rows for {objective.n_coef} coefficients: raise "
-                         "n_samples.")
+        raise ValueError(f"The sample has {int((block.weight > 0).sum())} rows for {objective.n_coef} coefficients: "
+                         "raise n_samples.")
     if not np.isfinite(inverse(gram(block.X, objective.basis, block.weight))).all():
-        raise ValueError(f"The {block.n_rows} sampled rows (method={method!r}) leave some column constant or a combination "
-                         "of others: raise n_samples or drop rare columns.")
+        raise ValueError(f"The {block.n_rows} sampled rows (method={method!r}) leave some column constant or a "
+                         "combination of others: raise n_samples or drop rare columns.")
 
 
 def _warn_if_lost(solution, objective, n_samples):
@@ -165,8 +165,8 @@ def _warn_if_lost(solution, objective, n_samples):
     spread = np.sqrt(np.maximum(np.diag(inverse(solution.point.curvature)), 0.0))
     if solution.converged and np.isfinite(spread).all() and not (known and np.max(spread, initial=0.0) > LOST):
         return
-    warnings.warn(f"The fit to the {n_samples} sampled rows did not converge: they may be separated although the data are "
-                  "not. Raise n_samples or fit all rows (GLMRegressor).", ConvergenceWarning, stacklevel=4)
+    warnings.warn(f"The fit to the {n_samples} sampled rows did not converge: they may be separated although the data "
+                  "are not. Raise n_samples or fit all rows (GLMRegressor).", ConvergenceWarning, stacklevel=4)
 
 
 def _weighted_result(data, look, solution, block, probability, method):
@@ -186,8 +186,8 @@ def _weighted_result(data, look, solution, block, probability, method):
     ordinary = np.diag(objective.basis.covariance(bread)) * _dispersion(objective.model, point, look.n_rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = float(np.max(np.sqrt(np.maximum(np.diag(about_full), 0.0) / ordinary), initial=0.0))
-    note = (f"Estimated from {block.n_rows:,} of {sum(look.found.lengths):,} rows ({method}); deviance and likelihood are "
-            "estimates, and the distance to the optimum is the expected one to the full-data MLE.")
+    note = (f"Estimated from {block.n_rows:,} of {sum(look.found.lengths):,} rows ({method}); deviance and likelihood "
+            "are estimates, and the distance to the optimum is the expected one to the full-data MLE.")
     fitted = look.fitted(data, point, solution.converged, distance=distance, n_iter=solution.n_iter)
     return Subsample(fitted, Covariance(total, "subsample", None, note), about_full, block.n_rows)
 
@@ -199,8 +199,8 @@ def _iboss_result(data, look, solution, block, probability, method):
     n = response.n_kept
     matrix = objective.basis.covariance(inverse(point.curvature)) * _dispersion(objective.model, point, n)
     df = None if objective.model.dispersion_known else max(n - objective.n_coef, 0.0)
-    note = (f"Fitted to the {block.n_rows:,} most extreme of {sum(look.found.lengths):,} rows (IBOSS); right where the model "
-            "is right for these rows too.")
+    note = (f"Fitted to the {block.n_rows:,} most extreme of {sum(look.found.lengths):,} rows (IBOSS); right where the "
+            "model is right for these rows too.")
     fitted = look.fitted(data, point, solution.converged, n_iter=solution.n_iter, response=response)
     return Subsample(fitted, Covariance(matrix, "nonrobust", df, note), np.full_like(matrix, math.nan), block.n_rows)
 

@@ -12,6 +12,8 @@ from benchmarks import airline  # noqa: E402
 from benchmarks.paper.__main__ import rerun  # noqa: E402
 from benchmarks.paper.report import PUBLISHED, published_value, text  # noqa: E402
 from benchmarks.paper.tables import STUDIES, part_random_part_grid  # noqa: E402
+from daskglm_rep.partitions import KMeans  # noqa: E402
+from daskglm_rep.representative_models import RepresentativeGLM  # noqa: E402
 
 
 def quiet(line):
@@ -62,6 +64,17 @@ def test_every_table_finds_its_printed_values():
             assert {label for label, _ in study.cells} <= set(printed)
             row = study.cells[0][0]
             assert published_value(table, key, row, next(iter(printed[row]))) is not None
+
+
+def test_far_points_do_not_spoil_the_first_estimate():
+    """Heavy tails put single rows at linear predictors of a hundred and more, with nothing separated."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40_000, 2))
+    X[:3] = [[150.0, 90.0], [-120.0, -160.0], [200.0, 150.0]]
+    y = (rng.random(40_000) < 1 / (1 + np.exp(-(X @ [0.5, 0.5]).clip(-700, 700)))).astype(float)
+    est = RepresentativeGLM(representative="moment-matched", partition=KMeans(200), random_state=0).fit(X, y)
+    assert est.history_["distance"].iloc[0] < 5
+    assert est.distance_to_mle_ < 1e-2
 
 
 def test_airline_study_runs_small(tmp_path, capsys):

@@ -148,7 +148,7 @@ def test_offset_and_weights_enter_the_subsample():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["a-optimal", "l-optimal", "uniform"])
 def test_reported_errors_match_monte_carlo(method):
-    """200 data sets: mean within Monte-Carlo error of the truth (the bias is O(1/n)), reported se within 15 % of the sd."""
+    """200 data sets: mean within Monte-Carlo error of the truth (bias is O(1/n)), reported se within 15 % of the sd."""
     estimates, errors, about = [], [], []
     for seed in range(200):
         X, y, coef = datasets.simulate_paper("mzNormal", 20_000, n_features=3, random_state=seed)
@@ -300,8 +300,8 @@ def test_descent_reports_the_errors_of_the_mle(logistic, full):
 
 
 RIVALS = [SubsampledGLM(n_samples=2_000), SubsampledGLM("l-optimal", 2_000), SubsampledGLM("iboss", 2_000),
-          SubsampledGLM("uniform", 2_000), DivideAndConquerGLM(partitions=10), DivideAndConquerGLM("mean", partitions=10),
-          StochasticGLM()]
+          SubsampledGLM("uniform", 2_000), DivideAndConquerGLM(partitions=10),
+          DivideAndConquerGLM("mean", partitions=10), StochasticGLM()]
 
 
 @pytest.mark.parametrize("rival", RIVALS, ids=repr)
@@ -326,6 +326,7 @@ def test_surface(logistic, rival):
     assert rival.coef_.shape == (3,) and np.ndim(rival.intercept_) == 0
     mu = rival.predict(frame[:5])
     np.testing.assert_allclose(mu, 1 / (1 + np.exp(-(rival.intercept_ + X[:5] @ rival.coef_))), rtol=1e-12)
+    np.testing.assert_allclose(rival.predict_proba(frame[:5]), np.c_[1 - mu, mu], rtol=1e-12)
     assert isinstance(rival.predict(da.from_array(X, chunks=(9_000, 3))), da.Array)
     assert 0.1 < rival.score(frame, y) < 0.6
     assert rival.results_.conf_int().shape == (4, 2)

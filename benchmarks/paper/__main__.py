@@ -1,8 +1,8 @@
 """python -m benchmarks.paper --table 2 --rows 1e6 --replicates 20: rerun a table of the paper and print it beside ours.
 
-Errors in units of 10^-3. Columns: the paper's mean and standard deviation over its 100 simulations; ours; the Monte-Carlo
-error of our mean; their ratio; and the difference over the Monte-Carlo error of both (z). "MMR" is our moment-matched method
-on the same partition after three rounds, which the paper does not have.
+Errors in units of 10^-3. Columns: the paper's mean and standard deviation over its 100 simulations; ours; the
+Monte-Carlo error of our mean; their ratio; and the difference over the Monte-Carlo error of both (z). "MMR" is our
+moment-matched method on the same partition after three rounds, which the paper does not have.
 """
 
 import argparse
@@ -34,6 +34,10 @@ def rerun(table, n_rows, n_replicates, settings=None, methods=None, report=print
     return side_by_side(tables.run(table, n_rows, n_replicates, settings, methods, report), table, study.published)
 
 
+def _progress(line):
+    print(line, file=sys.stderr, flush=True)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,8 +51,9 @@ def main(arguments=None):
     n_rows, n_replicates = (100_000, 2) if given.short else (int(given.rows), given.replicates)
     for table in given.table:
         start = time.perf_counter()
-        frame = rerun(table, n_rows, n_replicates, given.settings, report=lambda line: print(line, file=sys.stderr, flush=True))
-        title = (f"{'Figure 2' if table == 'figure2' else 'Table ' + table.upper()}: {n_rows:,} rows (unless the row says), {n_replicates} replicates, "
+        frame = rerun(table, n_rows, n_replicates, given.settings, report=_progress)
+        name = "Figure 2" if table == "figure2" else f"Table {table.upper()}"
+        title = (f"{name}: {n_rows:,} rows (unless the row says), {n_replicates} replicates, "
                  f"{datetime.date.today()}, {time.perf_counter() - start:.0f} s\n"
                  f"python -m benchmarks.paper {' '.join(sys.argv[1:] if arguments is None else arguments)}")
         shown = text(frame, title)

@@ -46,8 +46,9 @@ def side_by_side(records, table, keys, unit=1e-3, n_published=100):
         paper, paper_sd = printed if printed is not None else (math.nan, math.nan)
         spread = np.nan_to_num(paper_sd) ** 2 / n_published + (sd if n > 1 else paper_sd) ** 2 / n
         z = (ours - paper) / math.sqrt(spread) if spread > 0 else math.nan
-        lines.append(dict(against=against, row=row, method=method, paper=paper, paper_sd=paper_sd, ours=ours, ours_sd=sd,
-                          mc_error=(sd if n > 1 else paper_sd) / math.sqrt(n), n=n, ratio=ours / paper, z=z))
+        lines.append(dict(against=against, row=row, method=method, paper=paper, paper_sd=paper_sd, ours=ours,
+                          ours_sd=sd, mc_error=(sd if n > 1 else paper_sd) / math.sqrt(n), n=n,
+                          ratio=ours / paper, z=z))
     return pd.DataFrame(lines)
 
 

@@ -115,7 +115,8 @@ def figure_2(n_rows, n_replicates, covariates=range(8), report=print):
             blocks = part_random_part_grid(data.X, k, replicate)
             found = m.representatives(data, m.Labels(), "", blocks, ours=False)
             found = {name.strip(): slopes for name, slopes in found.items()} | {n: base[n] for n in ("A-opt", "DC")}
-            records += [dict(against="full", row=str(k), method=name, replicate=replicate, error=rmse(slopes, base["full"]))
+            records += [dict(against="full", row=str(k), method=name, replicate=replicate,
+                             error=rmse(slopes, base["full"]))
                         for name, slopes in found.items()]
             report(f"figure 2: k = {k}, replicate {replicate + 1} of {n_replicates} done")
     return records

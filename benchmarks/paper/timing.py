@@ -44,7 +44,8 @@ def table_a7(n_rows, n_replicates, settings=None, report=print):
 
 def _timed(data, blocks):
     def representative(kind, n_rounds):
-        est = RepresentativeGLM(representative=kind, partition=m.Labels(), n_rounds=n_rounds, certify=False, **data.family)
+        est = RepresentativeGLM(representative=kind, partition=m.Labels(), n_rounds=n_rounds, certify=False,
+                                **data.family)
         return lambda: est.fit(data.X, data.y, blocks=blocks)
 
     ours = RepresentativeGLM(representative="corrected", partition=m.Labels(), n_rounds=1, certify=False, **data.family)

@@ -104,6 +104,6 @@ def epoch(block, model, basis, coef, rate, decay, clocks, seed):
         return Walks(0.0 * coef, 0.0 * coef, 0.0)
     order = np.random.default_rng((*seed, block.index, 4)).permutation(n)
     last, average = np.array(coef, float), np.zeros(coef.size)
-    call(descent_rows, ROWS, model.family, model.link, basis.design(block.X), block.y, block.weight, block.offset, order,
-         rate, decay, float(clocks[block.index]), last, average, np.zeros(1))
+    call(descent_rows, ROWS, model.family, model.link, basis.design(block.X), block.y, block.weight, block.offset,
+         order, rate, decay, float(clocks[block.index]), last, average, np.zeros(1))
     return Walks(n * last, n * average, float(n))

@@ -3,8 +3,8 @@
     b_t = b_{t-1} + gamma_t f(x_t'b_t) x_t,   gamma_t = rate (1 + rate t)^-decay,   estimate: the mean of the b_t,
 
 with f the score factor at the *new* coefficients: a one-dimensional root, and no step can overshoot. Blocks walk beside
-each other from shared coefficients and their averages are averaged by rows after each epoch (Zinkevich et al. 2010); one
-block is the sequential algorithm.
+each other from shared coefficients and their averages are averaged by rows after each epoch (Zinkevich et al. 2010);
+one block is the sequential algorithm.
 """
 
 import dataclasses
@@ -42,8 +42,9 @@ def solve(data, look, n_epochs, rate, decay, seed):
     Descended
     """
     objective = look.objective
-    coef = newton.start(objective.null(), look.block, in_memory(look.block)) if objective.basis.intercept else np.zeros(0)
-    coef = np.r_[coef, np.zeros(objective.n_coef - coef.size)]
+    coef = np.zeros(objective.n_coef)
+    if objective.basis.intercept:
+        coef[0] = newton.start(objective.null(), look.block, in_memory(look.block))[0]
     if not objective.model.always_valid:
         coef = look.coef
     last = coef
