@@ -25,6 +25,11 @@ class RepresentativeGLM(_GLMRegressorBase):
     Rows stay in their chunks. What leaves them is written down in `audit_`: sums of parts of at least `min_block_size`
     rows, and per round a score vector (or, for the score-matching methods, score sums of the parts).
 
+    Grids and clusters that span chunks are learnt centrally, from column sketches and a subset of rows; with
+    `min_block_size` above 1 those are means of at least so many values or rows. With `Natural(within=...)` each block
+    learns its own, and nothing but its sums leaves it. The survey sends each column's mean, variance and extremes, and
+    score-matching each part's extremes of the linear predictor.
+
     ================== ================================================================================================
     mean               block means; one collection, no rounds (Li & Yang's MR)
     median, midpoint   the paper's comparisons
