@@ -105,7 +105,7 @@ def start(objective, block, data):
     model, basis = objective.model, objective.basis
     if not hasattr(model, "link"):
         return np.zeros(objective.n_coef)
-    candidates = [_least_squares_start(objective, block), _constant_start(objective, block)]
+    candidates = [_least_squares_start(objective, block), constant_start(objective, block)]
     best = _best(objective, data, candidates)
     if best is None and not model.always_valid:
         best = _best(objective, data, [_interior_start(objective, block)])
@@ -157,7 +157,10 @@ def _least_squares_start(objective, block):
     return solve_damped(A, b)
 
 
-def _constant_start(objective, block):
+def constant_start(objective, block):
+    """The constant model at the average response: inside every domain where there is an intercept."""
+    if not hasattr(objective.model, "link"):
+        return np.zeros(objective.n_coef)
     model, basis = objective.model, objective.basis
     _, average = _start_means(model, block)
     level = model.link.link(average)

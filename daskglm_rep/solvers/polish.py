@@ -18,8 +18,10 @@ import math
 import numpy as np
 
 from daskglm_rep.objective import inverse, solve
+from daskglm_rep.solvers import newton as newton_method
 from daskglm_rep.solvers.newton import direction
 
+FOLLOWED = 100          # pilot rows a coefficient below which a long step is not left to the pilot
 SETTLED = 1e-2          # standard errors: a last step longer than this is looked at again by a sweep
 
 
@@ -78,39 +80,73 @@ def distance_of(objective, step, se, coef):
     return float(np.max(ratio)) if np.isfinite(ratio).all() else math.inf
 
 
+@dataclasses.dataclass(frozen=True)
+class Surrogate:
+    """The pilot's objective with a linear and a quadratic term that match the full one's derivatives at a point.
+
+    Attributes
+    ----------
+    objective : Objective
+    point, here : Point
+        The full objective and the pilot's at the same coefficients.
+    second_order : bool
+        False leaves the quadratic term out: the gradient alone matches, and a convex pilot stays convex however far the
+        step goes (Jordan, Lee & Yang 2019).
+    """
+
+    objective: object
+    point: object
+    here: object
+    second_order: bool = True
+    lasso = None
+
+    def evaluate(self, pilot, coef, informative=True):
+        """`Point` of the surrogate; its gradient and Hessian at `point.coef` are the full objective's."""
+        there = self.objective.evaluate(pilot, coef, informative)
+        d, tilt = coef - self.point.coef, self.point.gradient - self.here.gradient
+        if not self.second_order:
+            return dataclasses.replace(there, value=there.value + tilt @ d, gradient=there.gradient + tilt)
+        bend = self.point.hessian - self.here.hessian
+        changes = dict(value=there.value + tilt @ d + 0.5 * d @ bend @ d, gradient=there.gradient + tilt + bend @ d)
+        if informative:
+            changes |= dict(hessian=there.hessian + bend,
+                            curvature=there.curvature + self.point.curvature - self.here.curvature)
+        return dataclasses.replace(there, **changes)
+
+
 def surrogate_step(objective, pilot, point, newton, tol):
-    """Minimum of the surrogate by iterations of step += H^-1 (-gradient of the surrogate).
+    """Minimum of the surrogate: first by iterations of step -= H^-1 gradient, which need no new Hessian; where they do
+    not contract, the step is a long one, and the minimum of the first-order surrogate is taken by damped Newton.
 
     Returns
     -------
     step : (k,) array or None
-        None where the iteration does not contract: the pilot has nothing to say here.
+        None where the pilot has nothing to say here.
     predicted : Point or None
         The objective carried to the end of the step.
     """
-    if pilot is None or objective.lasso is not None:
+    if pilot is None:
         return None, None
     here = objective.evaluate(pilot, point.coef)
     if not here.valid:
         return None, None
-    step, previous = newton, math.inf
+    surrogate = Surrogate(objective, point, here)
     solver = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
-    metric = math.sqrt(max(newton @ solver @ newton, 1e-300))
-    for _ in range(30):
-        there = objective.evaluate(pilot, point.coef + step, informative=False)
-        if not there.valid:
-            return None, None
-        gradient = point.gradient + point.hessian @ step + there.gradient - here.gradient - here.hessian @ step
-        change = solve(solver, -gradient)
-        if change is None:
-            return None, None
-        size = math.sqrt(max(change @ solver @ change, 0.0))
-        step = step + change
-        if size <= max(1e-4 * tol, 1e-14 * metric):
+    step, previous = newton, math.sqrt(max(newton @ solver @ newton, 0.0))
+    enough = max(1e-4 * tol, 1e-14 * previous)
+    for _ in range(15):
+        there = surrogate.evaluate(pilot, point.coef + step, informative=False)
+        change = solve(solver, -there.gradient) if there.valid else None
+        size = math.inf if change is None else math.sqrt(max(change @ solver @ change, 0.0))
+        if not size <= 0.5 * previous:
+            if sum(part.n_rows for part in pilot.parts) < FOLLOWED * newton.size:
+                return None, None
+            convex = dataclasses.replace(surrogate, second_order=False)
+            far = newton_method.minimise(convex, pilot, point.coef, 1e-2, 30).point.coef
+            return far - point.coef, None
+        step, previous = step + change, size
+        if size <= enough:
             break
-        if size > 0.7 * previous:
-            return (None, None) if size > 1e-3 * metric else (step, _carry(objective, pilot, point, here, step))
-        previous = size
     return step, _carry(objective, pilot, point, here, step)
 
 
@@ -131,10 +167,12 @@ def _carry(objective, pilot, point, here, step):
     return objective.point(point.coef + step, moments)
 
 
-def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=None, null_coef=None):
+def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=None, null_coef=None,
+           safe=None):
     """Sweep until the distance to the optimum is below `tol` standard errors.
 
-    1. Sweep at b: value, gradient, Hessian. A value above the last one: go back half of the step.
+    1. Sweep at b: value, gradient, Hessian. A value above the last one: go back to the minimum of the cubic that both
+       ends' values and slopes give.
     2. Newton step, and the surrogate's step.
     3. Take the surrogate's. What is left is bounded by the two steps' difference: stop when that is below tol and the
        step was short enough for the moments to be carried along; else repeat.
@@ -150,6 +188,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         Rows that count, for the dispersion.
     null, null_coef : Objective, (j,) array, optional
         A null model to fit alongside.
+    safe : (k,) array, optional
+        Coefficients to retreat towards where the start leaves the family's domain on some row.
 
     Returns
     -------
@@ -166,10 +206,13 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             null_end = _taylor(null, null_point, direction(null, null_point)) if null_point.valid else None
             null_coef = null_coef if null_end is None else null_end.coef
         if best is not None and not point.value <= best.value + 1e-9 + 1e-11 * abs(best.value):
-            step = 0.5 * step
+            step = _shorter(best, point, step)
             if np.max(np.abs(step), initial=0.0) < 1e-14:
                 break
             coef = best.coef + step
+            continue
+        if not point.valid and safe is not None and np.max(np.abs(coef - safe), initial=0.0) > 1e-12:
+            coef = safe + 0.5 * (coef - safe)
             continue
         if not point.valid:
             return Fit(objective, point, step, math.inf, n_iter, False, null_end)
@@ -189,6 +232,19 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     return Fit(objective, best, newton, now, n_iter, now <= tol, null_end)
 
 
+def _shorter(best, trial, step):
+    """The rejected step cut to the cubic's minimum between both ends (Nocedal & Wright 2006, equation 3.59), or to 0.3."""
+    share = 0.3
+    if trial.valid and np.isfinite(trial.gradient).all():
+        down, up = best.gradient @ step, trial.gradient @ step
+        mixed = down + up - 3.0 * (trial.value - best.value)
+        root = mixed * mixed - down * up
+        if root >= 0.0:
+            top = math.sqrt(root)
+            share = 1.0 - (up + top - mixed) / max(up - down + 2.0 * top, 1e-300)
+    return min(max(share, 0.05), 0.7) * step
+
+
 def _vanishing(point, newton):
     """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
     return -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
@@ -205,7 +261,7 @@ def _aim(objective, pilot, point, newton, se, tol, now, last):
     bent, end = surrogate_step(objective, pilot, point, newton, tol)
     if end is not None:
         return bent, end, distance_of(objective, bent - newton, se, point.coef)
-    return newton, None, now * min(1.0, now / last) if last and now < 1e-3 else math.inf
+    return (newton if bent is None else bent), None, now * min(1.0, now / last) if last and now < 1e-3 else math.inf
 
 
 def _taylor(objective, point, step):

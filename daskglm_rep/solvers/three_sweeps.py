@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from daskglm_rep import families, passes
 from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased, separation
 from daskglm_rep.kernels.block import Basis
-from daskglm_rep.kernels.survey import Pilot, REFERENCE_MEAN, concatenate, survey
+from daskglm_rep.kernels.survey import Pilot, REFERENCE_MEAN, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.polish import polish
@@ -172,7 +172,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
-    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef)
+    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef, newton.constant_start(objective, block))
     separated = None if alpha else _separation(data, fit, n_rows)
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
@@ -213,13 +213,16 @@ def independent_columns(data, pilot, found, basis, rank):
 def fit_pilot(objective, block, pilot, pilot_is_all, null):
     """Coefficients of the pilot rows, and of the null model on them.
 
-    A pilot that is a share of the rows may be separated or singular where the whole is not: a ridge of one
-    pseudo-observation holds it (a change far below its sampling error).
+    A pilot that is a share of the rows may be separated or singular where the whole is not, and a level of a factor may
+    have few rows in it: a weak prior holds it, under which a column's whole range moves eta by a standard deviation of 1.
+    Its weight never passes a fiftieth of the pilot's rows, so the change stays below the pilot's sampling error.
     """
     held = objective
     if not pilot_is_all and objective.ridge is None:
-        ridge = np.diag(np.r_[[0.0] * objective.basis.intercept, np.ones(objective.basis.columns.size)])
-        unit = block.weight.sum() / max(block.n_rows, 1)
+        basis, unit = objective.basis, block.weight.sum() / max(block.n_rows, 1)
+        span = spread(block.X, np.ones(block.n_rows))
+        reach = (span.high - span.low)[basis.columns] / basis.scale
+        ridge = np.diag(np.r_[[0.0] * basis.intercept, np.clip(reach ** 2, 1.0, max(block.n_rows / 50.0, 1.0))])
         held = dataclasses.replace(objective, ridge=np.kron(np.eye(objective.model.n_equations), ridge) * unit)
     coef = newton.start(held, block, pilot)
     tol = 1e-16 if pilot_is_all else 1e-4 * objective.n_coef
