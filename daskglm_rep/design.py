@@ -18,9 +18,11 @@ from scipy import sparse
 
 from daskglm_rep import passes
 from daskglm_rep.kernels.block import Block
+from daskglm_rep.kernels.survey import codes_of
 
 MIN_ROWS, N_EAGER = 16_384, 16          # rows in memory are cut in about 16 blocks, none below 16,384 rows
 SMALL_ROWS, MANY_PARTS = 2048, 64          # more chunks than this, smaller on average than this, are joined
+FEW_LABELS = 16          # up to this many numeric labels are found by comparing, in 1 ns a row
 ROLES = ("X", "y", "sample_weight", "offset", "exposure")
 
 
@@ -237,6 +239,10 @@ def encode(y, labels):
     """
     labels = np.asarray(labels)
     y = np.asarray(y)
+    if y.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and len(labels) <= FEW_LABELS:
+        codes = codes_of(np.asarray(y, np.float64), labels.astype(np.float64))
+        if codes is not None:
+            return codes
     if y.dtype.kind == "O":
         codes = np.clip(pd.Index(labels).get_indexer(y), 0, len(labels) - 1)
     else:

@@ -11,6 +11,7 @@ Merges follow the order of the blocks in all three, so two runs agree to the las
 
 import itertools
 import sys
+from functools import cache
 
 import dask
 import dask.array as da
@@ -18,7 +19,7 @@ import numpy as np
 from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 SPLIT_EVERY = 8
 BUNDLES_PER_THREAD = 4
@@ -49,7 +50,13 @@ _blas_limit = []
 def _one_blas_thread():
     """Tasks of a worker run beside each other: BLAS must not start threads of its own under them."""
     if not _blas_limit:
-        _blas_limit.append(threadpool_limits(1, "blas"))
+        _blas_limit.append(_controller().limit(limits=1, user_api="blas"))
+
+
+@cache
+def _controller():
+    """Made once: looking for the BLAS libraries takes 7 ms, a quarter of a sweep over two million rows."""
+    return ThreadpoolController()
 
 
 def active_client():
@@ -112,7 +119,7 @@ def _run_local(kernel, data, arguments):
     scheduler = dask.config.get("scheduler", None)
     get = dask.base.get_scheduler(scheduler="threads" if scheduler in (None, "distributed", "dask.distributed")
                                   else scheduler)
-    with threadpool_limits(1, "blas"):
+    with _controller().limit(limits=1, user_api="blas"):
         return merge_all(get(graph, keys))
 
 
@@ -137,7 +144,7 @@ def _run_lazy(kernel, data, arguments, client):
                          split_every=SPLIT_EVERY, dtype=object, name=f"merge-{name}").to_delayed().item()
     if client is not None:
         return total.compute(optimize_graph=False)
-    with threadpool_limits(1, "blas"):
+    with _controller().limit(limits=1, user_api="blas"):
         return total.compute(optimize_graph=False)
 
 

@@ -144,6 +144,31 @@ def _distinct(y, found):
     return count
 
 
+@kernel
+def _codes(y, labels, codes):
+    """Positions of y among the labels; returns whether each was found."""
+    found = 0
+    for i in range(y.size):
+        code = -1.0
+        for j in range(labels.size):
+            code = float(j) if y[i] == labels[j] else code
+        codes[i] = code
+        found += 1 if code >= 0.0 else 0
+    return found == y.size
+
+
+def codes_of(y, labels):
+    """Codes 0..J-1 of numeric labels, or None where some y is no label.
+
+    Parameters
+    ----------
+    y : (n,) float64 array
+    labels : (J,) float64 array
+    """
+    codes = np.empty(y.size)
+    return codes if call(_codes, (FLOATS, FLOATS, OUT), y, labels, codes) else None
+
+
 def labels_of(y, weight, limit=MAX_LABELS):
     """Sum of weights per distinct label of a block.
 

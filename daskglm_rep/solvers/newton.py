@@ -102,9 +102,11 @@ def start(objective, block, data):
     ValueError
         No coefficients keep every mean inside the family's domain.
     """
-    model, basis = objective.model, objective.basis
+    model = objective.model
     if not hasattr(model, "link"):
         return np.zeros(objective.n_coef)
+    if model.is_canonical and model.always_valid and objective.basis.intercept and not np.any(block.offset):
+        return constant_start(objective, block)          # convex, valid everywhere: Newton's first step is as good
     candidates = [_least_squares_start(objective, block), constant_start(objective, block)]
     best = _best(objective, data, candidates)
     if best is None and not model.always_valid:

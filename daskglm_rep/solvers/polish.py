@@ -21,6 +21,7 @@ from daskglm_rep.objective import inverse, solve
 from daskglm_rep.solvers import newton as newton_method
 from daskglm_rep.solvers.newton import direction
 
+WIDE = 40               # columns from which rows in memory are first swept for the gradient alone
 FOLLOWED = 100          # pilot rows a coefficient below which a long step is not left to the pilot
 SETTLED = 1e-2          # standard errors: a last step longer than this is looked at again by a sweep
 
@@ -122,8 +123,8 @@ def surrogate_step(objective, pilot, point, newton, tol):
     -------
     step : (k,) array or None
         None where the pilot has nothing to say here.
-    predicted : Point or None
-        The objective carried to the end of the step.
+    here : Point or None
+        The pilot's objective at the start of the step; None where the step is a long one.
     """
     if pilot is None:
         return None, None
@@ -144,10 +145,10 @@ def surrogate_step(objective, pilot, point, newton, tol):
             convex = dataclasses.replace(surrogate, second_order=False)
             far = newton_method.minimise(convex, pilot, point.coef, 1e-2, 30).point.coef
             return far - point.coef, None
-        step, previous = step + change, size
-        if size <= enough:
+        step, previous, bend = step + change, size, step + change - newton
+        if size <= max(enough, 1e-3 * math.sqrt(max(bend @ solver @ bend, 0.0))):          # far below the pilot's own error
             break
-    return step, _carry(objective, pilot, point, here, step)
+    return step, here
 
 
 def _carry(objective, pilot, point, here, step):
@@ -196,6 +197,9 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     Fit
     """
     best, step, last, n_iter = None, np.zeros_like(coef), None, 0
+    if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
+        n_iter, safe = 1, coef
+        coef = _first_order(objective, data, pilot, coef)
     null_end = None
     while n_iter < max_iter:
         n_iter += 1
@@ -232,6 +236,27 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     return Fit(objective, best, newton, now, n_iter, now <= tol, null_end)
 
 
+def _first_order(objective, data, pilot, coef):
+    """One gradient-only sweep, and a step by the pilot's Hessian: a quarter of a full sweep's cost where columns are many.
+
+    Iterations of step -= H_p^-1 gradient of the first-order surrogate; the start again where they do not contract.
+    """
+    point, here = objective.evaluate(data, coef, informative=False), objective.evaluate(pilot, coef)
+    if not (point.valid and here.valid):
+        return coef
+    surrogate, step, previous = Surrogate(objective, point, here, False), np.zeros_like(coef), math.inf
+    for _ in range(10):
+        there = surrogate.evaluate(pilot, coef + step, informative=False)
+        change = solve(here.curvature, -there.gradient) if there.valid else None
+        size = math.inf if change is None else math.sqrt(max(change @ here.curvature @ change, 0.0))
+        if not size <= 0.5 * previous:
+            return coef
+        step, previous = step + change, size
+        if size < 0.1:
+            break
+    return coef + step
+
+
 def _shorter(best, trial, step):
     """The rejected step cut to the cubic's minimum between both ends (Nocedal & Wright 2006, equation 3.59), or to 0.3."""
     share = 0.3
@@ -251,16 +276,18 @@ def _vanishing(point, newton):
 
 
 def _aim(objective, pilot, point, newton, se, tol, now, last):
-    """The step to take, the point predicted at its end (None if unknown), and a bound on the distance left there."""
+    """The step to take, the point at its end (None where it is not known or not close), a bound on the distance left."""
     if objective.lasso is not None:
         return newton, None, math.inf
     if objective.is_quadratic:
         end = _taylor(objective, point, newton)
         rest = solve(point.hessian, point.gradient + point.hessian @ newton)
         return newton, end, distance_of(objective, rest, se, point.coef) if rest is not None else math.inf
-    bent, end = surrogate_step(objective, pilot, point, newton, tol)
-    if end is not None:
-        return bent, end, distance_of(objective, bent - newton, se, point.coef)
+    bent, here = surrogate_step(objective, pilot, point, newton, tol)
+    if here is not None:
+        left = distance_of(objective, bent - newton, se, point.coef)
+        done = now <= tol or (left <= tol and now <= SETTLED)
+        return bent, _carry(objective, pilot, point, here, bent) if done else None, left
     return (newton if bent is None else bent), None, now * min(1.0, now / last) if last and now < 1e-3 else math.inf
 
 

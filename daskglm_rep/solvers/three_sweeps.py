@@ -18,14 +18,20 @@ from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, REFERENCE_MEAN, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.solvers import newton
-from daskglm_rep.solvers.polish import polish
+from daskglm_rep.solvers.polish import WIDE, polish
 
 PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
 
 
-def pilot_plan(n_blocks, n_features, seed):
-    """Rows to bring home: 5 %, at least 20,000 and 20 a coefficient in all, at most 64 MiB."""
+def pilot_plan(data, seed):
+    """Rows to bring home: 5 %, at least 20,000 and 20 a coefficient in all, at most 64 MiB.
+
+    Wide rows in memory, whose number is known, are content with 30 a coefficient: there the pilot costs more than it saves.
+    """
+    n_blocks, n_features = data.n_blocks, len(data.names)
     least = max(PILOT_ROWS, 20 * (n_features + 1))
+    if data.collections is None and n_features >= WIDE and sum(part[0].shape[0] for part in data.parts) > PILOT_ROWS:
+        least = max(PILOT_ROWS // 2, 30 * (n_features + 1))
     most = max(least, PILOT_BYTES // (8 * (n_features + 1)))
     return Pilot(-(-least // n_blocks), PILOT_SHARE, -(-most // n_blocks), seed)
 
@@ -38,7 +44,7 @@ def take_survey(data, family, random_state, classify=False):
     ValueError
         No rows; NaN or inf; y outside the family's domain; negative or all-zero weights.
     """
-    plan = pilot_plan(data.n_blocks, len(data.names), random_state)
+    plan = pilot_plan(data, random_state)
     result = passes.run(survey, data, family, plan, classify)
     check(result, data, family)
     return result
@@ -225,7 +231,7 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
         ridge = np.diag(np.r_[[0.0] * basis.intercept, np.clip(reach ** 2, 1.0, max(block.n_rows / 50.0, 1.0))])
         held = dataclasses.replace(objective, ridge=np.kron(np.eye(objective.model.n_equations), ridge) * unit)
     coef = newton.start(held, block, pilot)
-    tol = 1e-16 if pilot_is_all else 1e-4 * objective.n_coef
+    tol = 1e-16 if pilot_is_all else 0.05 * objective.n_coef          # a twentieth of the pilot's sampling error, squared
     coef = newton.minimise(held, pilot, coef, tol).point.coef
     if null is None:
         return coef, None
