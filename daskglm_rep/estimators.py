@@ -6,6 +6,7 @@ import numbers
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import column_or_1d
@@ -55,6 +56,7 @@ PARAMETERS = """
     rank : {{"warn", "error"}}
         What to do about aliased columns: report them as NaN, or refuse.
     verbose : int, default 0
+        Above 0 each sweep prints its deviance and its distance to the optimum.
 
     Attributes
     ----------
@@ -262,8 +264,10 @@ class _GLMBase(BaseEstimator):
             names, named = design.feature_names(X)
             _check_features(self, names, named)
         else:
+            index = X.index if isinstance(X, pd.DataFrame) else None
             X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse=False)
             names = [f"x{j}" for j in range(self.n_features_in_)]
+            X = X if index is None else pd.DataFrame(X, index=index, columns=names)
         function = _Predictor(self._raw_predictor(), transform)
         return design.map_rows(X, function, n_outputs, names, columns, offset, exposure)
 

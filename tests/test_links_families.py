@@ -71,8 +71,9 @@ def test_tails_stay_inside_the_unit_interval(link):
 
 def test_links_against_scipy():
     eta = np.linspace(-6, 6, 41)
-    for link, truth in ((links.Logit(), special.expit), (links.Probit(), stats.norm.cdf), (links.Cauchit(), stats.cauchy.cdf),
-                        (links.Cloglog(), lambda e: -np.expm1(-np.exp(e))), (links.Loglog(), stats.gumbel_r.cdf)):
+    for link, truth in ((links.Logit(), special.expit), (links.Probit(), stats.norm.cdf),
+                        (links.Cauchit(), stats.cauchy.cdf), (links.Cloglog(), lambda e: -np.expm1(-np.exp(e))),
+                        (links.Loglog(), stats.gumbel_r.cdf)):
         assert [link.inverse(e) for e in eta] == pytest.approx(truth(eta), rel=1e-12)
         assert [link.complement(e) for e in eta] == pytest.approx(1 - truth(eta), rel=1e-6)
 
@@ -219,7 +220,7 @@ def test_models_are_small_values():
     (lambda: links.Power(0.0), "links.Log()"),
     (lambda: families.GLM.of("poisson", "logit"), "poisson family needs any positive mean"),
     (lambda: families.GLM.of("gaussian", "probit"), "gaussian family needs any mean"),
-], ids=str)
+], ids=["family", "link", "power", "alpha", "NaN alpha", "power link", "poisson", "gaussian"])
 def test_wrong_models_are_refused_in_one_sentence(build, words):
     with pytest.raises(ValueError) as caught:
         build()

@@ -169,7 +169,7 @@ def _carry(objective, pilot, point, here, step):
 
 
 def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=None, null_coef=None,
-           safe=None):
+           safe=None, verbose=0):
     """Sweep until the distance to the optimum is below `tol` standard errors.
 
     1. Sweep at b: value, gradient, Hessian. A value above the last one: go back to the minimum of the cubic that both
@@ -189,6 +189,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         Rows that count, for the dispersion.
     null, null_coef : Objective, (j,) array, optional
         A null model to fit alongside.
+    verbose : int
+        Above 0 each sweep prints its deviance and distance.
     safe : (k,) array, optional
         Coefficients to retreat towards where the start leaves the family's domain on some row.
 
@@ -225,6 +227,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             break
         se = standard_errors(objective, point, n_rows)
         now = distance_of(objective, newton, se, coef)
+        if verbose:
+            print(f"sweep {n_iter}: deviance {point.moments.deviance:.10g}, {now:.1e} standard errors from the optimum")
         step, end, left = _aim(objective, pilot, point, newton, se, tol, now, last)
         if now <= tol or (left <= tol and (now <= SETTLED or objective.is_quadratic)):
             return Fit(objective, end or point, step, min(now, left), n_iter, True, null_end)

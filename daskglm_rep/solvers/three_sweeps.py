@@ -178,7 +178,8 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
-    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef, newton.constant_start(objective, block))
+    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef,
+                 newton.constant_start(objective, block), verbose)
     separated = None if alpha else _separation(data, fit, n_rows)
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)

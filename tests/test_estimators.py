@@ -1,0 +1,108 @@
+"""Estimators as scikit-learn users meet them: its own checks, pipelines, grid searches, warm starts, kinds of input."""
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import daskglm_rep
+from daskglm_rep import GLMRegressor, LogisticRegression, NegativeBinomialRegressor, PoissonRegressor, families
+
+ESTIMATORS = ["GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
+              "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor"]
+rng = np.random.default_rng(5)
+X = rng.normal(size=(600, 3))
+MU = np.exp(X @ [0.3, -0.2, 0.1] + 0.4)
+COUNTS = rng.poisson(MU * rng.gamma(2.0, 0.5, 600)).astype(float)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_scikit_learn_checks(name):
+    """All of them; scikit-learn itself skips only check_array_api_input, which asks for another array library."""
+    results = check_estimator(getattr(daskglm_rep, name)(), on_fail=None, on_skip=None)
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}
+    assert not failed
+    assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_grid_search_finds_the_penalty(lazy):
+    given, y = (da.from_array(X, chunks=(150, 3)), da.from_array(COUNTS, chunks=150)) if lazy else (X, COUNTS)
+    search = GridSearchCV(PoissonRegressor(), {"alpha": [0.0, 0.05, 10.0]}, cv=3).fit(given, y)
+    assert search.best_params_["alpha"] < 10.0
+    assert len(search.predict(given)) == 600
+
+
+def test_pipeline():
+    piped = make_pipeline(StandardScaler(), PoissonRegressor()).fit(X, COUNTS)
+    assert piped.score(X, COUNTS) == pytest.approx(PoissonRegressor().fit(X, COUNTS).score(X, COUNTS), rel=1e-9)
+
+
+def test_warm_start_begins_where_the_last_fit_ended():
+    model = PoissonRegressor(warm_start=True).fit(X, COUNTS)
+    first = model.coef_
+    assert model.fit(X, COUNTS).n_iter_ == 1
+    assert model.coef_ == pytest.approx(first, rel=1e-12)
+
+
+def test_predictions_keep_the_frame():
+    frame = pd.DataFrame(X, columns=["a", "b", "c"], index=np.arange(600) + 7)
+    y = pd.Series(np.where(COUNTS > 1, "many", "few"), index=frame.index)
+    model = LogisticRegression().fit(frame, y)
+    assert model.predict(frame).index.equals(frame.index)
+    assert list(model.predict_proba(frame).columns) == ["few", "many"]
+    lazy = model.predict_proba(dd.from_pandas(frame, npartitions=3))
+    assert isinstance(lazy, dd.DataFrame)
+    pd.testing.assert_frame_equal(lazy.compute(), model.predict_proba(frame))
+
+
+def test_verbose_tells_each_sweep(capsys):
+    PoissonRegressor(verbose=1).fit(X, COUNTS)
+    assert "standard errors from the optimum" in capsys.readouterr().out
+
+
+def test_small_chunks_are_joined_without_a_trace():
+    with dask.config.set(scheduler="sync"):
+        chunked = PoissonRegressor().fit(da.from_array(X, chunks=(3, 3)), da.from_array(COUNTS, chunks=3))
+    whole = PoissonRegressor().fit(X, COUNTS)
+    assert chunked.coef_ == pytest.approx(whole.coef_, rel=1e-12)
+    assert chunked.results_.bse.to_numpy() == pytest.approx(whole.results_.bse.to_numpy(), rel=1e-12)
+
+
+def test_negative_binomial_alpha_is_its_maximum_likelihood():
+    """statsmodels' discrete NegativeBinomial maximises the same likelihood; at its optimum ours may not be lower."""
+    model = NegativeBinomialRegressor().fit(X, COUNTS)
+    theirs = sm.NegativeBinomial(COUNTS, sm.add_constant(X)).fit(disp=0, gtol=1e-10, maxiter=500)
+    assert model.alpha_ == pytest.approx(theirs.params[-1], rel=1e-4)
+    assert model.results_.llf >= theirs.llf - 1e-8
+    assert model.results_.llf == pytest.approx(theirs.llf, abs=1e-4)
+    assert model.alpha_standard_error_ == pytest.approx(theirs.bse[-1], rel=1e-2)
+    fixed = GLMRegressor(families.NegativeBinomial(model.alpha_)).fit(X, COUNTS)
+    assert fixed.coef_ == pytest.approx(model.coef_, rel=1e-6)
+
+
+def test_elastic_net_meets_its_optimality_conditions():
+    """At the minimum: the score per weight equals the ridge gradient plus alpha l1_ratio sign(b), or less where b = 0."""
+    alpha, share = 0.5, 0.6
+    model = PoissonRegressor(alpha=alpha, l1_ratio=share, tol=1e-9).fit(X, COUNTS)
+    score = X.T @ (COUNTS - model.predict(X)) / len(X) - alpha * (1 - share) * model.coef_
+    active = model.coef_ != 0
+    assert active.any() and not active.all()
+    assert score[active] == pytest.approx(alpha * share * np.sign(model.coef_[active]), abs=1e-8)
+    assert (np.abs(score[~active]) <= alpha * share + 1e-8).all()
+
+
+def test_class_rows_of_a_single_estimator_agree():
+    binary = (COUNTS > 1).astype(int)
+    logistic = LogisticRegression().fit(X, binary)
+    classifier = daskglm_rep.GLMClassifier().fit(X, binary)
+    assert logistic.coef_ == pytest.approx(classifier.coef_, rel=1e-12)
+    assert logistic.score(X, binary) == classifier.score(X, binary)
