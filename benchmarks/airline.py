@@ -118,8 +118,8 @@ def main(arguments=None):
             table = "table_a10" if given.inflated else "table_5"
             paper = PUBLISHED[table]["values"].get(str(n_months), {})
             printed = ", ".join(f"{k} {v[0]} ({v[1]})" for k, v in paper.items() if v)
-            title = (f"{n_months} months, {rows:,} rows ({'inflated' if given.inflated else 'plain'} oracle; the paper's "
-                     f"RMSE from it, at 487,573 rows a month: {printed or 'none printed'})")
+            title = (f"{n_months} months, {rows:,} rows ({'inflated' if given.inflated else 'plain'} oracle; the "
+                     f"paper's RMSE from it, at 487,573 rows a month: {printed or 'none printed'})")
             _tell(title, compare(*months(folder, n_months), oracle), given.out)
 
 

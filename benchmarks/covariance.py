@@ -57,7 +57,8 @@ def main(arguments=None):
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--family", default="binomial", choices=["binomial", "poisson"])
     args = parser.parse_args(arguments)
-    print(f"{'rows':>10} {'features':>8} {'clusters':>9} {'sweep s':>8} {'HC0':>6} {'HC3':>6} {'cluster':>8}   (in sweeps)")
+    print(f"{'rows':>10} {'features':>8} {'clusters':>9} {'sweep s':>8} {'HC0':>6} {'HC3':>6} {'cluster':>8}   "
+          "(in sweeps)")
     for p in args.features:
         n = args.rows if p <= 20 else max(args.rows // 4, 1)
         for n_clusters in args.clusters:

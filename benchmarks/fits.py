@@ -160,8 +160,9 @@ def from_parquet(n, p, n_files, repeat):
             runs.append((seconds, fitted, peak.mib))
     seconds, fitted, memory = min(runs, key=lambda r: r[0])
     coef, se = optimum("logit", X, y, coefficients(fitted))
-    return row(f"logit n={n:.0e} p={p}, {n_files} Parquet files ({size:.0f} MiB)".replace("e+0", "e"), "daskglm_rep, lazy",
-               seconds / unit, seconds, np.max(np.abs(coefficients(fitted) - coef) / se), fitted.n_passes_, memory)
+    return row(f"logit n={n:.0e} p={p}, {n_files} Parquet files ({size:.0f} MiB)".replace("e+0", "e"),
+               "daskglm_rep, lazy", seconds / unit, seconds, np.max(np.abs(coefficients(fitted) - coef) / se),
+               fitted.n_passes_, memory)
 
 
 def small_chunks(n_chunks, rows, p, repeat):
@@ -199,7 +200,8 @@ def table(rows):
 def machine():
     """Its class: never a name."""
     memory = psutil.virtual_memory().total / 2 ** 30
-    return f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), {memory:.0f} GiB, Python {platform.python_version()}"
+    return (f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), {memory:.0f} GiB, "
+            f"Python {platform.python_version()}")
 
 
 def main(arguments=None):
@@ -218,8 +220,8 @@ def main(arguments=None):
             print(table(rows[-4:]), flush=True)
         rows.append(from_parquet(*((20_000, 7, 4) if options.small else (2_000_000, 7, 20)), options.repeat))
         rows.append(small_chunks(*((200, 100, 7) if options.small else (10_000, 100, 7)), options.repeat))
-    text = (f"Measured on {datetime.date.today():%d %B %Y}, {machine()}; best of {options.repeat} runs in turn; one Gram is "
-            "the time of `X.T @ X`. Ours includes standard errors.\n\n" + table(rows) + "\n")
+    text = (f"Measured on {datetime.date.today():%d %B %Y}, {machine()}; best of {options.repeat} runs in turn; one "
+            "Gram is the time of `X.T @ X`. Ours includes standard errors.\n\n" + table(rows) + "\n")
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("# Exact fits: time, error, sweeps, memory\n\n`python benchmarks/fits.py`\n\n" + text)

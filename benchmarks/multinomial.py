@@ -1,4 +1,6 @@
-"""Multinomial logit against scikit-learn and statsmodels, in Grams: python benchmarks/multinomial.py --n 1000000 --p 20 --classes 5
+"""Multinomial logit against scikit-learn and statsmodels, in Grams.
+
+    python benchmarks/multinomial.py --n 1000000 --p 20 --classes 5
 
 One Gram is the time of one X.T @ X on the same matrix in the same run. The error is the worst coefficient's distance to
 our fit at tol=1e-10, in standard errors.

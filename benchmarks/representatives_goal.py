@@ -1,4 +1,4 @@
-"""Distance to the full-data estimate after each round, in standard errors: the seven settings of Li & Yang, section 3.2.
+"""Distance to the full-data estimate after each round, in standard errors: the seven settings of Li & Yang, sec. 3.2.
 
     python benchmarks/representatives_goal.py --rows 1e6 --methods moment-matched,score-matching
 
@@ -30,14 +30,15 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=1)
     how = parser.parse_args(arguments)
     n_rows = int(how.rows)
-    chosen = {"equal-depth": partitions.EqualDepth(4), "k-means": partitions.KMeans(1000, subset=min(n_rows // 5, 100_000))}
+    chosen = {"equal-depth": partitions.EqualDepth(4),
+              "k-means": partitions.KMeans(1000, subset=min(n_rows // 5, 100_000))}
     with dask.config.set(scheduler="sync"):
         for setting in how.settings.split(","):
             for name, partition in chosen.items():
                 for method, est, true in distances(setting, partition, how.methods.split(","), n_rows, how.seed):
                     print(f"{setting:9s} {name:11s} {method:14s} {est.n_blocks_:5d} -> {est.n_parts_:5d}  true",
-                          *[f"{d:8.2g}" for d in true], " certificate", *[f"{d:8.2g}" for d in est.history_["distance"]],
-                          flush=True)
+                          *[f"{d:8.2g}" for d in true], " certificate",
+                          *[f"{d:8.2g}" for d in est.history_["distance"]], flush=True)
 
 
 if __name__ == "__main__":

@@ -12,5 +12,5 @@ __version__ = "0.1.0"
 
 __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
-           "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor", "RepresentativeGLM",
-           "families", "glm", "links", "lm", "logit", "mnlogit", "partitions"]
+           "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
+           "RepresentativeGLM", "families", "glm", "links", "lm", "logit", "mnlogit", "partitions"]

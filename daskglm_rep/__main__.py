@@ -179,12 +179,14 @@ def demo(options):
     """Fit doctor visits (Poisson) and affairs (logit) from folders of Parquet files, chunk by chunk, and draw both."""
     from daskglm_rep import GLMClassifier, PoissonRegressor, datasets
     out = Path(options.out)
-    print(f"Two real data sets, written once as Parquet files below {out}/, read lazily, fitted file by file on threads.")
+    print(f"Two real data sets, written once as Parquet files below {out}/, read lazily, fitted file by file on "
+          "threads.")
     folders = [datasets.rand_hie(out / "rand_hie"), datasets.affairs(out / "affairs")]
     fits = [_demo_fit(*case) for case in zip((DOCVIS, AFFAIR), folders, (PoissonRegressor(), GLMClassifier()))]
     visits = fits[0].results_
-    print(f"\nDoctor visits vary more than Poisson counts do: Pearson chi2 / df = {visits.pearson_chi2 / visits.df_resid:.1f}."
-          "\nStandard errors that do not assume the Poisson variance: PoissonRegressor(cov_type=\"HC1\").")
+    print("\nDoctor visits vary more than Poisson counts do: Pearson chi2 / df = "
+          f"{visits.pearson_chi2 / visits.df_resid:.1f}.\nStandard errors that do not assume the Poisson variance: "
+          "PoissonRegressor(cov_type=\"HC1\").")
     path = out / "coefficients.png"
     _demo_plot(fits, path)
     print(f"\nCoefficient plot: {path}")
@@ -199,8 +201,8 @@ def _demo_fit(case, folder, estimator):
     estimator.fit(data[columns], data[response])
     seconds = time.perf_counter() - start
     print(f"\n{title} ({data.npartitions} files)\n{estimator.results_.summary()}\n"
-          f"{estimator.n_passes_:g} sweeps over the files; at most {max(estimator.distance_to_optimum_, 1e-12):.0e} standard "
-          f"errors from the optimum; {seconds:.1f} s, most of them compilation.")
+          f"{estimator.n_passes_:g} sweeps over the files; at most {max(estimator.distance_to_optimum_, 1e-12):.0e} "
+          f"standard errors from the optimum; {seconds:.1f} s, most of them compilation.")
     return estimator
 
 

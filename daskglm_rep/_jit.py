@@ -1,4 +1,4 @@
-"""The only file that touches numba's internals: scalar models in jitted code, and elementary functions that vectorise."""
+"""The only file that touches numba's internals: scalar models in jitted code, elementary functions that vectorise."""
 
 import dataclasses
 import inspect

@@ -23,8 +23,8 @@ from daskglm_rep.links import LARGE, Link, get_link
 class Family(ScalarModel):
     """Interface: scalar formulas in y and mu.
 
-    `variance_at`, `unit_deviance_at` and `error_at` (y - mu) also get 1 - mu computed without cancellation; the binomial
-    uses it.
+    `variance_at`, `unit_deviance_at` and `error_at` (y - mu) also get 1 - mu computed without cancellation; the
+    binomial uses it.
     """
 
     def variance(self, mu):
@@ -72,7 +72,8 @@ class Facts:
 
 def _family(name, canonical, dispersion_known, mean_range, response, default_link=None):
     def decorate(cls):
-        cls.facts = Facts(name, canonical, dispersion_known, mean_range, response, default_link or next(iter(canonical)))
+        cls.facts = Facts(name, canonical, dispersion_known, mean_range, response,
+                          default_link or next(iter(canonical)))
         return dataclasses.dataclass(frozen=True)(cls)
 
     return decorate
@@ -263,7 +264,8 @@ class NegativeBinomial(Family):
         if isinstance(self.alpha, str) and self.alpha == "estimate":
             object.__setattr__(self, "alpha", math.nan)
         elif isinstance(self.alpha, str) or not (self.alpha > 0.0 and math.isfinite(self.alpha)):
-            raise ValueError(f"families.NegativeBinomial needs a finite alpha > 0, got {self.alpha!r}; use poisson for 0.")
+            raise ValueError(f"families.NegativeBinomial needs a finite alpha > 0, got {self.alpha!r}; use poisson for "
+                             "0.")
 
     def variance(self, mu):
         return mu + self.alpha * mu * mu

@@ -279,7 +279,8 @@ class Power(Link):
 
     def __post_init__(self):
         if not (math.isfinite(self.power) and self.power != 0.0):
-            raise ValueError(f"links.Power needs a finite power other than 0, got {self.power!r}; use links.Log() for 0.")
+            raise ValueError(f"links.Power needs a finite power other than 0, got {self.power!r}; use links.Log() for "
+                             "0.")
 
     def link(self, mu):
         return mu ** self.power
@@ -312,4 +313,5 @@ def get_link(link):
         return link
     if isinstance(link, str) and link in LINKS:
         return LINKS[link]()
-    raise ValueError(f"Unknown link {link!r}: choose one of {', '.join(sorted(LINKS))}, or pass a daskglm_rep.links object.")
+    raise ValueError(f"Unknown link {link!r}: choose one of {', '.join(sorted(LINKS))}, or pass a daskglm_rep.links "
+                     "object.")

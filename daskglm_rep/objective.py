@@ -119,7 +119,7 @@ class Objective:
 
 
 def solve(matrix, vector):
-    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where it is not positive definite."""
+    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where not positive definite."""
     if vector.size == 0:
         return vector
     diagonal = np.diag(matrix)

@@ -215,7 +215,8 @@ def plot_representatives(estimator, x, y=None, data=None, ax=None):
     points, y = estimator.representatives_, y or "y"
     for name in (x, y):
         if name not in points:
-            raise ValueError(f"representatives_ has no column {name!r}: choose one of {', '.join(points.columns[:20])}.")
+            raise ValueError(f"representatives_ has no column {name!r}: choose one of "
+                             f"{', '.join(points.columns[:20])}.")
     ax = _axes(ax, (6.0, 4.5))
     names = list(estimator.results_.fitted.names)
     if data is not None and y in names:

@@ -37,8 +37,8 @@ class RepresentativeGLM(_GLMRegressorBase):
     response-aided     blocks split by the sign of the residual; converges to the exact MLE linearly
     corrected          mean representatives as a surrogate likelihood, corrected by the exact score
     moment-matched     the method to use: points at mean +- spread vectors, which carry each part's covariance,
-                       corrected by the exact score and by secants of past rounds. Below 1e-2 standard errors after 3 rounds where
-                       score-matching stays at 0.1 to 10, with p + 4 numbers a block and round
+                       corrected by the exact score and by secants of past rounds. Below 1e-2 standard errors after
+                       3 rounds where score-matching stays at 0.1 to 10, with p + 4 numbers a block and round
     ================== ================================================================================================
 
     Parameters

@@ -238,8 +238,8 @@ class GLMResults:
         if not hasattr(X, "shape"):
             X = np.asarray(X, float)
         if X.ndim != 2 or X.shape[1] != len(self.fitted.names):
-            raise ValueError(f"X has shape {tuple(X.shape)}; the fit had {len(self.fitted.names)} features: pass its X, "
-                             "without a column of ones.")
+            raise ValueError(f"X has shape {tuple(X.shape)}; the fit had {len(self.fitted.names)} features: pass its "
+                             "X, without a column of ones.")
         recipe = {} if self.classes is None or y is None else {"labels": tuple(self.classes)}
         return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **recipe)
 
@@ -265,8 +265,8 @@ class GLMResults:
         use_correction : bool
             False leaves out the small-sample factor of clustered covariances (correction="none").
         **options
-            information="expected" | "observed"; correction="full" | "design" | "clusters" | "none"; twoway="own" | "min";
-            df=None | "residual" | "clusters" | "normal" | number; convention=None | "madlib"
+            information="expected" | "observed"; correction="full" | "design" | "clusters" | "none";
+            twoway="own" | "min"; df=None | "residual" | "clusters" | "normal" | number; convention=None | "madlib"
             (see `inference.covariance.Options`).
 
         Returns
@@ -370,8 +370,8 @@ class GLMResults:
         data = design.build(both, y, sample_weight, offset, exposure, response=self.response, **recipe)
         return hypotheses.score(self.fitted, data, n_added)
 
-    def wild_cluster_test(self, R, X=None, y=None, clusters=None, q=None, sample_weight=None, offset=None, exposure=None,
-                          n_boot=9999, weights="rademacher", seed=0):
+    def wild_cluster_test(self, R, X=None, y=None, clusters=None, q=None, sample_weight=None, offset=None,
+                          exposure=None, n_boot=9999, weights="rademacher", seed=0):
         """Wild cluster bootstrap test of R b = q, for few clusters: one sweep, no refit.
 
         Parameters
@@ -456,7 +456,8 @@ class GLMResults:
         Returns
         -------
         xarray.Dataset
-            coef, std_err, statistic, pvalue, ci_lower, ci_upper over feature (class and feature for multinomial models).
+            coef, std_err, statistic, pvalue, ci_lower, ci_upper over feature (class and feature for multinomial
+            models).
         """
         table = self.summary_frame(level)
         table.columns = ["coef", "std_err", "statistic", "pvalue", "ci_lower", "ci_upper"]
@@ -491,7 +492,8 @@ class Summary:
                 ("Sweeps", f"{r.fitted.n_passes:g}"),
                 ("Distance to optimum", f"{fit.distance:.1e} standard errors"),
                 ("Log-likelihood", f"{r.llf:,.4f}"), ("Null log-likelihood", f"{r.llnull:,.4f}"),
-                ("AIC", f"{r.aic:,.2f}"), ("Deviance", f"{r.deviance:,.4f}"), ("Pearson chi2", f"{r.pearson_chi2:,.4f}")]
+                ("AIC", f"{r.aic:,.2f}"), ("Deviance", f"{r.deviance:,.4f}"),
+                ("Pearson chi2", f"{r.pearson_chi2:,.4f}")]
         if not r.model.dispersion_known:
             rows.append(("Dispersion", f"{r.scale:.6g}"))
         gaussian = getattr(r.model, "family", None) is not None and r.model.family.facts.name == "gaussian"
@@ -525,6 +527,7 @@ class Summary:
 
     def _repr_html_(self):
         from html import escape
-        rows = "".join(f"<tr><th style='text-align:left'>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in self._header())
+        rows = "".join(f"<tr><th style='text-align:left'>{escape(a)}</th><td>{escape(b)}</td></tr>"
+                       for a, b in self._header())
         notes = "".join(f"<p>{escape(n)}</p>" for n in self._notes())
         return f"<table>{rows}</table>{self._table().to_html(float_format=lambda v: f'{v:.4g}')}{notes}"

@@ -93,8 +93,8 @@ class Response:
     n_rows, n_kept : float
         Rows seen, and those of positive weight.
     weight, weight_squared, weight_y, log_weight, weight_log_y, saturated : float
-        Sums of w, w^2, w y, ln w, w ln y (where the family needs it) and the saturated log-likelihood (where it does not
-        depend on the dispersion).
+        Sums of w, w^2, w y, ln w, w ln y (where the family needs it) and the saturated log-likelihood (where it does
+        not depend on the dispersion).
     low, high : float
         Extremes of y where w > 0.
     n_outside : float

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy import linalg, sparse
 
-sys.path[:0] = [str(pathlib.Path(__file__).parent / "reference"), str(pathlib.Path(__file__).parent.parent / "benchmarks")]
+sys.path[:0] = [str(pathlib.Path(__file__).parent / "reference"),
+                str(pathlib.Path(__file__).parent.parent / "benchmarks")]
 import covariance as benchmark  # noqa: E402
 import make_data  # noqa: E402
 
@@ -22,7 +23,8 @@ from daskglm_rep.summaries import ClusterScores  # noqa: E402
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "fit"}
 LINKS = {"1/mu^2": "inverse_squared"}
-CORRECTIONS = {"0": "none", "_G": "clusters", "_stata": "full", "_gmin": "full", "_allparams": "full", "_design": "design"}
+CORRECTIONS = {"0": "none", "_G": "clusters", "_stata": "full", "_gmin": "full", "_allparams": "full",
+               "_design": "design"}
 
 
 # ---------------------------------------------------------------- reference programs
@@ -56,8 +58,9 @@ def test_reference(name):
         others = [level for level in model["levels"] if level != model["reference"]]
         order = [others.index(level) for level in results.classes[1:]]
     else:
-        results = GLMRegressor(model["family"], LINKS.get(model.get("link"), model.get("link")), fit_intercept=intercept,
-                               weights_kind=kind).fit(X, y, data["weights"], data["offset"]).results_
+        estimator = GLMRegressor(model["family"], LINKS.get(model.get("link"), model.get("link")),
+                                 fit_intercept=intercept, weights_kind=kind)
+        results = estimator.fit(X, y, data["weights"], data["offset"]).results_
     for key, values in case["expected"]["se"].items():
         if key.startswith("twoway_stata_multi0"):          # statsmodels' factor of each term from the other's groups
             continue
@@ -173,8 +176,10 @@ def test_hundred_copies_in_clusters_of_hundred_are_the_original():
 def test_frequency_weights_are_copies(cov_type):
     weight = rng.integers(0, 4, N).astype(float)
     where = np.repeat(np.arange(N), weight.astype(int))
-    a = PoissonRegressor(weights_kind="frequency").fit(X, Y, weight).results_.with_covariance(cov_type, X, Y, weight, clusters=G)
-    b = PoissonRegressor().fit(X[where], Y[where]).results_.with_covariance(cov_type, X[where], Y[where], clusters=G[where])
+    a = PoissonRegressor(weights_kind="frequency").fit(X, Y, weight).results_
+    a = a.with_covariance(cov_type, X, Y, weight, clusters=G)
+    b = PoissonRegressor().fit(X[where], Y[where]).results_
+    b = b.with_covariance(cov_type, X[where], Y[where], clusters=G[where])
     np.testing.assert_allclose(a.cov_params(), b.cov_params(), rtol=1e-7)
 
 
@@ -210,8 +215,8 @@ def test_sparse_and_many_columns_agree_with_few(results, monkeypatch):
 LABELS = {"integers far apart": G * 10 ** 12, "negative": -G.astype(np.int8), "text": np.array([f"g{g}" for g in G]),
           "objects": np.array([f"g{g}" if g % 2 else int(g) for g in G], object), "floats": G / 7,
           "dates": np.datetime64("2026-01-01") + G, "categorical": pd.Series(pd.Categorical([f"g{g}" for g in G])),
-          "pandas text": pd.Series([f"g{g}" for g in G], dtype="string"), "frame": pd.DataFrame({"a": G % 3, "b": G // 3}),
-          "booleans": G > 5}
+          "pandas text": pd.Series([f"g{g}" for g in G], dtype="string"),
+          "frame": pd.DataFrame({"a": G % 3, "b": G // 3}), "booleans": G > 5}
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -251,7 +256,8 @@ def test_at_fit_and_afterwards_the_same():
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     for kind in ("HC1", "HC3", "cluster"):
         at_fit = LinearRegression(cov_type=kind).fit(frame, Y, WEIGHT, OFFSET, clusters=G).results_
-        after = LinearRegression().fit(frame, Y, WEIGHT, OFFSET).results_.with_covariance(kind, frame, Y, WEIGHT, OFFSET, G)
+        after = LinearRegression().fit(frame, Y, WEIGHT, OFFSET).results_
+        after = after.with_covariance(kind, frame, Y, WEIGHT, OFFSET, G)
         pd.testing.assert_frame_equal(at_fit.summary_frame(), after.summary_frame())
         assert at_fit.cov_type == kind and after.with_covariance("nonrobust").cov_type == "nonrobust"
 
@@ -282,7 +288,8 @@ def test_keyed_sums_merge_in_any_order():
     for i in range(40):
         pairs = sorted({(int(a), f"t{b}") for a, b in generator.integers(0, 6, (int(generator.integers(1, 20)), 2))})
         sums = generator.integers(0, 9, (len(pairs), 2)).astype(float)
-        parts.append(ClusterScores((((np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])), sums),), 0.0, 1.0))
+        parts.append(ClusterScores((((np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])), sums),), 0.0,
+                                   1.0))
         for pair, row in zip(pairs, sums):
             total[pair] = total.get(pair, 0) + row
     for order in (parts, parts[::-1]):
@@ -309,7 +316,8 @@ def test_bad_clusters(results, clusters, words):
 
 @pytest.mark.parametrize("arguments, words", [
     (("HC9", X, Y), "not known"), (("HC0",), "needs the rows"), (("HC0", X[:-1], Y[:-1], WEIGHT[:-1]), "239 rows"),
-    (("HC0", X, Y, np.where(WEIGHT > 0, 1.0, 0.0), OFFSET), "not the rows of the fit"), (("HC0", X[:, :2], Y), "3 features")])
+    (("HC0", X, Y, np.where(WEIGHT > 0, 1.0, 0.0), OFFSET), "not the rows of the fit"),
+    (("HC0", X[:, :2], Y), "3 features")])
 def test_rows_that_are_not_the_fits(results, arguments, words):
     with pytest.raises(ValueError, match=words):
         results.with_covariance(*arguments)

@@ -90,7 +90,7 @@ def test_negative_binomial_alpha_is_its_maximum_likelihood():
 
 
 def test_elastic_net_meets_its_optimality_conditions():
-    """At the minimum: the score per weight equals the ridge gradient plus alpha l1_ratio sign(b), or less where b = 0."""
+    """At the minimum: the score per weight equals the ridge gradient plus alpha l1_ratio sign(b), less where b = 0."""
     alpha, share = 0.5, 0.6
     model = PoissonRegressor(alpha=alpha, l1_ratio=share, tol=1e-9).fit(X, COUNTS)
     score = X.T @ (COUNTS - model.predict(X)) / len(X) - alpha * (1 - share) * model.coef_

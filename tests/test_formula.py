@@ -23,19 +23,21 @@ LINKS = {"1/mu^2": "inverse_squared"}
 
 def rows(n=600, seed=0):
     rng = np.random.default_rng(seed)
-    f = pd.DataFrame(dict(y=rng.normal(size=n), x=rng.normal(size=n), z=rng.gamma(2, size=n), a=rng.choice(list("pqr"), n),
-                          b=rng.choice(["u", "v"], n), k=rng.integers(0, 4, n), t=rng.random(n) < 0.4))
-    return f.assign(c=pd.Categorical(rng.choice(["lo", "mid", "hi"], n), ["lo", "mid", "hi"]), firm=rng.integers(0, 20, n),
-                    w=rng.integers(1, 4, n).astype(float))
+    f = pd.DataFrame(dict(y=rng.normal(size=n), x=rng.normal(size=n), z=rng.gamma(2, size=n),
+                          a=rng.choice(list("pqr"), n), b=rng.choice(["u", "v"], n), k=rng.integers(0, 4, n),
+                          t=rng.random(n) < 0.4))
+    return f.assign(c=pd.Categorical(rng.choice(["lo", "mid", "hi"], n), ["lo", "mid", "hi"]),
+                    firm=rng.integers(0, 20, n), w=rng.integers(1, 4, n).astype(float))
 
 
 F = rows()
 CHUNKED = [dd.from_pandas(F, npartitions=4), dd.from_pandas(F.sort_values("a"), npartitions=5, sort=False)]
 FORMULAS = ["y ~ x*a", "y ~ a*b*x", "y ~ 0 + a + b", "y ~ 0 + a:b + x", "y ~ C(k) + c", "y ~ C(a, Treatment('q'))*x",
-            "y ~ C(a, contr.sum) + C(c, contr.helmert)", "y ~ poly(x, 3) + scale(z) + center(x):a", "y ~ bs(x, df=6) + a",
-            "y ~ cr(z, df=5)", "y ~ cc(x, df=4)", "y ~ I(x**2) + np.log(z) + log(z):x + t", "y ~ a:x", "y ~ a:b:c",
-            "y ~ standardize(x) + scale(z, center=False)", "y ~ scale(center(x)) + t:a", "y ~ x + a - 1", "y ~ (a+b+c)**2",
-            "y ~ bs(x, df=6, include_intercept=True) - 1", "y ~ 1", "y ~ {x+z}", "np.log(z) ~ `x`", "y ~ C(x>0)"]
+            "y ~ C(a, contr.sum) + C(c, contr.helmert)", "y ~ poly(x, 3) + scale(z) + center(x):a",
+            "y ~ bs(x, df=6) + a", "y ~ cr(z, df=5)", "y ~ cc(x, df=4)", "y ~ I(x**2) + np.log(z) + log(z):x + t",
+            "y ~ a:x", "y ~ a:b:c", "y ~ standardize(x) + scale(z, center=False)", "y ~ scale(center(x)) + t:a",
+            "y ~ x + a - 1", "y ~ (a+b+c)**2", "y ~ bs(x, df=6, include_intercept=True) - 1", "y ~ 1", "y ~ {x+z}",
+            "np.log(z) ~ `x`", "y ~ C(x>0)"]
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -64,7 +66,8 @@ def test_sparse_design_is_the_dense_one():
 
 def test_variables_levels_and_references():
     spec = build_spec("y ~ C(a, Treatment('q')) * x + t + c + C(k)", F)
-    assert spec.variables == {"a": ["p", "q", "r"], "x": None, "t": [False, True], "c": ["lo", "mid", "hi"], "k": [0, 1, 2, 3]}
+    assert spec.variables == {"a": ["p", "q", "r"], "x": None, "t": [False, True], "c": ["lo", "mid", "hi"],
+                              "k": [0, 1, 2, 3]}
     assert spec.references["a"] == "q" and spec.references["c"] == "lo"
 
 
@@ -159,10 +162,11 @@ def test_robust_covariances_from_frames():
         np.testing.assert_allclose(r.with_covariance(cov, CHUNKED[0], **options).bse, want.bse, rtol=1e-8)
 
 
-BAD = [("y ~ nope", {}, "'nope', which is no column"), ("y ~ x +", {}, "cannot be read"), ("y", {}, "needs one response"),
-       ("y ~ x", {"weights": "nope"}, "no column 'nope'"), ("y ~ x", {"na": "guess"}, "na='guess'"),
-       ("y ~ x", {"clusters": ["firm", "k", "a"]}, "clusters must name"), ("y ~ lag(x)", {}, "rows before"),
-       ("a ~ x", {}, "no numbers"), ("y ~ hashed(a, levels=3)", {}, "encodes itself"), ("y ~ lists", {}, "holds list objects"),
+BAD = [("y ~ nope", {}, "'nope', which is no column"), ("y ~ x +", {}, "cannot be read"),
+       ("y", {}, "needs one response"), ("y ~ x", {"weights": "nope"}, "no column 'nope'"),
+       ("y ~ x", {"na": "guess"}, "na='guess'"), ("y ~ x", {"clusters": ["firm", "k", "a"]}, "clusters must name"),
+       ("y ~ lag(x)", {}, "rows before"), ("a ~ x", {}, "no numbers"),
+       ("y ~ hashed(a, levels=3)", {}, "encodes itself"), ("y ~ lists", {}, "holds list objects"),
        ("y ~ mixed", {}, "column of objects"), ("y ~ C(mixed)", {}, "no common order"), ("y ~ when", {}, "datetime64"),
        ("y ~ far", {}, "infinite"), ("y ~ empty", {}, "complete"), ("y ~ bs(x, df=2)", {}, "df")]
 

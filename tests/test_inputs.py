@@ -176,7 +176,8 @@ def test_a_sweep_of_a_dask_array_loads_each_chunk_once():
 
 def test_building_the_data_reads_nothing():
     loader = Loader(3)
-    frame = dd.from_map(loader, range(3), meta=FRAME.assign(y=Y, weight=WEIGHT, offset=OFFSET, exposure=EXPOSURE).iloc[:0])
+    frame = dd.from_map(loader, range(3),
+                        meta=FRAME.assign(y=Y, weight=WEIGHT, offset=OFFSET, exposure=EXPOSURE).iloc[:0])
     assert isinstance(model().fit(FRAME, Y).predict(frame[NAMES]), dd.Series)
     assert design.build(*frame_columns(frame)).n_blocks == 3
     assert sum(loader.loads) == 0
@@ -220,7 +221,8 @@ def test_predictions_of_xarray_keep_coordinates(chunks):
     given = data_array(X, chunks)
     fitted = model().fit(*[data_array(c, chunks) for c in (X, *COLUMNS)])
     got = fitted.predict(given, data_array(OFFSET, chunks), data_array(EXPOSURE, chunks))
-    assert isinstance(got, xr.DataArray) and got.dims == ("row",) and isinstance(got.data, da.Array) == (chunks is not None)
+    assert isinstance(got, xr.DataArray) and got.dims == ("row",)
+    assert isinstance(got.data, da.Array) == (chunks is not None)
     assert (got["row"] == given["row"]).all() and got.to_numpy() == pytest.approx(means(fitted), rel=1e-12)
 
 
@@ -232,7 +234,8 @@ def classifier():
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
 def test_classifiers_keep_the_kind_too(classifier, method):
     want = np.asarray(getattr(classifier, method)(FRAME))
-    for given, kind in ((lazy(X), da.Array), (dask_frame()[NAMES], (dd.Series, dd.DataFrame)), (data_array(X, 900), xr.DataArray)):
+    for given, kind in ((lazy(X), da.Array), (dask_frame()[NAMES], (dd.Series, dd.DataFrame)),
+                        (data_array(X, 900), xr.DataArray)):
         got = getattr(classifier, method)(given)
         assert isinstance(got, kind)
         found = np.asarray(got.compute())

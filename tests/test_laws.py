@@ -18,7 +18,8 @@ COUNTS = rng.poisson(np.exp(ETA)).astype(float)
 EVENT = (rng.random(N) < special.expit(ETA)).astype(float)
 WEIGHT = rng.integers(1, 4, N).astype(float)
 OFFSET = rng.normal(0, 0.1, N)
-MODELS = {"poisson": (lambda **how: PoissonRegressor(**how), COUNTS), "logit": (lambda **how: GLMClassifier(**how), EVENT),
+MODELS = {"poisson": (lambda **how: PoissonRegressor(**how), COUNTS),
+          "logit": (lambda **how: GLMClassifier(**how), EVENT),
           "gaussian": (lambda **how: LinearRegression(**how), COUNTS)}
 
 quick = settings(max_examples=12, deadline=None, derandomize=True,
@@ -88,8 +89,8 @@ def test_permuted_columns_permute_the_coefficients(order):
         truth, fitted = make().fit(X, y).results_, make().fit(X[:, order], y).results_
         which = np.r_[0, 1 + np.array(order)]
         assert fitted.params.to_numpy() == pytest.approx(truth.params.to_numpy()[which], rel=1e-9, abs=1e-12)
-        assert fitted.cov_params().to_numpy() == pytest.approx(truth.cov_params().to_numpy()[np.ix_(which, which)], rel=1e-8,
-                                                               abs=1e-14)
+        assert fitted.cov_params().to_numpy() == pytest.approx(truth.cov_params().to_numpy()[np.ix_(which, which)],
+                                                               rel=1e-8, abs=1e-14)
 
 
 # ---------------------------------------------------------------- where it runs; a pilot that is a share of the rows
@@ -163,7 +164,8 @@ def test_a_frequency_weight_is_a_row_repeated(name):
     weighted = make(weights_kind="frequency").fit(X, y, WEIGHT, OFFSET)
     assert numbers(weighted) == pytest.approx(numbers(repeated), rel=1e-9, abs=1e-10)
     a, b = weighted.results_, repeated.results_
-    assert (a.nobs, a.df_resid) == (b.nobs, b.df_resid) and a.aic == pytest.approx(b.aic) and a.bic == pytest.approx(b.bic)
+    assert (a.nobs, a.df_resid) == (b.nobs, b.df_resid)
+    assert a.aic == pytest.approx(b.aic) and a.bic == pytest.approx(b.bic)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -112,7 +112,8 @@ def shop():
                           "c": np.array(list("abc"))[rng.integers(0, 3, n)], "flag": rng.random(n) < 0.4,
                           "t": rng.uniform(0.5, 2.0, n), "w": rng.integers(1, 4, n).astype(float),
                           "g": rng.integers(0, 3, n)})
-    eta = -0.3 + 0.4 * frame.x - 0.1 * frame.x ** 2 + 0.2 * np.log(frame.z) + 0.3 * (frame.c == "b") * frame.x + 0.2 * frame.flag
+    eta = (-0.3 + 0.4 * frame.x - 0.1 * frame.x ** 2 + 0.2 * np.log(frame.z) + 0.3 * (frame.c == "b") * frame.x
+           + 0.2 * frame.flag)
     frame["y"] = rng.poisson(frame.t * np.exp(eta)).astype(float)
     frame["kind"] = np.array(["low", "mid", "high"])[np.digitize(eta + rng.normal(size=n), [-0.3, 0.4])]
     return frame
@@ -152,23 +153,26 @@ def test_derivatives_go_through_all_terms(shop, counts, variable):
     effects = counts.margins(shop, variable)
     np.testing.assert_allclose(effects.frame["effect"][0], value, rtol=1e-9)
     np.testing.assert_allclose(effects.jacobian.to_numpy()[0], gradient, rtol=1e-8)
-    np.testing.assert_allclose(effects.frame["se"][0] ** 2, gradient @ counts.cov_params().to_numpy() @ gradient, rtol=1e-8)
+    np.testing.assert_allclose(effects.frame["se"][0] ** 2, gradient @ counts.cov_params().to_numpy() @ gradient,
+                               rtol=1e-8)
 
 
 def test_color_blue_in_ten_steps():
     rng = np.random.default_rng(2)
     n = 900
-    color, degree, gpa, weight = rng.integers(0, 3, n), rng.integers(0, 2, n), rng.uniform(2, 4, n), rng.normal(70, 9, n)
-    base = {"color_blue": color == 1, "color_green": color == 2, "degree_college": degree == 1, "gpa": gpa, "weight": weight}
+    color, degree = rng.integers(0, 3, n), rng.integers(0, 2, n)
+    gpa, weight = rng.uniform(2, 4, n), rng.normal(70, 9, n)
+    base = {"color_blue": color == 1, "color_green": color == 2, "degree_college": degree == 1, "gpa": gpa,
+            "weight": weight}
 
     def columns(v):
         v = {k: np.asarray(a, float) for k, a in v.items()}
         blue, green, college, g = v["color_blue"], v["color_green"], v["degree_college"], v["gpa"]
-        return np.column_stack([blue, green, college, college * blue, college * green, g, g * g, college * g, college * g * g,
-                                v["weight"]])
+        return np.column_stack([blue, green, college, college * blue, college * green, g, g * g, college * g,
+                                college * g * g, v["weight"]])
 
-    names = ["color_blue", "color_green", "degree_college", "degree_college:color_blue", "degree_college:color_green", "gpa",
-             "gpa**2", "degree_college:gpa", "degree_college:gpa**2", "weight"]
+    names = ["color_blue", "color_green", "degree_college", "degree_college:color_blue", "degree_college:color_green",
+             "gpa", "gpa**2", "degree_college:gpa", "degree_college:gpa**2", "weight"]
     X = pd.DataFrame(columns(base), columns=names)
     eta = X.to_numpy() @ np.array([0.5, -0.3, 0.4, 0.6, -0.2, 0.2, 0.02, -0.1, 0.01, -0.015])
     y = (rng.random(n) < 1 / (1 + np.exp(-eta))).astype(float)
@@ -291,7 +295,8 @@ def test_groups_and_weights_are_averages_over_those_rows(shop, counts):
         alone = counts.margins(shop[shop.g == g], ["x", "c"]).frame
         np.testing.assert_allclose(groups[groups.g == g][["effect", "se"]], alone[["effect", "se"]], rtol=1e-10)
     twice = shop.loc[shop.index.repeat(shop.w.astype(int))].reset_index(drop=True)
-    np.testing.assert_allclose(counts.margins(shop, weights="w").frame["se"], counts.margins(twice).frame["se"], rtol=1e-10)
+    np.testing.assert_allclose(counts.margins(shop, weights="w").frame["se"], counts.margins(twice).frame["se"],
+                               rtol=1e-10)
     frequency = glm(FORMULA, shop, "poisson", weights="w", exposure="t", weights_kind="frequency", **TIGHT)
     repeated = glm(FORMULA, twice, "poisson", exposure="t", **TIGHT)
     for change in ("sd", "iqr"):
@@ -330,14 +335,17 @@ def test_contrasts_of_levels(shop, counts):
     assert effect[2] == pytest.approx(effect[1] - effect[0], rel=1e-10)
     steps = counts.margins(shop, "c", contrast="sequential").frame
     np.testing.assert_allclose(steps["effect"], effect[[0, 2]], rtol=1e-12)
-    other = glm("y ~ x + I(x ** 2) + np.log(z) + C(c, contr.treatment('b')) * x + flag", shop, "poisson", exposure="t", **TIGHT)
+    other = glm("y ~ x + I(x ** 2) + np.log(z) + C(c, contr.treatment('b')) * x + flag", shop, "poisson", exposure="t",
+                **TIGHT)
     assert list(other.margins(shop, "c").frame["contrast"]) == ["a - b", "c - b"]
-    np.testing.assert_allclose(other.margins(shop, "c", contrast=("a", "c")).frame["se"], pairs.frame["se"][1], rtol=1e-6)
+    np.testing.assert_allclose(other.margins(shop, "c", contrast=("a", "c")).frame["se"], pairs.frame["se"][1],
+                               rtol=1e-6)
     smooth = counts.margins(shop, "flag", discrete=None).frame["effect"][0]
     assert smooth == pytest.approx(counts.params["flag"] * shop.y.mean(), rel=1e-6)
 
 
-@pytest.mark.parametrize("term", ["bs(z, df=5)", "poly(z, 3)", "scale(z)", "np.sqrt(z)", "np.exp(-z)", "np.log(z - 0.0)"])
+@pytest.mark.parametrize("term",
+                         ["bs(z, df=5)", "poly(z, 3)", "scale(z)", "np.sqrt(z)", "np.exp(-z)", "np.log(z - 0.0)"])
 def test_smooth_terms(shop, term):
     data = shop.assign(z=np.r_[1e-7, shop.z.to_numpy()[1:]]) if "log" in term or "sqrt" in term else shop
     results = glm(f"y ~ {term}", data, "poisson", **TIGHT)

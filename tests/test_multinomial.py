@@ -56,7 +56,8 @@ def test_moments_against_slow_obvious_code(dense):
     y, w = rng.integers(0, k + 1, n).astype(float), rng.uniform(0.5, 2, n)
     basis = Basis(np.arange(3), np.zeros(3), np.ones(3), True)
     coef, Z = rng.normal(size=k * q), np.c_[np.ones(n), X[:n]]
-    m = softmax_moments(Multinomial(4), Block(X[:n] if dense else sparse.csr_matrix(X[:n]), y, w, np.zeros(n)), basis, coef)
+    m = softmax_moments(Multinomial(4), Block(X[:n] if dense else sparse.csr_matrix(X[:n]), y, w, np.zeros(n)), basis,
+                        coef)
     P = class_probabilities(Z @ coef.reshape(k, q).T)
     information, score = np.zeros((k * q, k * q)), np.zeros(k * q)
     for i in range(n):

@@ -36,7 +36,8 @@ def test_means_and_intervals_are_statsmodels(counts):
     theirs = sm.GLM(COUNTS, sm.add_constant(X), sm.families.Poisson(), offset=OFFSET).fit(cov_type="HC0", tol=1e-12)
     expected = theirs.get_prediction(sm.add_constant(NEW), offset=NEW_OFFSET).summary_frame()
     ours = counts.get_prediction(NEW, NEW_OFFSET)
-    for name, column in (("mean", "mean"), ("se", "mean_se"), ("ci_lower", "mean_ci_lower"), ("ci_upper", "mean_ci_upper")):
+    for name, column in (("mean", "mean"), ("se", "mean_se"), ("ci_lower", "mean_ci_lower"),
+                         ("ci_upper", "mean_ci_upper")):
         np.testing.assert_allclose(getattr(ours, name), expected[column], rtol=1e-7)
     np.testing.assert_allclose(np.exp(ours.linear_ci_upper), ours.ci_upper)
     np.testing.assert_allclose(ours.frame[:, 1], ours.se)

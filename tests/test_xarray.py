@@ -7,7 +7,8 @@ import xarray as xr
 import daskglm_rep as dg
 
 RNG = np.random.default_rng(0)
-CUBE = xr.Dataset({"y": (("site", "time"), RNG.normal(size=(12, 30))), "x": (("site", "time"), RNG.normal(size=(12, 30))),
+CUBE = xr.Dataset({"y": (("site", "time"), RNG.normal(size=(12, 30))),
+                   "x": (("site", "time"), RNG.normal(size=(12, 30))),
                    "region": ("site", np.array(list("ab"))[RNG.integers(0, 2, 12)])},
                   coords={"site": np.arange(12) * 2.0, "time": np.arange(30)})
 
@@ -38,7 +39,8 @@ def test_classes_become_a_dimension():
 
 @pytest.mark.parametrize("chunks", [None, 25])
 def test_estimator_on_a_data_array(chunks):
-    X = xr.DataArray(RNG.normal(size=(100, 2)), dims=("obs", "feature"), coords={"obs": np.arange(100) + 5, "feature": ["a", "b"]})
+    X = xr.DataArray(RNG.normal(size=(100, 2)), dims=("obs", "feature"),
+                     coords={"obs": np.arange(100) + 5, "feature": ["a", "b"]})
     y = xr.DataArray(RNG.normal(size=100), dims="obs", coords={"obs": X.obs})
     if chunks:
         X, y = X.chunk(obs=chunks), y.chunk(obs=chunks)

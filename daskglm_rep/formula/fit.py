@@ -42,8 +42,8 @@ class FormulaResults(GLMResults):
     def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
         """Rows of a frame as blocks under the fitted formula; columns named here replace the fit's."""
         if y is not None:
-            raise ValueError("Pass the data frame alone: the formula names the response, and weights, offset, exposure and "
-                             "clusters are column names.")
+            raise ValueError("Pass the data frame alone: the formula names the response, and weights, offset, exposure "
+                             "and clusters are column names.")
         given = _columns(sample_weight, offset, exposure, clusters)
         columns = Columns(*[a or b for a, b in zip(dataclasses.astuple(given), dataclasses.astuple(self.columns))])
         table = sources.open_table(X)
@@ -59,7 +59,8 @@ class FormulaResults(GLMResults):
 
     def score_test(self, *arguments, **options):
         """Not for formulas: fit the larger formula and use `lr_test` or `wald_test`."""
-        raise ValueError("score_test takes arrays; with a formula fit the larger model and use its wald_test or lr_test.")
+        raise ValueError("score_test takes arrays; with a formula fit the larger model and use its wald_test or "
+                         "lr_test.")
 
     @property
     def n_passes_(self):
@@ -84,7 +85,8 @@ class FormulaResults(GLMResults):
         labels = self.class_labels or ()
         order = tuple(list(self.classes).index(c) for c in labels) if multinomial else ()
         names = (labels if not linear else tuple(self.classes[1:])) if multinomial else None
-        return Predict(self.spec, self.columns, names, basis, raw, None if multinomial else self.model.link, order, linear)
+        return Predict(self.spec, self.columns, names, basis, raw, None if multinomial else self.model.link, order,
+                       linear)
 
     def predict(self, data, offset=None, exposure=None, linear=False):
         """Means of new rows, or probabilities of all classes; lazy for lazy frames, of the frame's kind.
@@ -139,8 +141,11 @@ def _map_table(table, function, offset):
         return _predict_dataset(table, function, offset)
     if not isinstance(table, dd.DataFrame):
         return function(table, offset)
-    wanted = set(function.spec.columns) | ({function.columns.offset, function.columns.exposure} if offset is None else set())
-    meta = pd.Series(np.zeros(0)) if function.classes is None else pd.DataFrame({c: np.zeros(0) for c in function.classes})
+    wanted = set(function.spec.columns)
+    if offset is None:
+        wanted |= {function.columns.offset, function.columns.exposure}
+    meta = (pd.Series(np.zeros(0)) if function.classes is None
+            else pd.DataFrame({c: np.zeros(0) for c in function.classes}))
     return table[[c for c in table.columns if c in wanted]].map_partitions(function, offset, meta=meta)
 
 
@@ -184,9 +189,9 @@ def _predict_block(block, function):
 # ---------------------------------------------------------------- fitting
 
 
-def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, exposure=None, clusters=None, cov_type=None,
-        na="drop", alpha=0.0, l1_ratio=0.0, standardize=False, penalty_factor=None, weights_kind="prior", tol=1e-6,
-        max_iter=100, random_state=0, rank="warn", context=None, verbose=0):
+def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, exposure=None, clusters=None,
+        cov_type=None, na="drop", alpha=0.0, l1_ratio=0.0, standardize=False, penalty_factor=None, weights_kind="prior",
+        tol=1e-6, max_iter=100, random_state=0, rank="warn", context=None, verbose=0):
     """Fit a generalized linear model given as a formula.
 
     Parameters
@@ -280,7 +285,8 @@ def _columns(weights, offset, exposure, clusters):
             raise ValueError(f"{role} must be the name of a column of data, got a {type(name).__name__}.")
     clusters = () if clusters is None else (clusters,) if isinstance(clusters, str) else tuple(clusters)
     if len(clusters) > 2 or not all(isinstance(c, str) for c in clusters):
-        raise ValueError(f"clusters must name one column of data, or two for two-way clustering, got {list(clusters)!r}.")
+        raise ValueError("clusters must name one column of data, or two for two-way clustering, got "
+                         f"{list(clusters)!r}.")
     return Columns(weights, offset, exposure, clusters)
 
 
@@ -329,7 +335,8 @@ def _check_options(cov_type, columns, na, options):
     if cov_type == "cluster" and not columns.clusters:
         raise ValueError("cov_type='cluster' needs cluster labels: name their column, clusters='firm'.")
     if cov_type != "nonrobust" and options["alpha"] > 0:
-        raise ValueError(f"Standard errors after penalization are not defined: fit with alpha=0 for cov_type={cov_type!r}.")
+        raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
+                         f"cov_type={cov_type!r}.")
     rules = [("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
              ("tol", lambda v: v > 0, "> 0"), ("max_iter", lambda v: v >= 1, ">= 1")]
     for name, good, words in rules:
@@ -342,8 +349,8 @@ def _check_options(cov_type, columns, na, options):
 
 def _missing_text(missing, n_rows, n_missing=None):
     if not missing:
-        return (f"{int(n_missing)} of {int(n_rows)} rows have missing values (or a term is NaN there, such as log(-1)), and "
-                "na='raise': fill them, or use na='drop'.")
+        return (f"{int(n_missing)} of {int(n_rows)} rows have missing values (or a term is NaN there, such as "
+                "log(-1)), and na='raise': fill them, or use na='drop'.")
     worst = ", ".join(f"{name!r} ({int(n)})" for name, n in sorted(missing.items(), key=lambda item: -item[1])[:5])
     return f"Values are missing in {worst} of {int(n_rows)} rows, and na='raise': fill them, or use na='drop'."
 
@@ -368,8 +375,8 @@ def _readable(rows, spec, columns, raw_labels):
         return built, 0.0
     kept = passes.run(keep, built)
     if kept.n_missing and not any(len(part[1]) for part in kept.parts):
-        raise ValueError(f"No row of data is complete: all {int(kept.n_missing)} rows have a missing value in some column of "
-                         "the formula.")
+        raise ValueError(f"No row of data is complete: all {int(kept.n_missing)} rows have a missing value in some "
+                         "column of the formula.")
     data = design.Data(list(kept.parts), _KeptRows(kept_recipe(spec, columns, raw_labels), spec.intercept), spec.names)
     data.n_passes = built.n_passes
     return data, kept.n_missing
@@ -399,8 +406,8 @@ def _code_labels(rows, found, spec, model, baseline):
     declared = spec.response_levels
     ordered = [c for c in declared if c in present] if declared else sorted(present)
     if len(ordered) < 2:
-        raise ValueError(f"{spec.response} has only one class, {ordered[0]!r}: at least 2 classes with positive weight are "
-                         "needed.")
+        raise ValueError(f"{spec.response} has only one class, {ordered[0]!r}: at least 2 classes with positive weight "
+                         "are needed.")
     if model is not Multinomial and len(ordered) > 2:
         raise ValueError(f"{spec.response} has {len(ordered)} levels, and the binomial family takes two: use mnlogit.")
     if baseline is not None:

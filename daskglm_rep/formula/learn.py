@@ -1,4 +1,4 @@
-"""What a formula must know of all partitions before its design can be built: levels and transform states, in one sweep."""
+"""What a formula must know of all partitions before its design can be built, in one sweep: levels, transform states."""
 
 import ast
 import dataclasses
@@ -53,8 +53,8 @@ class Levels:
             return tuple(sorted(self.seen))
         except TypeError:
             kinds = ", ".join(sorted({type(v).__name__ for v in self.seen}))
-            raise ValueError(f"{name} mixes values of types {kinds}, which have no common order: convert the column, for "
-                             "example with astype(str).") from None
+            raise ValueError(f"{name} mixes values of types {kinds}, which have no common order: convert the column, "
+                             "for example with astype(str).") from None
 
 
 def levels_of(values, name, plain):
@@ -213,7 +213,8 @@ def _scale_state(call, moments):
     """mean, sqrt(sum (x - center)^2 / (n - ddof)) in the layout of formulaic's scale()."""
     node = ast.parse(call.on("None"), mode="eval").body
     signature = inspect.signature(inspect.unwrap(TRANSFORMS[call.function]))
-    bound = signature.bind(*map(ast.literal_eval, node.args), **{k.arg: ast.literal_eval(k.value) for k in node.keywords})
+    bound = signature.bind(*map(ast.literal_eval, node.args),
+                           **{k.arg: ast.literal_eval(k.value) for k in node.keywords})
     bound.apply_defaults()
     options = bound.arguments
     center = options.get("center", True)

@@ -83,8 +83,8 @@ class FormulaRows:
         if c.exposure is not None:
             exposure = self._numbers(frame, c.exposure, n, 1.0)
             if not (exposure > 0).all():
-                raise ValueError(f"exposure column {c.exposure!r} must be > 0: {int((~(exposure > 0)).sum())} of {n} rows of "
-                                 f"block {index} are not; drop them or correct them.")
+                raise ValueError(f"exposure column {c.exposure!r} must be > 0: {int((~(exposure > 0)).sum())} of {n} "
+                                 f"rows of block {index} are not; drop them or correct them.")
             offset = offset + np.log(exposure)
         extra = {}
         if c.clusters:
@@ -106,7 +106,8 @@ class FormulaRows:
             return np.broadcast_to(np.float64(default), (n,))
         values = as_floats(frame[name], name, n)
         if np.isinf(values).any():
-            raise ValueError(f"{name!r} holds {int(np.isinf(values).sum())} infinite values: drop or correct these rows.")
+            raise ValueError(f"{name!r} holds {int(np.isinf(values).sum())} infinite values: drop or correct these "
+                             "rows.")
         return values
 
 
@@ -146,7 +147,8 @@ def keep(block):
 
 def kept_recipe(spec, columns, raw_labels):
     """Recipe for the parts that `keep` brings home."""
-    return Rows(tuple(spec.names), spec.response, raw_labels=raw_labels, extra=("clusters",) if columns.clusters else ())
+    return Rows(tuple(spec.names), spec.response, raw_labels=raw_labels,
+                extra=("clusters",) if columns.clusters else ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +188,8 @@ class _FrameFunction:
             if name is None:
                 continue
             if name not in frame.columns:
-                raise ValueError(f"data lacks the column {name!r}, the fit's offset or exposure: add it, or pass offset=.")
+                raise ValueError(f"data lacks the column {name!r}, the fit's offset or exposure: add it, or pass "
+                                 "offset=.")
             total = total + transform(as_floats(frame[name], name, n))
         return total
 

@@ -39,8 +39,8 @@ def open_table(data):
         return pd.DataFrame(data)
     if isinstance(data, (pd.DataFrame, dd.DataFrame, xr.Dataset)):
         return data
-    raise ValueError(f"data is a {type(data).__name__}: a formula needs named columns; pass a pandas or dask DataFrame, an "
-                     "xarray Dataset, or the path of Parquet files.")
+    raise ValueError(f"data is a {type(data).__name__}: a formula needs named columns; pass a pandas or dask "
+                     "DataFrame, an xarray Dataset, or the path of Parquet files.")
 
 
 def columns_of(table):

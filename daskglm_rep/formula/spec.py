@@ -67,18 +67,6 @@ class FormulaSpec:
     response_factor: object
 
     @property
-    def references(self):
-        return {column: self._reference(column) for column, levels in self.variables.items() if levels is not None}
-
-    def _reference(self, column):
-        for name, coding in self.codings.items():
-            if coding.reduced is not None and (name == column or self.variables[column] == list(coding.levels)
-                                               and column in names_of(self.factors[name])):
-                zeros = np.flatnonzero(np.diff(coding.reduced.indptr) == 0)
-                return coding.levels[zeros[0]] if zeros.size else coding.levels[0]
-        return self.variables[column][0]
-
-    @property
     def columns(self):
         """Columns of the right-hand side."""
         return list(self.variables)
@@ -110,7 +98,8 @@ class FormulaSpec:
         Raises
         ------
         ValueError
-            A missing column, a level that the fit has not seen (named, with its column), terms that cannot be evaluated.
+            A missing column, a level that the fit has not seen (named, with its column), terms that cannot be
+            evaluated.
         """
         lost = [c for c in self.columns if c not in frame.columns]
         if lost:
@@ -125,7 +114,8 @@ class FormulaSpec:
 
     def _build(self, frame):
         evaluator = Evaluator(frame, self.context, self.state)
-        codes = {name: coding.codes(evaluator.values(self.factors[name]), name) for name, coding in self.codings.items()}
+        codes = {name: coding.codes(evaluator.values(self.factors[name]), name)
+                 for name, coding in self.codings.items()}
         blocks = [self._product(pieces, scale, evaluator, codes) for pieces, scale in self.products]
         if self.sparse:
             return sparse.csr_matrix(sparse.hstack(blocks, format="csr"))
@@ -166,7 +156,8 @@ class FormulaSpec:
         """
         frame = frame.iloc[:1]
         evaluator = Evaluator(frame[self.columns], self.context, self.state)
-        codes = {name: coding.codes(evaluator.values(self.factors[name]), name) for name, coding in self.codings.items()}
+        codes = {name: coding.codes(evaluator.values(self.factors[name]), name)
+                 for name, coding in self.codings.items()}
         positions, products, linear, used, start = [], [], self.variables[column] is None, {}, 0
         for pieces, scale in self.products:
             width = self._product(pieces, scale, evaluator, codes).shape[1]
@@ -178,8 +169,8 @@ class FormulaSpec:
                 used |= {name: self.factors[name] for name, _ in pieces}
             start += width
         needed = {name for factor in used.values() for name in names_of(factor)}
-        part = dataclasses.replace(self, names=[self.names[j] for j in positions], products=tuple(products), factors=used,
-                                   variables={k: v for k, v in self.variables.items() if k in needed},
+        part = dataclasses.replace(self, names=[self.names[j] for j in positions], products=tuple(products),
+                                   factors=used, variables={k: v for k, v in self.variables.items() if k in needed},
                                    codings={k: v for k, v in self.codings.items() if k in used})
         return np.array(positions, int), part, linear
 
@@ -251,7 +242,8 @@ def parse(formula, columns, context):
     if left is None or not isinstance(right, SimpleFormula) or not isinstance(left, SimpleFormula):
         raise ValueError(f"The formula {formula!r} needs one response and one right-hand side: 'y ~ x + C(group)'.")
     if len(left) != 1 or len(left[0].factors) != 1:
-        raise ValueError(f"The formula {formula!r} names {len(left)} response terms; one column or expression is wanted.")
+        raise ValueError(f"The formula {formula!r} names {len(left)} response terms; one column or expression is "
+                         "wanted.")
     response = next(iter(left[0].factors))
     sides = []
     for factors in ([f for term in right for f in term.factors], [response]):
@@ -298,8 +290,8 @@ def learn_spec(parsed, data, example, others, context):
     levels = {} if learnt is None else {name: v.ordered(name) for name, v in learnt.levels.items()}
     for name in wanted:
         if name != parsed.response.expr and len(levels[name]) > MAX_COLUMNS:
-            raise ValueError(f"{name} has {len(levels[name]):,} levels: more than {MAX_COLUMNS:,} columns do not fit the "
-                             "information matrix; merge rare levels, or use the column as a cluster.")
+            raise ValueError(f"{name} has {len(levels[name]):,} levels: more than {MAX_COLUMNS:,} columns do not fit "
+                             "the information matrix; merge rare levels, or use the column as a cluster.")
     probe = example if learnt is None else learnt.head
     return _assemble(parsed, right, levels, state, probe, context), learnt
 
@@ -307,7 +299,8 @@ def learn_spec(parsed, data, example, others, context):
 def _no_rows(found):
     if not found.n_rows:
         return "data has no rows."
-    worst = ", ".join(f"{name!r} ({int(n)})" for name, n in sorted(found.missing.items(), key=lambda item: -item[1])[:5])
+    worst = ", ".join(f"{name!r} ({int(n)})"
+                      for name, n in sorted(found.missing.items(), key=lambda item: -item[1])[:5])
     return f"No row of data is complete: of {int(found.n_rows)} rows missing are {worst}."
 
 
@@ -318,10 +311,11 @@ def _kinds(factors, parsed, example, context):
         text = [c for c in parsed.rhs_columns + parsed.response_columns if c == name]
         if text:
             dtype = example[name].dtype
-            categorical = isinstance(dtype, pd.CategoricalDtype) or dtype == object or pd.api.types.is_string_dtype(dtype)
+            categorical = (isinstance(dtype, pd.CategoricalDtype) or dtype == object
+                           or pd.api.types.is_string_dtype(dtype))
             if not categorical and not pd.api.types.is_numeric_dtype(dtype) and factor is not parsed.response:
-                raise ValueError(f"{name} holds {dtype} values, which are neither numbers nor categories: convert the column, "
-                                 f"or write C({name}).")
+                raise ValueError(f"{name} holds {dtype} values, which are neither numbers nor categories: convert the "
+                                 f"column, or write C({name}).")
         else:
             categorical = _looks_categorical(factor, example, context)
         if categorical:
@@ -354,8 +348,8 @@ def _assemble(parsed, right, levels, state, probe, context):
     coded = [name for name in right if name in levels]
     encoder = {name: (Factor.Kind.CATEGORICAL, {"categories": list(levels[name])}) for name in coded}
     wide = sum(len(levels[name]) for name in coded) > 500
-    spec = ModelSpec(formula=parsed.rhs, na_action="ignore", output="sparse" if wide else "numpy", encoder_state=encoder,
-                     transform_state=dict(state))
+    spec = ModelSpec(formula=parsed.rhs, na_action="ignore", output="sparse" if wide else "numpy",
+                     encoder_state=encoder, transform_state=dict(state))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -375,8 +369,8 @@ def _assemble(parsed, right, levels, state, probe, context):
             for name, is_reduced in pieces:
                 reduced.setdefault(name, set()).add(is_reduced)
     if len(names) > MAX_COLUMNS:
-        raise ValueError(f"The formula {parsed.text!r} makes {len(names):,} columns: more than {MAX_COLUMNS:,} do not fit the "
-                         "information matrix; merge rare levels.")
+        raise ValueError(f"The formula {parsed.text!r} makes {len(names):,} columns: more than {MAX_COLUMNS:,} do not "
+                         "fit the information matrix; merge rare levels.")
     codings = {name: _coding(name, built, reduced[name]) for name in coded if name in reduced}
     answer = parsed.response
     return FormulaSpec(
@@ -403,7 +397,8 @@ def _variables(parsed, right, codings, probe):
     for column in parsed.rhs_columns:
         own = [name for name, factor in right.items() if name in codings
                and [n for n in names_of(factor) if n in parsed.rhs_columns] == [column]
-               and (name == column or name.replace(" ", "").replace("`", "").startswith((f"C({column})", f"C({column},")))]
+               and (name == column
+                    or name.replace(" ", "").replace("`", "").startswith((f"C({column})", f"C({column},")))]
         boolean = pd.api.types.is_bool_dtype(probe[column].dtype)
         found[column] = list(codings[own[0]].levels) if own else [False, True] if boolean else None
     return found

@@ -54,7 +54,8 @@ def names_of(factor):
     for node in ast.walk(code):
         if isinstance(node, ast.Name):
             found.append((node.lineno, node.col_offset, aliases.get(node.id, node.id)))
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Q" and isinstance(node.args[0], ast.Constant):
+        elif (isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Q"
+              and isinstance(node.args[0], ast.Constant)):
             found.append((node.lineno, node.col_offset, node.args[0].value))
     return list(dict.fromkeys(name for *_, name in sorted(found)))
 
@@ -70,8 +71,8 @@ def stateful_calls(expression, context):
         function = format_expr(node.func)
         value = TRANSFORMS.get(function, context.get(function))
         if function == "lag":
-            raise ValueError(f"{expression!r} needs the rows before each row, which another partition may hold: compute the "
-                             "lagged column first.")
+            raise ValueError(f"{expression!r} needs the rows before each row, which another partition may hold: "
+                             "compute the lagged column first.")
         if not getattr(value, "__is_stateful_transform__", False) or function in ("Q", "I"):
             continue
         arguments = [format_expr(a) for a in node.args] + [f"{k.arg}={format_expr(k.value)}" for k in node.keywords]
@@ -109,7 +110,8 @@ class Evaluator:
     def expression(self, source):
         """Value of an expression that is no factor of its own: a stateful transform's argument."""
         try:
-            return np.asarray(stateful_eval(source, self.materializer.layered_context, {}, self.state, self.spec), float)
+            return np.asarray(stateful_eval(source, self.materializer.layered_context, {}, self.state, self.spec),
+                              float)
         except (TypeError, ValueError, NameError, AttributeError) as error:
             raise ValueError(f"{source!r} in the formula cannot be evaluated: {error}.") from None
 
@@ -125,8 +127,8 @@ class Evaluator:
             return self.materializer._evaluate_factor(factor, self.spec, set())
         except FactorEvaluationError as error:
             cause = error.__cause__ or error
-            raise ValueError(f"The term {factor.expr!r} of the formula cannot be evaluated: {type(cause).__name__}: {cause}."
-                             ) from None
+            raise ValueError(f"The term {factor.expr!r} of the formula cannot be evaluated: {type(cause).__name__}: "
+                             f"{cause}.") from None
 
     def values(self, factor):
         """Unwrapped values of a factor as a Series."""
@@ -201,8 +203,8 @@ class Coding:
         if (codes < 0).any():
             bad = values[codes < 0]
             known = ", ".join(map(repr, self.levels[:8])) + (" ..." if len(self.levels) > 8 else "")
-            raise ValueError(f"{name} holds the level {bad.iloc[0]!r} in {len(bad)} rows, which the fit has not seen: it knows "
-                             f"{known}. Drop these rows, merge the level with a known one, or fit again.")
+            raise ValueError(f"{name} holds the level {bad.iloc[0]!r} in {len(bad)} rows, which the fit has not seen: "
+                             f"it knows {known}. Drop these rows, merge the level with a known one, or fit again.")
         return codes
 
 

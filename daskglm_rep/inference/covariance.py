@@ -102,7 +102,8 @@ def options_of(use_correction, options):
     named = {f.name for f in dataclasses.fields(Options)}
     unknown = set(options) - named
     if unknown:
-        raise ValueError(f"with_covariance has no option {sorted(unknown)[0]!r}: choose among {', '.join(sorted(named))}.")
+        raise ValueError(f"with_covariance has no option {sorted(unknown)[0]!r}: choose among "
+                         f"{', '.join(sorted(named))}.")
     return options if use_correction else options | {"correction": "none"}
 
 
@@ -152,8 +153,8 @@ def model_based(fitted, information="expected", options=None):
     df = degrees(fitted, options)
     if is_penalized(fitted):
         nothing = np.full_like(standardised, math.nan)
-        return Covariance(nothing, "nonrobust", df, "no standard errors after penalization: the estimates are biased by "
-                                                    "design", nothing)
+        return Covariance(nothing, "nonrobust", df, "no standard errors after penalization: the estimates are biased "
+                                                    "by design", nothing)
     return Covariance(basis.covariance(standardised), "nonrobust", df, "", standardised)
 
 
@@ -187,9 +188,11 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
     if cov_type == "nonrobust":
         return model_based(fitted, options=options)
     if is_penalized(fitted):
-        raise ValueError(f"Standard errors after penalization are not defined: fit with alpha=0 for cov_type={cov_type!r}.")
+        raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
+                         f"cov_type={cov_type!r}.")
     if data is None:
-        raise ValueError(f"cov_type={cov_type!r} needs the rows of the fit: results_.with_covariance({cov_type!r}, X, y).")
+        raise ValueError(f"cov_type={cov_type!r} needs the rows of the fit: results_.with_covariance({cov_type!r}, X, "
+                         "y).")
     if cov_type == "cluster":
         return clustered(fitted, data, options)
     if cov_type in CLUSTERED:
@@ -204,11 +207,12 @@ def heteroscedastic(fitted, data, cov_type, options):
     """HC0 to HC4: one sweep."""
     model, basis, coef = fitted.fit.objective.model, fitted.fit.objective.basis, fitted.fit.point.coef
     if options.convention == "madlib" and cov_type != "HC0":
-        raise ValueError(f"MADlib's robust variance is HC0: convention='madlib' does not go with cov_type={cov_type!r}.")
+        raise ValueError("MADlib's robust variance is HC0: convention='madlib' does not go with "
+                         f"cov_type={cov_type!r}.")
     power = POWERS[cov_type]
     if power and not hasattr(model, "link"):
-        raise ValueError(f"cov_type={cov_type!r} is not defined for multinomial models here: use HC0, HC1, or CR2 with every "
-                         "row its own cluster on small data.")
+        raise ValueError(f"cov_type={cov_type!r} is not defined for multinomial models here: use HC0, HC1, or CR2 with "
+                         "every row its own cluster on small data.")
     n, k = fitted.n_rows, coef.size
     adjustment = Adjustment(power, bread(fitted) if power else None, n / k, fitted.frequency)
     meat = passes.run(block_meat, data, model, basis, coef, adjustment)
@@ -234,9 +238,9 @@ def warn_perfect(meat, cov_type):
     starts = np.concatenate([[0], np.cumsum(meat.lengths)])
     rows = [int(starts[block]) + row for block, row in meat.perfect[:5]]
     more = f" and {int(meat.n_perfect) - len(rows)} more" if meat.n_perfect > len(rows) else ""
-    warnings.warn(f"{cov_type} is not defined: row {', '.join(map(str, rows))}{more} (counted from 0) has leverage 1, its "
-                  "residual is zero whatever its response. Standard errors are NaN; drop the row or its column, or use HC0 "
-                  "or HC1.", CovarianceWarning, stacklevel=6)
+    warnings.warn(f"{cov_type} is not defined: row {', '.join(map(str, rows))}{more} (counted from 0) has leverage 1, "
+                  "its residual is zero whatever its response. Standard errors are NaN; drop the row or its column, or "
+                  "use HC0 or HC1.", CovarianceWarning, stacklevel=6)
 
 
 def check_rows(fitted, n_kept, score):
@@ -248,15 +252,15 @@ def check_rows(fitted, n_kept, score):
         Another number of rows, or a score that is not zero: weights or offset forgotten, other rows.
     """
     if abs(n_kept - fitted.n_rows) > 1e-9 * max(fitted.n_rows, 1.0):
-        raise ValueError(f"The fit had {fitted.n_rows:,.10g} rows and this data has {n_kept:,.10g} that count: pass the rows, "
-                         "sample_weight and offset of the fit.")
+        raise ValueError(f"The fit had {fitted.n_rows:,.10g} rows and this data has {n_kept:,.10g} that count: pass "
+                         "the rows, sample_weight and offset of the fit.")
     if not fitted.fit.converged or fitted.separated is not None:
         return
     noise = 0.0 if fitted.fit.objective.model.dispersion_known else 1e-20 * abs(fitted.null_deviance)
     distance = math.sqrt(max(score @ bread(fitted) @ score, 0.0))
     if not distance <= STRANGER * math.sqrt(dispersion(fitted) * score.size + noise) + fitted.fit.distance:
-        raise ValueError("The score of these rows at the fitted coefficients is not zero, so they are not the rows of the "
-                         "fit: pass the same X, y, sample_weight, offset and exposure.")
+        raise ValueError("The score of these rows at the fitted coefficients is not zero, so they are not the rows of "
+                         "the fit: pass the same X, y, sample_weight, offset and exposure.")
 
 
 # ---------------------------------------------------------------- clusters
@@ -273,8 +277,8 @@ def collect(fitted, data, kernel):
     objective, coef = fitted.fit.objective, fitted.fit.point.coef
     found = passes.run(kernel, data, objective.model, objective.basis, coef, fitted.frequency)
     if found.n_missing:
-        raise ValueError(f"clusters has NaN or missing labels in {int(found.n_missing)} rows: drop these rows before the fit, "
-                         "or give them a label.")
+        raise ValueError(f"clusters has NaN or missing labels in {int(found.n_missing)} rows: drop these rows before "
+                         "the fit, or give them a label.")
     labels, sums = found.total
     check_rows(fitted, found.n_kept, sums[:, :coef.size].sum(axis=0))
     return labels, sums
@@ -282,8 +286,8 @@ def collect(fitted, data, kernel):
 
 def _at_least_two(n_clusters):
     if min(n_clusters) < 2:
-        raise ValueError("clusters has only one distinct label: a clustered covariance needs at least 2 clusters (about 40 to "
-                         "be trusted).")
+        raise ValueError("clusters has only one distinct label: a clustered covariance needs at least 2 clusters "
+                         "(about 40 to be trusted).")
 
 
 def correction(fitted, n_clusters, kind):
@@ -305,8 +309,8 @@ def note_of(n_clusters, n_coef):
         return words
     rank = f"; with no more than {n_coef} coefficients' worth of clusters, joint tests of all of them are impossible" \
         if least <= n_coef else ""
-    return (f"{words}: fewer than about {FEW_CLUSTERS}, so these standard errors are too small and the tests reject too often; "
-            f"use cov_type='CR2', df='clusters' or wild_cluster_test{rank}")
+    return (f"{words}: fewer than about {FEW_CLUSTERS}, so these standard errors are too small and the tests reject "
+            f"too often; use cov_type='CR2', df='clusters' or wild_cluster_test{rank}")
 
 
 def clustered(fitted, data, options):
@@ -317,7 +321,8 @@ def clustered(fitted, data, options):
         _at_least_two([len(sums)])
         matrix = A @ (sums.T @ sums) @ A * correction(fitted, len(sums), options.correction)
         sizes = (len(sums),)
-        return _covariance(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]), sizes)
+        return _covariance(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
+                           sizes)
     columns = [distinct(column) for column in labels]
     sizes = tuple(len(found) for _, found in columns)
     _at_least_two(sizes)
@@ -332,7 +337,8 @@ def clustered(fitted, data, options):
             G = min(sizes) if options.twoway == "min" else len(total)
             factor = correction(fitted, G, options.correction)
             matrix += (-1.0) ** (size + 1) * factor * (A @ (total.T @ total) @ A)
-    covariance = _covariance(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]), sizes)
+    covariance = _covariance(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
+                             sizes)
     return repaired(covariance, fitted)
 
 
@@ -351,8 +357,9 @@ def repaired(covariance, fitted):
     values = np.linalg.eigvalsh(root.T @ covariance.standardised @ root)
     if values[0] >= -1e-9 * max(values[-1], 0.0):
         return covariance
-    warnings.warn("The multi-way clustered covariance is not positive semidefinite: its negative eigenvalues are set to zero. "
-                  "Some standard errors may be too large or small; cluster by the coarser column alone to be safe.",
+    warnings.warn("The multi-way clustered covariance is not positive semidefinite: its negative eigenvalues are set "
+                  "to zero. Some standard errors may be too large or small; cluster by the coarser column alone to be "
+                  "safe.",
                   CovarianceWarning, stacklevel=6)
     values, vectors = np.linalg.eigh(covariance.matrix)
     matrix = (vectors * np.maximum(values, 0.0)) @ vectors.T

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, stats
+from scipy import stats
 
 from daskglm_rep import passes
 from daskglm_rep.inference.covariance import bread, collect, dispersion
@@ -57,7 +57,8 @@ class TestResult:
 def _test(kind, statistic, df, df_denom, hypothesis=""):
     """A quadratic form as chi-squared, or over df as F where the denominator has degrees of freedom."""
     if df_denom is None:
-        return TestResult(kind, float(statistic), float(df), None, float(stats.chi2.sf(statistic, df)), "chi2", hypothesis)
+        return TestResult(kind, float(statistic), float(df), None, float(stats.chi2.sf(statistic, df)), "chi2",
+                          hypothesis)
     value = float(statistic / df)
     return TestResult(kind, value, float(df), float(df_denom), float(stats.f.sf(value, df, df_denom)), "F", hypothesis)
 
@@ -78,8 +79,8 @@ class _Reader:
     def _fail(self, why):
         around = self.text[self.position:self.position + 20]
         names = ", ".join(map(repr, list(self.index)[:8])) + (" ..." if len(self.index) > 8 else "")
-        raise ValueError(f"The hypothesis {self.text!r} {why} at {around!r}: write it like \"x1 = x2, x3 = 0\" with the names "
-                         f"{names}.")
+        raise ValueError(f"The hypothesis {self.text!r} {why} at {around!r}: write it like \"x1 = x2, x3 = 0\" with "
+                         f"the names {names}.")
 
     def _skip(self):
         while self.position < len(self.text) and self.text[self.position].isspace():
@@ -215,8 +216,9 @@ def restrictions(R, q, index):
         return parse(R, index)
     R = np.atleast_2d(np.asarray(R, float))
     if R.shape[1] != len(index):
-        raise ValueError(f"R has {R.shape[1]} columns and there are {len(index)} parameters ({', '.join(labels(index)[:5])}"
-                         f"{' ...' if len(index) > 5 else ''}): one column each, the intercept's too.")
+        raise ValueError(f"R has {R.shape[1]} columns and there are {len(index)} parameters "
+                         f"({', '.join(labels(index)[:5])}{' ...' if len(index) > 5 else ''}): one column each, the "
+                         "intercept's too.")
     q = np.zeros(len(R)) if q is None else np.broadcast_to(np.asarray(q, float), (len(R),))
     return R, q
 
@@ -241,10 +243,11 @@ def wald(params, matrix, R, q, df_denom=None, hypothesis=""):
     """
     used = (R != 0).any(axis=0)
     if np.isnan(params[used]).any():
-        raise ValueError("The hypothesis involves a coefficient that is not estimated (NaN: its column is a combination of "
-                         "others): leave it out.")
+        raise ValueError("The hypothesis involves a coefficient that is not estimated (NaN: its column is a "
+                         "combination of others): leave it out.")
     if not np.isfinite(matrix[np.ix_(used, used)]).all():
-        return TestResult("Wald", math.nan, float(len(R)), df_denom, math.nan, "chi2" if df_denom is None else "F", hypothesis)
+        return TestResult("Wald", math.nan, float(len(R)), df_denom, math.nan, "chi2" if df_denom is None else "F",
+                          hypothesis)
     if not used.any() or np.linalg.matrix_rank(R) < len(R):
         raise ValueError(f"The {len(R)} restrictions of the hypothesis are redundant or contradictory: only "
                          f"{np.linalg.matrix_rank(R) if used.any() else 0} are independent; drop the others.")
@@ -253,8 +256,8 @@ def wald(params, matrix, R, q, df_denom=None, hypothesis=""):
     values = solve(middle, distance)
     scale = np.sqrt(np.maximum(np.diag(middle), 1e-300))
     if values is None or np.linalg.cond(middle / np.outer(scale, scale)) > 1e13:
-        raise ValueError(f"The covariance of the {len(R)} tested combinations is singular (fewer clusters than restrictions?): "
-                         "test fewer at a time, or use another cov_type.")
+        raise ValueError(f"The covariance of the {len(R)} tested combinations is singular (fewer clusters than "
+                         "restrictions?): test fewer at a time, or use another cov_type.")
     return _test("Wald", distance @ values, len(R), df_denom, hypothesis)
 
 
@@ -315,13 +318,15 @@ def likelihood_ratio(larger, smaller, test="chi2"):
         Other rows, another family, no fewer parameters, a penalty.
     """
     if str(larger.model) != str(smaller.model) or larger.nobs != smaller.nobs or larger.response != smaller.response:
-        raise ValueError(f"lr_test compares fits of the same model to the same rows: got {larger.model} on {larger.nobs:,.0f} "
-                         f"rows of {larger.response} and {smaller.model} on {smaller.nobs:,.0f} of {smaller.response}.")
+        raise ValueError(f"lr_test compares fits of the same model to the same rows: got {larger.model} on "
+                         f"{larger.nobs:,.0f} rows of {larger.response} and {smaller.model} on {smaller.nobs:,.0f} of "
+                         f"{smaller.response}.")
     r = smaller.df_resid - larger.df_resid
     if not r > 0:
         raise ValueError(f"lr_test(smaller) needs a fit with fewer parameters: it has {-r:g} more; swap them."
                          if r < 0 else "lr_test(smaller): both fits have as many parameters, so they are not nested.")
-    if any(f.fitted.fit.objective.ridge is not None or f.fitted.fit.objective.lasso is not None for f in (larger, smaller)):
+    if any(f.fitted.fit.objective.ridge is not None or f.fitted.fit.objective.lasso is not None
+           for f in (larger, smaller)):
         raise ValueError("Likelihood ratios of penalized fits have no chi-squared distribution: fit with alpha=0.")
     drop = smaller.deviance - larger.deviance
     if drop < -1e-8 * abs(larger.deviance):
@@ -372,7 +377,8 @@ def score(fitted, data, n_added):
     lost = np.diag(middle) <= 1e-10 * np.diag(information)[added]
     value = None if lost.any() else solve(middle, U)
     if value is None:
-        raise ValueError("The added columns are constant or combinations of the model's and each other: leave those out.")
+        raise ValueError("The added columns are constant or combinations of the model's and each other: leave those "
+                         "out.")
     return _test("score", U @ value / dispersion(fitted), added.sum(), None, f"{n_added} added columns")
 
 
@@ -394,10 +400,11 @@ def wild_weights(n_clusters, n_boot, kind, seed):
 def wild_cluster(fitted, data, R, q, n_boot=9999, weights="rademacher", seed=0, hypothesis=""):
     """Wild cluster bootstrap of R b = q from the clusters' scores and informations: one sweep, no refit.
 
-    The null is imposed by one scoring step, b_0 = b - A R' (R A R')^-1 (R b - q), exact for the linear model; scores and
-    refits of the bootstrap samples are linear in the cluster sums: s*_g = v_g s_g(b_0) with random signs v_g, b* = b_0 +
-    A sum s*_g, residual scores s*_g - I_g (b* - b_0). For the linear model this is the restricted wild cluster bootstrap
-    (Cameron, Gelbach and Miller 2008) exactly, for other families the score bootstrap of Kline and Santos (2012).
+    The null is imposed by one scoring step, b_0 = b - A R' (R A R')^-1 (R b - q), exact for the linear model; scores
+    and refits of the bootstrap samples are linear in the cluster sums: s*_g = v_g s_g(b_0) with random signs v_g,
+    b* = b_0 + A sum s*_g, residual scores s*_g - I_g (b* - b_0). For the linear model this is the restricted wild
+    cluster bootstrap (Cameron, Gelbach and Miller 2008) exactly, for other families the score bootstrap of Kline and
+    Santos (2012).
 
     Parameters
     ----------
@@ -414,7 +421,8 @@ def wild_cluster(fitted, data, R, q, n_boot=9999, weights="rademacher", seed=0, 
     Returns
     -------
     TestResult
-        The Wald statistic with the uncorrected clustered covariance, and the share of bootstrap statistics at or above it.
+        The Wald statistic with the uncorrected clustered covariance, and the share of bootstrap statistics at or above
+        it.
     """
     columns, sums = collect(fitted, data, cluster_moments)
     if len(columns) > 1:

@@ -97,8 +97,8 @@ class Influence:
     def __init__(self, fitted, data, seed=0):
         objective = fitted.fit.objective
         if not hasattr(objective.model, "link"):
-            raise ValueError("Influence measures are for models with one equation, not for multinomial ones: fit one binary "
-                             "model a class to look at its rows.")
+            raise ValueError("Influence measures are for models with one equation, not for multinomial ones: fit one "
+                             "binary model a class to look at its rows.")
         rule = Rule(objective.model, objective.basis, fitted.fit.point.coef, bread(fitted), dispersion(fitted),
                     fitted.frequency, seed)
         lengths = lengths_of(data)

@@ -61,7 +61,8 @@ class Predictor:
         half, link = self.quantile * se, self.model.link
         low, high = eta - half, eta + half
         ends = np.sort([inverse_link(link, low), inverse_link(link, high)], axis=0)       # links may fall
-        found = dict(zip(ONE, (inverse_link(link, eta), np.abs(slope_rows(link, eta)) * se, ends[0], ends[1], eta, se, low, high)))
+        found = dict(zip(ONE, (inverse_link(link, eta), np.abs(slope_rows(link, eta)) * se, ends[0], ends[1], eta, se,
+                               low, high)))
         if set(self.chosen) & set(OBSERVATION):
             spread = self.quantile * np.sqrt(se ** 2 + self.dispersion)
             found |= dict(zip(OBSERVATION, (eta - spread, eta + spread)))
@@ -118,7 +119,8 @@ class Prediction:
 
     def __getattr__(self, name):
         if name.startswith("_") or name not in self.names:
-            words = " (observation intervals are for the gaussian family with the identity link)" if name in OBSERVATION else ""
+            words = (" (observation intervals are for the gaussian family with the identity link)"
+                     if name in OBSERVATION else "")
             raise AttributeError(f"This prediction has no {name!r}{words}; it has {', '.join(self.names)}.")
         predictor = dataclasses.replace(self._predictor, chosen=(name,))
         if self._classes is None:

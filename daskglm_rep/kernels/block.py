@@ -51,7 +51,8 @@ class Block:
 
     def take(self, rows, **changes):
         """The same block at some rows (an index or boolean array)."""
-        extra = {name: value.iloc[rows] if hasattr(value, "iloc") else value[rows] for name, value in self.extra.items()}
+        extra = {name: value.iloc[rows] if hasattr(value, "iloc") else value[rows]
+                 for name, value in self.extra.items()}
         new = dict(X=self.X[rows], y=self.y[rows], weight=self.weight[rows], offset=self.offset[rows], extra=extra)
         return dataclasses.replace(self, **(new | changes))
 

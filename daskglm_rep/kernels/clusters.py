@@ -187,7 +187,8 @@ def glm_scores(model, block, basis, coef, codes, sums):
                 call(_scatter_strips, (STRIPS, FLOATS, INDEX, OUT2), Z, residual, codes[rows], sums)
                 continue
             X = block.X[rows] if whole else block.X[rows][:, basis.columns]
-            call(_scatter_rows, _SCATTER, X, basis.center, 1.0 / basis.scale, int(basis.intercept), residual, codes[rows], sums)
+            call(_scatter_rows, _SCATTER, X, basis.center, 1.0 / basis.scale, int(basis.intercept), residual,
+                 codes[rows], sums)
         return
     for rows, Z in tiles(block.X, basis):
         residual, _, _ = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], block.weight[rows])
@@ -236,8 +237,9 @@ def cluster_moments(block, model, basis, coef, frequency=False):
     codes, labels, n_missing = codes_of(block)
     k = np.size(coef)
     if len(labels[0]) * k * (k + 1) > LIMIT:
-        raise ValueError(f"{len(labels[0]):,} clusters with {k} coefficients are too many for CR2, CR3 or the wild bootstrap, "
-                         "which keep one information matrix a cluster; use cov_type='cluster': with so many it is as good.")
+        raise ValueError(f"{len(labels[0]):,} clusters with {k} coefficients are too many for CR2, CR3 or the wild "
+                         "bootstrap, which keep one information matrix a cluster; use cov_type='cluster': with so many "
+                         "it is as good.")
     sums = np.zeros((len(labels[0]), k + k * k))
     order = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[order], np.arange(len(sums) + 1))

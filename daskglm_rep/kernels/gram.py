@@ -1,13 +1,14 @@
-"""Z'r and Z'VZ of a block, family-free: a feature-major loop for few columns, BLAS on row tiles for many, sparse too."""
+"""Z'r and Z'VZ of a block, family-free: a feature-major loop for few columns, BLAS row tiles for many, sparse too."""
 
 import numpy as np
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, call, kernel, types
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT2, call, kernel, types
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.csr import csr_gram
 
-NARROW = 100         # up to this many columns the loop below beats BLAS (0.8 against 5 Gram a pass at 7, 0.86 against 0.97 at 50)
+# Up to this many columns the loop below beats BLAS (0.8 against 5 Gram a pass at 7, 0.86 against 0.97 at 50).
+NARROW = 100
 STRIP = 256          # rows of a feature-major tile
 
 BASIS = (MATRIX, INDEX, FLOATS, FLOATS, types.boolean)

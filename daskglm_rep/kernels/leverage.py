@@ -13,7 +13,7 @@ PERFECT = 1e-9                  # a leverage closer to 1 than this is 1: what is
 
 @kernel
 def add_quadratic(Z, m, A, inner, out):
-    """out[:m] = z' A z of m columns of a feature-major strip, from the lower triangle of A; eight products at a time."""
+    """out[:m] = z' A z of m columns of a feature-major strip, from the lower triangle of A; eight products a time."""
     for i in range(m):
         out[i] = 0.0
     for j in range(Z.shape[0]):
@@ -47,7 +47,7 @@ def _strip_quadratic(Z, A, out):
 
 @kernel
 def _load_strips(X, columns, center, inverse_scale, intercept, coef, offset, Z, eta):
-    """Standardised rows in strips, each feature-major, and their linear predictor; one strip is used again if Z has one."""
+    """Standardised rows in strips, each feature-major, and their linear predictor; one strip is reused if Z has one."""
     for start in range(0, eta.size, STRIP):
         m = min(STRIP, eta.size - start)
         strip = Z[(start // STRIP) % Z.shape[0]]
@@ -84,7 +84,8 @@ def strip_tiles(block, basis, coef, keep=True):
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         eta = np.empty(rows.stop - start)
-        call(_load_strips, _LOAD, block.X[rows], *basis_arguments(basis), np.asarray(coef, float), block.offset[rows], Z, eta)
+        call(_load_strips, _LOAD, block.X[rows], *basis_arguments(basis), np.asarray(coef, float), block.offset[rows],
+             Z, eta)
         yield rows, Z[:-(-eta.size // STRIP)], eta
 
 
@@ -172,7 +173,7 @@ def adjusted_squares(residual, expected, weight, quadratic, power, per_row=0.0, 
     (n,) array, list of row numbers (a few), count
     """
     out, perfect = np.empty(residual.size), np.zeros(6, np.int64)
-    call(_adjusted, (FLOATS,) * 4 + (types.float64, types.float64, types.boolean, OUT, types.int64[::1]), residual, expected,
-         weight, quadratic, power, per_row, frequency, out, perfect)
+    call(_adjusted, (FLOATS,) * 4 + (types.float64, types.float64, types.boolean, OUT, types.int64[::1]), residual,
+         expected, weight, quadratic, power, per_row, frequency, out, perfect)
     count = int(perfect[0])
     return out, [int(i) for i in perfect[1:1 + min(count, 5)]], count

@@ -74,15 +74,15 @@ def glm_meat(model, block, basis, coef, adjustment):
         weight, invalid = block.weight[rows], np.zeros(3)
         residual, expected, _ = working_rows(model, eta, block.y[rows], weight, invalid)
         if invalid[2] > 0:
-            raise ValueError(f"{int(invalid[2])} rows of block {block.index} have means outside the family's domain at the "
-                             "fitted coefficients: these are not the rows of the fit.")
+            raise ValueError(f"{int(invalid[2])} rows of block {block.index} have means outside the family's domain at "
+                             "the fitted coefficients: these are not the rows of the fit.")
         if adjustment.power == 0:
             value = squares(residual, weight, adjustment.frequency)
         else:
             A = adjustment.bread
             form = strip_quadratic(Z, A, eta.size) if narrow else tile_quadratic(Z, A)
-            value, where, count = adjusted_squares(residual, expected, weight, form, adjustment.power, adjustment.per_row,
-                                                   adjustment.frequency)
+            value, where, count = adjusted_squares(residual, expected, weight, form, adjustment.power,
+                                                   adjustment.per_row, adjustment.frequency)
             perfect += [(0, rows.start + i) for i in where]
             n_perfect += count
         if narrow:
@@ -91,7 +91,8 @@ def glm_meat(model, block, basis, coef, adjustment):
             score += Z.T @ residual
             total += tile_gram(Z, value)
     matrix = symmetric(total) if narrow else total
-    return Meat(matrix, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,), tuple(perfect[:5]), n_perfect)
+    return Meat(matrix, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,), tuple(perfect[:5]),
+                n_perfect)
 
 
 def softmax_meat(model, block, basis, coef, adjustment):

@@ -16,8 +16,8 @@ _NARROW = (types.float64, types.boolean, types.boolean) + BASIS + (FLOATS,) * 4 
 
 
 @kernel
-def _narrow_moments(family, link, canonical, check, informative, X, columns, center, inverse_scale, intercept, y, weight,
-                    offset, coef, score, expected_information, observed_information, totals):
+def _narrow_moments(family, link, canonical, check, informative, X, columns, center, inverse_scale, intercept, y,
+                    weight, offset, coef, score, expected_information, observed_information, totals):
     """One visit of a tile: eta, mu, score, information and deviance while it is in cache."""
     q = coef.size
     Z = np.empty((q, STRIP))
@@ -32,8 +32,8 @@ def _narrow_moments(family, link, canonical, check, informative, X, columns, cen
             for i in range(m):
                 eta[i] += coef[j] * Z[j, i]
         stop = start + m
-        glm_rows(family, link, canonical, check, eta[:m], y[start:stop], weight[start:stop], residual, expected, observed,
-                 totals)
+        glm_rows(family, link, canonical, check, eta[:m], y[start:stop], weight[start:stop], residual, expected,
+                 observed, totals)
         if totals[2] > 0:
             return
         add_moment(Z, m, residual, score)
@@ -63,8 +63,9 @@ def glm_moments(model, block, basis, coef, informative=True):
     score, totals = np.zeros(q), np.zeros(3)
     expected, observed = np.zeros((q, q)), np.zeros((q, q))
     if is_narrow(block.X, basis):
-        call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, informative, block.X, *basis_arguments(basis), block.y, block.weight,
-             block.offset, np.asarray(coef), score, expected, observed, totals)
+        call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, informative,
+             block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef), score, expected,
+             observed, totals)
         expected = symmetric(expected)
         observed = expected if model.is_canonical else symmetric(observed)
     else:

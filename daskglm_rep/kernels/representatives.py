@@ -5,8 +5,6 @@ import numpy as np
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, call, formula, kernel, types
 from daskglm_rep.kernels.assignment import _mix
 
-_NOTHING = np.zeros((0, 0))
-
 
 @formula
 def _mean_rows(family, link, canonical, eta, mu, nu, omega):

@@ -55,7 +55,8 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
             pearson += weight[i] * error * error / max(variance, 1e-300)
             residual[i] = weight[i] * error * ratio
             expected[i] = weight[i] * slope * ratio
-            curvature = (link.inverse_second_derivative(eta[i]) - slope * ratio * family.variance_derivative(m)) / variance
+            curvature = (link.inverse_second_derivative(eta[i])
+                         - slope * ratio * family.variance_derivative(m)) / variance
             observed[i] = weight[i] * (slope * ratio - error * curvature)
     totals[0] += deviance
     totals[1] += pearson

@@ -15,7 +15,7 @@ WIDE = 2 ** 17          # numbers in a tile of products: it stays in the L2 cach
 
 @kernel
 def _softmax_rows(eta, y, weight, residual, probability, variance, totals):
-    """Fill residual = w (1[y = j] - p_j), p_j and p_j (1 - p_j) of classes 1..J-1; add deviance and Pearson chi-squared.
+    """Fill residual = w (1[y = j] - p_j), p_j and p_j (1 - p_j) of classes 1..J-1; add deviance and Pearson chi2.
 
     1 - p_j is the sum of the other classes: it keeps its digits where p_j is nearly one.
     """
@@ -72,8 +72,8 @@ def softmax_rows(eta, y, weight, totals=None, variance=None):
     residual, probability = np.empty((2, *eta.shape))
     variance = np.empty(eta.shape) if variance is None else variance
     totals = np.zeros(2) if totals is None else totals
-    call(_softmax_rows, (MATRIX, FLOATS, FLOATS, OUT2, OUT2, OUT2, OUT), eta, y, weight, residual, probability, variance,
-         totals)
+    call(_softmax_rows, (MATRIX, FLOATS, FLOATS, OUT2, OUT2, OUT2, OUT), eta, y, weight, residual, probability,
+         variance, totals)
     return residual, probability
 
 
@@ -123,8 +123,8 @@ def _unpack_blocks(pairs, k, q, information):
 def _add_information(Z, probability, variance, weight, pairs):
     """Add a dense tile's sums of w (delta_jl p_j - p_j p_l) z_a z_b to `pairs`, (pairs of classes, pairs of columns).
 
-    The information's k^2 blocks are symmetric, and so is each block: a quarter of its numbers are distinct. They are one
-    product of two thin matrices of pairwise products, half the arithmetic of U'U with rows u = p kron z.
+    The information's k^2 blocks are symmetric, and so is each block: a quarter of its numbers are distinct. They are
+    one product of two thin matrices of pairwise products, half the arithmetic of U'U with rows u = p kron z.
     """
     n = Z.shape[0]
     step = max(64, WIDE // pairs.shape[1])

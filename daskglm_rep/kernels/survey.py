@@ -68,7 +68,7 @@ def spread(X, weight):
 
 @kernel
 def _response_sums(family, reference, y, weight, out):
-    """Sums of w, w^2, w y, w d(y, reference); counts of kept, outside, negative, non-finite; extremes; fractional or not."""
+    """Sums of w, w^2, w y, w d(y, reference); counts of kept, outside, negative, non-finite; extremes; fractional."""
     n = y.size
     kept = total = squared = wy = outside = negative = nan = infinite = fractional = deviance = 0.0
     low, high = math.inf, -math.inf
@@ -189,7 +189,8 @@ def labels_of(y, weight, limit=MAX_LABELS):
             return {y.dtype.type(label): total for label, total in totals.items()}
     codes, labels = pd.factorize(y, use_na_sentinel=True)
     if (codes < 0).any():
-        raise ValueError(f"y contains NaN or missing labels in {int((codes < 0).sum())} rows of a block; drop these rows.")
+        raise ValueError(f"y contains NaN or missing labels in {int((codes < 0).sum())} rows of a block; drop these "
+                         "rows.")
     if len(labels) > limit:
         raise ValueError(f"Unknown label type: y has more than {limit} distinct values, so it looks continuous; "
                          "use a regressor, or pass class labels.")
@@ -238,8 +239,8 @@ def survey(block, family, pilot, classify=False):
         labels = labels_of(block.y, block.weight)
         kept, total = float(np.sum(block.weight > 0)), float(np.sum(block.weight))
         negative = float(np.sum(block.weight < 0))
-        response = Response(float(block.n_rows), kept, total, float(np.dot(block.weight, block.weight)), 0.0, 0.0, 0.0, 0.0,
-                            math.inf, -math.inf, 0.0, negative, False, 0.0, spread(np.empty((0, 1)), np.empty(0)))
+        response = Response(float(block.n_rows), kept, total, float(np.dot(block.weight, block.weight)), 0.0, 0.0, 0.0,
+                            0.0, math.inf, -math.inf, 0.0, negative, False, 0.0, spread(np.empty((0, 1)), np.empty(0)))
     else:
         response, n_bad_y = response_totals(family, block.y, block.weight)
     rows = pilot.rows(block.n_rows, block.index)

@@ -96,7 +96,8 @@ def first_estimate(collection, model, ridge=None):
 
     Solves sum_j w_j nu(e_j)(mean y_k - G(e_j)) z_j + sum_k nu(m_k'b) c_k = 0 by Fisher scoring, c_k the part's
     covariance of x and y: for canonical links the response's side is exact. Where that fails (the points are
-    separated, or outside the family's domain) the mean representatives' fit, and where they are separated too the constant model.
+    separated, or outside the family's domain) the mean representatives' fit, and where they are separated too the
+    constant model.
 
     Returns
     -------

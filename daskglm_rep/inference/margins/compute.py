@@ -224,7 +224,8 @@ class _Job:
             raise ValueError(f"factors_at='proportions' mixes {math.prod(map(len, shares)):,} combinations of levels: "
                              "use 'mode' or 'reference'.")
         combinations = list(itertools.product(*[counts.items() for counts in shares]))
-        self.rows = self.terms.single([values | dict(zip(factors, (level for level, _ in each))) for each in combinations])
+        self.rows = self.terms.single([values | dict(zip(factors, (level for level, _ in each)))
+                                       for each in combinations])
         self.terms = MixedTerms(self.terms, np.array([math.prod(share for _, share in each) for each in combinations]))
 
     # ------------------------------------------------------------ evaluation
@@ -263,8 +264,9 @@ class _Job:
 
     def _label(self, effect, key, point):
         names = self.data.prepare.groups
-        return {"variable": effect.variable, "contrast": effect.contrast} | \
-            {_free(name): value for name, value in zip(names, key)} | {f"at_{name}": point[name] for name in self.at_names}
+        return ({"variable": effect.variable, "contrast": effect.contrast}
+                | {_free(name): value for name, value in zip(names, key)}
+                | {f"at_{name}": point[name] for name in self.at_names})
 
     def _table(self, labels, values, gradients, level):
         """One row an effect, or an effect and class."""

@@ -159,7 +159,8 @@ def of_array(X, names, over, weights, offset, exposure):
         Columns that differ from the fit's.
     """
     if isinstance(X, (str, os.PathLike)):
-        raise ValueError("a path needs a model fitted from a formula (daskglm_rep.glm); pass the X of this model instead.")
+        raise ValueError("a path needs a model fitted from a formula (daskglm_rep.glm); pass the X of this model "
+                         "instead.")
     if not (design.is_lazy(X) or isinstance(X, (pd.DataFrame, xr.DataArray)) or hasattr(X, "tocsr")):
         X = np.asarray(X)
     groups = ()

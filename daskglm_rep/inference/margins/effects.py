@@ -57,7 +57,8 @@ def check_options(method, discrete, change, contrast):
         raise ValueError(f"change={change!r} is not known: choose one of {', '.join(CHANGES)}, or a pair of numbers "
                          "(lo, hi) to add to each row's value.")
     if isinstance(contrast, str) and contrast not in CONTRASTS:
-        raise ValueError(f"contrast={contrast!r} is not known: choose one of {', '.join(CONTRASTS)}, or a pair (from, to).")
+        raise ValueError(f"contrast={contrast!r} is not known: choose one of {', '.join(CONTRASTS)}, or a pair (from, "
+                         "to).")
     if not (contrast is None or isinstance(contrast, str) or (np.ndim(contrast) == 1 and len(contrast) == 2)):
         raise ValueError(f"contrast={contrast!r} must be a pair (from, to) or one of {', '.join(CONTRASTS)}.")
     if change is not None and isinstance(contrast, (tuple, list)):
@@ -129,7 +130,8 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
         elif method not in ("eyex", "dyex"):
             effects += _factor(name, levels, references.get(name, levels[0]), method, discrete, contrast)
         elif explicit:
-            raise ValueError(f"method={method!r} multiplies by the variable, and {name!r} is a factor: use 'dydx' or 'eydx'.")
+            raise ValueError(f"method={method!r} multiplies by the variable, and {name!r} is a factor: use 'dydx' or "
+                             "'eydx'.")
     if not effects:
         raise ValueError(f"method={method!r} has no effect for any variable of this model, which are all factors: use "
                          "'dydx' or 'eydx'.")
@@ -206,7 +208,8 @@ def _named_change(name, change, facts):
     else:
         label, how, low, high = "max - min", "set", facts.low[name], facts.high[name]
     if not high > low:
-        what = "its quartiles agree" if facts.high[name] > facts.low[name] else f"it is {facts.low[name]:g} in every row"
+        what = ("its quartiles agree" if facts.high[name] > facts.low[name]
+                else f"it is {facts.low[name]:g} in every row")
         raise ValueError(f"change={change!r} of {name!r} is no change: {what} in these data; give change=(lo, hi) or "
                          "contrast=(from, to).")
     return label, how, low, high

@@ -168,7 +168,8 @@ def learn(data, terms, numbers, factors, quantiles, frequency):
         raise ValueError("The data of these effects have no rows of positive weight.")
     spread_ = found.spread
     deviation = np.sqrt(spread_.squares / spread_.weight * (n_rows / max(n_rows - 1.0, 1.0)))
-    by_name = [dict(zip(numbers, values)) for values in (spread_.mean, deviation, spread_.low, spread_.high, found.binary)]
+    by_name = [dict(zip(numbers, values))
+               for values in (spread_.mean, deviation, spread_.low, spread_.high, found.binary)]
     shares = {name: {level: weight / sum(counts.values()) for level, weight in counts.items()}
               for name, counts in found.levels.items()}
     exact = _refine(data, terms, {key[0]: found.digests[key] for key in wide}, quantiles, n_rows)

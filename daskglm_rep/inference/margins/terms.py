@@ -239,7 +239,8 @@ class FrameTerms:
         """(positions, terms of these columns alone, whether they are linear in the variable)."""
         if name not in self.parts:
             found = getattr(self.spec, "using", None)
-            positions, spec, linear = found(name, rows) if found else (np.arange(len(self.spec.names)), self.spec, False)
+            positions, spec, linear = (found(name, rows) if found
+                                       else (np.arange(len(self.spec.names)), self.spec, False))
             self.parts[name] = positions, FrameTerms(spec, self.scales), linear
         return self.parts[name]
 
