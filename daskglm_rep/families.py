@@ -28,27 +28,35 @@ class Family(ScalarModel):
     """
 
     def variance(self, mu):
+        """Variance function V(mu): the variance of y over dispersion / weight."""
         return 1.0
 
     def variance_derivative(self, mu):
+        """V'(mu)."""
         return 0.0
 
     def unit_deviance(self, y, mu):
+        """d(y, mu) >= 0, zero at y = mu."""
         return (y - mu) * (y - mu)
 
     def variance_at(self, mu, complement):
+        """V(mu) from mu and 1 - mu."""
         return self.variance(mu)
 
     def unit_deviance_at(self, y, mu, complement):
+        """d(y, mu) from mu and 1 - mu."""
         return self.unit_deviance(y, mu)
 
     def error_at(self, y, mu, complement):
+        """y - mu from mu and 1 - mu."""
         return y - mu
 
     def accepts_mean(self, mu):
+        """Whether mu is in the family's mean domain."""
         return True
 
     def accepts_response(self, y):
+        """Whether y is in the family's support."""
         return True
 
 
@@ -294,6 +302,10 @@ FAMILIES = {cls.facts.name: cls for cls in Family.__subclasses__()}
 def get_family(family):
     """Turn a name or a Family into a Family.
 
+    Parameters
+    ----------
+    family : str or Family
+
     Raises
     ------
     ValueError
@@ -324,6 +336,11 @@ class GLM:
     @classmethod
     def of(cls, family, link=None):
         """Build from names or objects; `link=None` takes the family's default.
+
+        Parameters
+        ----------
+        family : str or Family
+        link : str or Link, optional
 
         Raises
         ------

@@ -22,21 +22,27 @@ class Link(ScalarModel):
     """
 
     def link(self, mu):
+        """eta = g(mu)."""
         return mu
 
     def inverse(self, eta):
+        """mu = g^-1(eta) = G(eta)."""
         return eta
 
     def complement(self, eta):
+        """1 - G(eta), without cancellation."""
         return 1.0 - self.inverse(eta)
 
     def inverse_derivative(self, eta):
+        """G'(eta) = d mu / d eta."""
         return 1.0
 
     def inverse_second_derivative(self, eta):
+        """G''(eta)."""
         return 0.0
 
     def accepts(self, eta):
+        """Whether G is defined at eta."""
         return True
 
 
@@ -303,6 +309,10 @@ LINKS = {cls.name: cls for cls in Link.__subclasses__()}
 
 def get_link(link):
     """Turn a name or a Link into a Link.
+
+    Parameters
+    ----------
+    link : str or Link
 
     Raises
     ------

@@ -29,10 +29,12 @@ class Layout:
 
     @classmethod
     def of(cls, names, spread):
+        """From column names and a `summaries.Spread`; constant columns get scale 1."""
         deviation = np.where(spread.high > spread.low, spread.deviation, 1.0)
         return cls(tuple(names), spread.mean, np.where(deviation > 0, deviation, 1.0), spread.low, spread.high)
 
     def standardise(self, X):
+        """(n, p) columns, centred and scaled."""
         return (X - self.center) / self.scale
 
 
@@ -67,6 +69,7 @@ class Assigner:
     definitions = None
 
     def learn(self, block):
+        """The assigner for this block."""
         return self
 
     def keys(self, block):

@@ -270,7 +270,18 @@ class RepresentativeGLM(_GLMRegressorBase):
     # ------------------------------------------------------------ prediction of probabilities
 
     def predict_proba(self, X, offset=None, exposure=None):
-        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind of X."""
+        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind of X.
+
+        Parameters
+        ----------
+        X, offset, exposure
+            As for `predict`.
+
+        Raises
+        ------
+        AttributeError
+            Another family.
+        """
         if self._glm().family.facts.name != "binomial":
             raise AttributeError("predict_proba belongs to the binomial family.")
         return self._predict_with(_Probabilities(self._glm().link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))

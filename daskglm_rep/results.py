@@ -51,10 +51,12 @@ class GLMResults:
 
     @property
     def converged(self):
+        """Whether the solver reached `tol`."""
         return self.fitted.fit.converged
 
     @property
     def cov_type(self):
+        """Name of the covariance estimator behind `bse`."""
         return self.covariance.cov_type
 
     @cached_property
@@ -77,6 +79,7 @@ class GLMResults:
 
     @cached_property
     def params(self):
+        """Coefficients of the raw columns; NaN where aliased."""
         fit = self.fitted.fit
         return pd.Series(self._spread_out(fit.objective.basis.raw(fit.point.coef)), self.index, name="coef")
 
@@ -88,12 +91,14 @@ class GLMResults:
 
     @cached_property
     def bse(self):
+        """Standard errors of `params`."""
         variance = np.diag(self.covariance.matrix)
         return pd.Series(self._spread_out(np.sqrt(np.where(variance >= 0, variance, math.nan))), self.index,
                          name="std err")
 
     @property
     def use_t(self):
+        """Whether tests use the t distribution, else the normal."""
         return self.covariance.df is not None
 
     @property
@@ -103,11 +108,13 @@ class GLMResults:
 
     @cached_property
     def tvalues(self):
+        """`params` over `bse`: t or z statistics."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return (self.params / self.bse).rename("t" if self.use_t else "z")
 
     @cached_property
     def pvalues(self):
+        """Two-sided p-values of `tvalues`."""
         return pd.Series(2.0 * self.distribution.sf(np.abs(self.tvalues)), self.index, name="pvalue")
 
     def conf_int(self, level=0.95):
@@ -130,10 +137,12 @@ class GLMResults:
 
     @property
     def nobs(self):
+        """Rows of positive weight; the sum of frequency weights."""
         return self.fitted.n_rows
 
     @property
     def df_model(self):
+        """Estimated coefficients but the intercepts."""
         return float(self._kept.sum() - (self._has_intercept * self.model.n_equations))
 
     @property
@@ -142,18 +151,22 @@ class GLMResults:
 
     @property
     def df_resid(self):
+        """`nobs` less estimated coefficients."""
         return float(self.nobs - self._kept.sum())
 
     @property
     def deviance(self):
+        """Deviance at the estimates."""
         return float(self._moments.deviance)
 
     @property
     def null_deviance(self):
+        """Deviance of the model without the features."""
         return self.fitted.null_deviance
 
     @property
     def pearson_chi2(self):
+        """Pearson's chi-squared, sum of w (y - mu)^2 / V(mu)."""
         return float(self._moments.pearson)
 
     @property
@@ -163,10 +176,12 @@ class GLMResults:
 
     @property
     def llf(self):
+        """Log-likelihood at the estimates."""
         return self._loglik(self.deviance)
 
     @property
     def llnull(self):
+        """Log-likelihood of the null model."""
         return self._loglik(self.null_deviance)
 
     def _loglik(self, deviance):
@@ -189,10 +204,12 @@ class GLMResults:
 
     @property
     def aic(self):
+        """-2 `llf` + 2 parameters, an estimated dispersion counted."""
         return 2.0 * (self._n_parameters - self.llf)
 
     @property
     def bic(self):
+        """-2 `llf` + log(`nobs`) parameters, an estimated dispersion counted."""
         return math.log(self.nobs) * self._n_parameters - 2.0 * self.llf
 
     @property
@@ -442,7 +459,13 @@ class GLMResults:
     # ------------------------------------------------------------ tables
 
     def summary_frame(self, level=0.95):
-        """The coefficient table as a DataFrame: coef, std err, t or z, pvalue, ci_lower, ci_upper."""
+        """The coefficient table as a DataFrame: coef, std err, t or z, pvalue, ci_lower, ci_upper.
+
+        Parameters
+        ----------
+        level : float in (0, 1)
+            Of the confidence limits.
+        """
         columns = [self.params, self.bse, self.tvalues, self.pvalues, self.conf_int(level)]
         return pd.concat(columns, axis=1)
 

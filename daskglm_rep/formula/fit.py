@@ -115,6 +115,11 @@ class FormulaResults(GLMResults):
     def predict_proba(self, data, offset=None, exposure=None):
         """Probabilities of all classes, a frame with a column per class (Dataset: a "class" dimension).
 
+        Parameters
+        ----------
+        data, offset, exposure
+            As for `predict`.
+
         Raises
         ------
         ValueError
@@ -237,12 +242,36 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
 
 
 def lm(formula, data, **options):
-    """Fit a linear model by least squares: `glm` with the gaussian family."""
+    """Fit a linear model by least squares: `glm` with the gaussian family.
+
+    Parameters
+    ----------
+    formula, data
+        As for `glm`.
+    **options
+        Keywords of `glm` but family.
+
+    Returns
+    -------
+    FormulaResults
+    """
     return glm(formula, data, "gaussian", **options)
 
 
 def logit(formula, data, **options):
-    """Fit a logistic regression: `glm` with the binomial family and the logit link."""
+    """Fit a logistic regression: `glm` with the binomial family and the logit link.
+
+    Parameters
+    ----------
+    formula, data
+        As for `glm`.
+    **options
+        Keywords of `glm` but family and link.
+
+    Returns
+    -------
+    FormulaResults
+    """
     return glm(formula, data, "binomial", "logit", **options)
 
 

@@ -132,6 +132,7 @@ class Prediction:
 
     @property
     def frame(self):
+        """All named quantities as columns, of the kind and laziness of the data predicted at."""
         predictor = dataclasses.replace(self._predictor, chosen=self.names)
         columns = list(self.names)
         if self._classes is not None:
