@@ -363,10 +363,6 @@ def beside(X, added):
     return np.column_stack([np.asarray(X), values(added)]), width
 
 
-def _length(c):
-    return c.shape[0]
-
-
 def _eager(columns, prepare, names):
     X = columns[0]
     n = X.shape[0]

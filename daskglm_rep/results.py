@@ -430,10 +430,16 @@ class GLMResults:
         if not 0.0 < level < 1.0:
             raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 gives 95 % intervals.")
         many = not hasattr(self.model, "link")
-        predictor = prediction.predictor_of(self.fitted, self.covariance, self.classes if many else None,
-                                            self.distribution.ppf(0.5 + level / 2), self.scale)
-        classes = np.sort(self.classes) if many else None
+        classes = list(self.class_labels) if many else None
+        order = tuple(list(self.classes).index(label) for label in classes) if many else ()
+        predictor = prediction.predictor_of(self.fitted, self.covariance, order, self.distribution.ppf(0.5 + level / 2),
+                                            self.scale)
         return prediction.Prediction(functools.partial(self._map_rows, X, offset, exposure), predictor, classes)
+
+    @property
+    def class_labels(self):
+        """Class labels as predictions show them, sorted; None without classes."""
+        return None if self.classes is None else tuple(np.sort(self.classes))
 
     def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
         """Apply a function of features and offsets to the rows of X."""

@@ -165,3 +165,14 @@ def test_benchmark_runs_small(monkeypatch):
 
     table = multinomial.main(["--n", "3000", "--p", "3", "--classes", "3", "--peers", "lbfgs"])
     assert [row[0] for row in table] == ["daskglm_rep", "lbfgs"] and table[0][2] < 1e-4
+
+
+def test_declared_order_is_kept_by_every_prediction():
+    """Categories declared z, m, a: probabilities and their intervals come in that order."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"x": rng.normal(size=300)})
+    frame["y"] = pd.Categorical(rng.choice(list("zma"), 300), categories=list("zma"))
+    results = dg.mnlogit("y ~ x", frame)
+    probabilities = results.predict_proba(frame)
+    assert list(probabilities.columns) == list("zma")
+    assert np.asarray(results.get_prediction(frame).mean) == pytest.approx(probabilities.to_numpy(), rel=1e-10)

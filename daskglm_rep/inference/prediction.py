@@ -140,14 +140,13 @@ class Prediction:
         return self._apply(predictor, len(columns), columns)
 
 
-def predictor_of(fitted, covariance, classes, quantile, dispersion):
-    """`Predictor` of a fit with a covariance."""
+def predictor_of(fitted, covariance, order, quantile, dispersion):
+    """`Predictor` of a fit with a covariance; `order` holds the model's position of each class shown."""
     objective = fitted.fit.objective
     cov = covariance.standardised
     if cov is None:
         T = np.linalg.inv(objective.basis.to_raw)
         T = np.kron(np.eye(objective.model.n_equations), T)
         cov = T @ covariance.matrix @ T.T
-    order = () if classes is None else tuple(int(j) for j in np.argsort(np.asarray(classes)))
     return Predictor(objective.model, objective.basis, fitted.fit.point.coef, cov, float(quantile),
                      float(dispersion) if math.isfinite(dispersion) else math.nan, order, ())

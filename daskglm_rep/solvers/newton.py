@@ -180,7 +180,7 @@ def _interior_start(objective, block):
     Z = np.asarray(Z.todense()) if hasattr(Z, "todense") else Z
     q = Z.shape[1]
     if objective.model.link.mean_range[1] == 1.0 or objective.model.family.facts.mean_range[1] == 1.0:
-        target = -np.ones(len(Z))                                       # the log link with means below one: eta < 0
+        # the log link with means below one: eta < 0
         result = optimize.linprog(np.r_[np.zeros(q), -1.0], A_ub=np.c_[Z, np.ones(len(Z))], b_ub=-block.offset,
                                   bounds=[(None, None)] * q + [(None, 1.0)])
     else:

@@ -21,6 +21,7 @@ from daskglm_rep.objective import inverse, solve
 from daskglm_rep.solvers import newton as newton_method
 from daskglm_rep.solvers.newton import direction
 
+FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
 WIDE = 40               # columns from which rows in memory are first swept for the gradient alone
 FOLLOWED = 100          # pilot rows a coefficient below which a long step is not left to the pilot
 SETTLED = 1e-2          # standard errors: a last step longer than this is looked at again by a sweep
@@ -198,7 +199,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     -------
     Fit
     """
-    best, step, last, n_iter = None, np.zeros_like(coef), None, 0
+    best, step, last, promised, n_iter = None, np.zeros_like(coef), None, math.inf, 0
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
         n_iter, safe = 1, coef
         coef = _first_order(objective, data, pilot, coef)
@@ -212,7 +213,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             null_end = _taylor(null, null_point, direction(null, null_point)) if null_point.valid else None
             null_coef = null_coef if null_end is None else null_end.coef
         if best is not None and not point.value <= best.value + 1e-9 + 1e-11 * abs(best.value):
-            step = _shorter(best, point, step)
+            step, promised = _shorter(best, point, step), math.inf
             if np.max(np.abs(step), initial=0.0) < 1e-14:
                 break
             coef = best.coef + step
@@ -229,10 +230,11 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         now = distance_of(objective, newton, se, coef)
         if verbose:
             print(f"sweep {n_iter}: deviance {point.moments.deviance:.10g}, {now:.1e} standard errors from the optimum")
-        step, end, left = _aim(objective, pilot, point, newton, se, tol, now, last)
-        if now <= tol or (left <= tol and (now <= SETTLED or objective.is_quadratic)):
+        step, end, left = _aim(objective, pilot, point, newton, se, tol, now, last, promised)
+        floor = last is not None and 0.5 * last <= now < FLOOR          # no sweep brings it nearer: rounding
+        if floor or now <= tol or (left <= tol and (now <= SETTLED or objective.is_quadratic)):
             return Fit(objective, end or point, step, min(now, left), n_iter, True, null_end)
-        coef, last = point.coef + step, now
+        coef, last, promised = point.coef + step, now, left
     newton = direction(objective, best)
     if newton is None:
         return Fit(objective, best, step, math.inf, n_iter, False, null_end)
@@ -279,8 +281,12 @@ def _vanishing(point, newton):
     return -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
 
 
-def _aim(objective, pilot, point, newton, se, tol, now, last):
-    """The step to take, the point at its end (None where it is not known or not close), a bound on the distance left."""
+def _aim(objective, pilot, point, newton, se, tol, now, last, promised):
+    """The step to take, the point at its end (None where it is not known or not close), a bound on the distance left.
+
+    The bound is the bent step's difference from Newton's, times the share of it (tripled) that this sweep found left of
+    the last step's difference: the pilot's accuracy, seen at work.
+    """
     if objective.lasso is not None:
         return newton, None, math.inf
     if objective.is_quadratic:
@@ -290,8 +296,9 @@ def _aim(objective, pilot, point, newton, se, tol, now, last):
     bent, here = surrogate_step(objective, pilot, point, newton, tol)
     if here is not None:
         left = distance_of(objective, bent - newton, se, point.coef)
-        done = now <= tol or (left <= tol and now <= SETTLED)
-        return bent, _carry(objective, pilot, point, here, bent) if done else None, left
+        seen = min(1.0, 3.0 * now / promised) if 0.0 < promised < math.inf else 1.0
+        done = now <= tol or (left * seen <= tol and now <= SETTLED)
+        return bent, _carry(objective, pilot, point, here, bent) if done else None, left * seen if done else left
     return (newton if bent is None else bent), None, now * min(1.0, now / last) if last and now < 1e-3 else math.inf
 
 
