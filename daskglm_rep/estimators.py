@@ -156,8 +156,10 @@ class _GLMBase(BaseEstimator):
         return self.alpha
 
     def _check_parameters(self):
-        rules = [("penalty" if hasattr(self, "penalty") else "alpha", self._strength(), lambda v: v >= 0, ">= 0"), ("l1_ratio", self.l1_ratio, lambda v: 0 <= v <= 1,
-                 "in [0, 1]"), ("tol", self.tol, lambda v: v > 0, "> 0"), ("max_iter", self.max_iter, lambda v: v >= 1, ">= 1")]
+        rules = [("penalty" if hasattr(self, "penalty") else "alpha", self._strength(), lambda v: v >= 0, ">= 0"),
+                 ("l1_ratio", self.l1_ratio, lambda v: 0 <= v <= 1, "in [0, 1]"),
+                 ("tol", self.tol, lambda v: v > 0, "> 0"),
+                 ("max_iter", self.max_iter, lambda v: v >= 1, ">= 1")]
         for name, value, good, words in rules:
             if not (isinstance(value, numbers.Real) and good(value)):
                 raise ValueError(f"{name} must be a number {words}, got {value!r}.")

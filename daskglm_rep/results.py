@@ -106,6 +106,12 @@ class GLMResults:
         """scipy's t or normal distribution that tests and intervals use."""
         return stats.t(self.covariance.df) if self.use_t else stats.norm()
 
+    @property
+    def _each(self):
+        """The distribution of single coefficients, which may have degrees of freedom of their own."""
+        each = self.covariance.df_each
+        return self.distribution if each is None else stats.t(self._spread_out(each))
+
     @cached_property
     def tvalues(self):
         """`params` over `bse`: t or z statistics."""
@@ -115,7 +121,7 @@ class GLMResults:
     @cached_property
     def pvalues(self):
         """Two-sided p-values of `tvalues`."""
-        return pd.Series(2.0 * self.distribution.sf(np.abs(self.tvalues)), self.index, name="pvalue")
+        return pd.Series(2.0 * self._each.sf(np.abs(self.tvalues)), self.index, name="pvalue")
 
     def conf_int(self, level=0.95):
         """Confidence limits, a DataFrame with columns ci_lower and ci_upper.
@@ -126,7 +132,7 @@ class GLMResults:
         """
         if not 0.0 < level < 1.0:
             raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 gives 95 % intervals.")
-        half = self.distribution.ppf(0.5 + level / 2) * self.bse
+        half = self._each.ppf(0.5 + level / 2) * self.bse
         return pd.DataFrame({"ci_lower": self.params - half, "ci_upper": self.params + half}, self.index)
 
     # ------------------------------------------------------------ fit statistics

@@ -20,6 +20,7 @@ from daskglm_rep.summaries import combine, distinct
 
 COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "HC4", "cluster", "CR2", "CR3")
 CLUSTERED = ("cluster", "CR2", "CR3")
+FEW_FOR_SATTERTHWAITE = 100          # coefficients up to which each gets degrees of freedom of its own (k^3 numbers)
 POWERS = {"HC0": 0.0, "HC1": 0.0, "HC2": 1.0, "HC3": 2.0, "HC4": -1.0}
 CORRECTIONS = ("full", "design", "clusters", "none")
 FEW_CLUSTERS = 40
@@ -47,6 +48,8 @@ class Covariance:
         The same in the basis of the fit, where predictions lose no digits.
     n_clusters : tuple of int
         Distinct labels of each cluster column.
+    df_each : (k,) array or None
+        Degrees of freedom of single coefficients where they differ.
     """
 
     matrix: np.ndarray
@@ -55,6 +58,7 @@ class Covariance:
     note: str = ""
     standardised: np.ndarray = None
     n_clusters: tuple = ()
+    df_each: np.ndarray = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -393,4 +397,36 @@ def bias_reduced(fitted, data, cov_type, options):
         rows[g] = onward @ (vectors @ (scale * (vectors.T @ (C.T @ row[:k]))))
     sizes = (len(sums),)
     note = f"{len(sums):,} clusters"
-    return _covariance(fitted, rows.T @ rows, cov_type, degrees(fitted, options, sizes, "clusters"), note, sizes)
+    result = _covariance(fitted, rows.T @ rows, cov_type, degrees(fitted, options, sizes, "clusters"), note, sizes)
+    if options.df is not None or k > FEW_FOR_SATTERTHWAITE:
+        return result
+    return dataclasses.replace(result, df_each=satterthwaite(fitted, C, sums, power), note=f"{note}; t tests of single "
+                               "coefficients with Bell and McCaffrey's degrees of freedom")
+
+
+def satterthwaite(fitted, C, sums, power):
+    """Degrees of freedom of each raw coefficient's CR2 or CR3 variance (Bell and McCaffrey 2002).
+
+    The variance estimate is a quadratic form in independent working errors with matrix entries
+    p_g'p_h = [g = h] a_g - w_g'w_h, so df = (sum_g p_g'p_g)^2 / sum_gh (p_g'p_h)^2 (Pustejovsky and Tipton 2018). With
+    A = C C', the eigenvalues l and vectors V of C' I_g C, and c = C'T_j for the raw coefficient's row T_j:
+    w_g = V l (1 - l)^-power V'c and a_g = c'V l (1 - l)^(-2 power) V'c. No clusters x clusters matrix is formed.
+
+    Returns
+    -------
+    (k,) array
+    """
+    k = len(C)
+    basis = fitted.fit.objective.basis
+    contrasts = C.T @ np.kron(np.eye(k // basis.n_coef), basis.to_raw).T
+    trace, own, shared, between = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros((k, k, k))
+    for row in sums:
+        values, vectors = np.linalg.eigh(C.T @ row[k:].reshape(k, k) @ C)
+        rest = 1.0 - values
+        scale = np.where(rest > 1e-9, np.maximum(rest, 1e-9) ** -power, 0.0)
+        P = vectors.T @ contrasts
+        W = vectors @ ((values * scale)[:, None] * P)
+        a, n = (values * scale ** 2) @ P ** 2, np.sum(W * W, axis=0)
+        trace, own, shared = trace + a - n, own + (a - n) ** 2, shared + n ** 2
+        between += np.einsum("ij,lj->jil", W, W)
+    return trace ** 2 / (own + np.sum(between ** 2, axis=(1, 2)) - shared)
