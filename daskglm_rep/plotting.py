@@ -88,7 +88,7 @@ def _finish(ax, results, level, per, n_classes):
     link = getattr(getattr(results.model, "link", None), "name", "logit")
     scale = "response" if link == "identity" else f"{link} of the mean"
     unit = "unit" if per == "unit" else "standard deviation"
-    ax.set_xlabel(f"change of the {scale} per {unit} ({100 * level:g} % interval)", color=INK)
+    ax.set_xlabel(f"change of the {scale} per {unit}\n({100 * level:g} % interval)", color=INK)
     ax.tick_params(axis="y", length=0, colors=INK)
     ax.tick_params(axis="x", colors=INK)
     ax.grid(axis="x", color="#edeff2", linewidth=0.8, zorder=0)
