@@ -141,6 +141,8 @@ def surrogate_step(objective, pilot, point, newton, tol):
         change = solve(solver, -there.gradient) if there.valid else None
         size = math.inf if change is None else math.sqrt(max(change @ solver @ change, 0.0))
         if not size <= 0.5 * previous:
+            if size <= FLOOR:                                       # lost in rounding, not a long step
+                break
             if sum(part.n_rows for part in pilot.parts) < FOLLOWED * newton.size:
                 return None, None
             convex = dataclasses.replace(surrogate, second_order=False)
