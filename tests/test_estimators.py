@@ -106,3 +106,16 @@ def test_class_rows_of_a_single_estimator_agree():
     classifier = daskglm_rep.GLMClassifier().fit(X, binary)
     assert logistic.coef_ == pytest.approx(classifier.coef_, rel=1e-12)
     assert logistic.score(X, binary) == classifier.score(X, binary)
+
+
+def test_a_tolerance_at_the_rounding_ends_at_the_optimum():
+    """tol far below what sums of many rows can tell: few sweeps, and the score at the end is zero."""
+    r = np.random.default_rng(6)
+    x = r.normal(size=(60_000, 4))
+    labels = np.argmax(x @ r.normal(size=(4, 3)) + r.gumbel(size=(60_000, 3)), axis=1)
+    model = LogisticRegression(tol=1e-12).fit(x, labels)
+    assert model.n_passes_ <= 8
+    error = (labels[:, None] == np.arange(3)) - model.predict_proba(x)
+    score = (error[:, 1:].T @ np.c_[np.ones(len(x)), x]).ravel()
+    cov = model.results_.cov_params().to_numpy()
+    assert np.abs(cov @ score / np.sqrt(np.diag(cov))).max() < 1e-9
