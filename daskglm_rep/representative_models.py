@@ -64,6 +64,9 @@ class RepresentativeGLM(_GLMRegressorBase):
         Model-based errors from the points' information, or a sandwich with the parts as clusters (one sweep more; the
         parts' scores leave the blocks).
     fit_intercept : bool, default True
+    max_radius : float, default 20
+        A score-matching representative further than this many root-mean-square radii from its part's mean is replaced
+        by the mean row (`history_` counts them in n_fallbacks). `math.inf` is Algorithm 1 as published.
     random_state : int or None, default 0
         Subset of rows, centres, and the signs of spread vectors. Who knows the signs of a part of few discrete rows
         could search for them: None draws them in secret inside each block, and results then vary from run to run.
@@ -101,7 +104,7 @@ class RepresentativeGLM(_GLMRegressorBase):
     def __init__(self, family="binomial", link="logit", representative="score-matching",
                  partition=KMeans(1000, subset=100_000), n_rounds=3, min_block_size=1,
                  polish=False, tol=1e-3, certify=True, cov_type="nonrobust", fit_intercept=True,
-                 random_state=0, verbose=0):
+                 max_radius=20.0, random_state=0, verbose=0):
         self.family = family
         self.link = link
         self.representative = representative
@@ -113,6 +116,7 @@ class RepresentativeGLM(_GLMRegressorBase):
         self.certify = certify
         self.cov_type = cov_type
         self.fit_intercept = fit_intercept
+        self.max_radius = max_radius
         self.random_state = random_state
         self.verbose = verbose
 
@@ -138,6 +142,8 @@ class RepresentativeGLM(_GLMRegressorBase):
             raise ValueError(f"min_block_size must be a whole number >= 1, got {self.min_block_size!r}.")
         if not (isinstance(self.tol, numbers.Real) and self.tol > 0):
             raise ValueError(f"tol must be a number > 0, got {self.tol!r}.")
+        if not (isinstance(self.max_radius, numbers.Real) and self.max_radius > 0):
+            raise ValueError(f"max_radius must be a number > 0, got {self.max_radius!r}.")
         if not (self.random_state is None or isinstance(self.random_state, numbers.Integral)):
             raise ValueError(f"random_state must be a whole number or None, got {self.random_state!r}.")
 
@@ -172,7 +178,7 @@ class RepresentativeGLM(_GLMRegressorBase):
                                    self.random_state)
         n_rounds = AUTO_ROUNDS if self.n_rounds == "auto" else int(self.n_rounds)
         solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify,
-                               self.polish)
+                               self.polish, float(self.max_radius))
         self._prepared = prepared
         self._conclude(data, prepared, solved, model)
         return self

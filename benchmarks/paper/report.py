@@ -12,23 +12,22 @@ PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
 
 def published_value(table, key, row, method):
     """(mean, standard deviation) as printed, or None."""
-    rows = PUBLISHED[f"table_{table}"].get(key) or {}
+    rows = PUBLISHED.get(f"table_{table}", {}).get(key) or {}
     cell = rows.get(row, {}).get(method)
     if cell is None:
         return None
     return tuple(cell) if isinstance(cell, list) else (cell, math.nan)
 
 
-def side_by_side(records, table, keys, unit=1e-3, n_published=100):
+def side_by_side(records, published, unit=1e-3, n_published=100):
     """A frame with one line for each row, method and comparison of a table.
 
     Parameters
     ----------
-    records : list of dict
-        As `tables.run` gives them.
-    table : str
-    keys : dict
-        Comparison -> key in published.json.
+    records : DataFrame
+        Of what `tables.run` gives.
+    published : dict
+        Comparison -> (table, key) in published.json.
 
     Returns
     -------
@@ -37,12 +36,11 @@ def side_by_side(records, table, keys, unit=1e-3, n_published=100):
         Monte-Carlo error of both.
     """
     lines = []
-    frame = pd.DataFrame(records)
-    for (against, row, method), group in frame.groupby(["against", "row", "method"], sort=False):
+    for (against, row, method), group in records.groupby(["against", "row", "method"], sort=False):
         error = group["error"].to_numpy() / unit
         n, ours = error.size, error.mean()
         sd = error.std(ddof=1) if n > 1 else math.nan
-        printed = published_value(table, keys.get(against), row, method)
+        printed = published_value(*published[against], row, method)
         paper, paper_sd = printed if printed is not None else (math.nan, math.nan)
         spread = np.nan_to_num(paper_sd) ** 2 / n_published + (sd if n > 1 else paper_sd) ** 2 / n
         z = (ours - paper) / math.sqrt(spread) if spread > 0 else math.nan

@@ -21,7 +21,7 @@ from daskglm_rep.partitions import Layout
 from daskglm_rep.representatives import surrogate
 from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarded_survey, medians
 from daskglm_rep.representatives.rounds import ITERATED, Rounds
-from daskglm_rep.representatives.score_matching import Representatives, score_block
+from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import Fit, polish
 from daskglm_rep.solvers.three_sweeps import Fitted, basis_of, bernoulli, check, null_deviance_of
@@ -154,7 +154,7 @@ class Solved:
     sent: list
 
 
-def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=False):
+def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=False, max_radius=MAX_RADIUS):
     """Rounds from the collection's first estimate, and Newton rounds on the rows where `polished`.
 
     Returns
@@ -167,7 +167,7 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     coef, shown, sent = start(data, prepared, model, method)
     if method not in ITERATED:
         n_rounds = 0
-    rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol)
+    rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol, max_radius)
     outcome = rounds.run(coef, n_rounds, certify or n_rounds == 0)
     best = outcome.best
     if best is None or not math.isfinite(best.deviance):

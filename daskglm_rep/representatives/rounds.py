@@ -11,7 +11,7 @@ from daskglm_rep.kernels.representatives import mean_rows
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import inverse
 from daskglm_rep.representatives import surrogate
-from daskglm_rep.representatives.score_matching import response_aided, score_block, score_matched
+from daskglm_rep.representatives.score_matching import MAX_RADIUS, response_aided, score_block, score_matched
 from daskglm_rep.representatives.surrogate import Points
 
 METHODS = ("mean", "median", "midpoint", "score-matching", "response-aided", "corrected", "moment-matched")
@@ -108,11 +108,13 @@ class Rounds:
         For the dispersion.
     tol : float
         Standard errors.
+    max_radius : float
+        Of score-matching representatives.
     """
 
-    def __init__(self, data, plan, collection, model, row_model, method, n_rows, tol):
+    def __init__(self, data, plan, collection, model, row_model, method, n_rows, tol, max_radius=MAX_RADIUS):
         self.data, self.plan, self.collection, self.model, self.row_model = data, plan, collection, model, row_model
-        self.method, self.n_rows, self.tol = method, n_rows, tol
+        self.method, self.n_rows, self.tol, self.max_radius = method, n_rows, tol, max_radius
         self.points = Points(*collection.points())
         self.means = Points(*collection.points(False))
         self.history, self.sent, self.past = [], [], []
@@ -206,7 +208,7 @@ class Rounds:
 
     def _refit(self, sweep):
         if self.method == "score-matching":
-            built = score_matched(sweep.parts, self.model)
+            built = score_matched(sweep.parts, self.model, self.max_radius)
         else:
             built = response_aided(sweep.parts, self.model, self._extended(sweep.coef))
         self.representatives = built

@@ -9,7 +9,7 @@ from daskglm_rep.kernels.representatives import mean_rows, score_sums
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.part_summaries import PartSums
 
-FAR = 20.0      # a representative this many root-mean-square radii from its part's mean counts as outside the hull
+MAX_RADIUS = 20.0      # in root-mean-square radii of a part
 GRID, BISECTIONS = 65, 60
 
 
@@ -83,23 +83,25 @@ def _columns(parts):
     return s, s[:, 9:9 + d], s[:, 9 + d:], parts.low[kept, 0], parts.high[kept, 0]
 
 
-def score_matched(parts, model):
+def score_matched(parts, model, max_radius=MAX_RADIUS):
     """Score-matching representatives of parts split at eta = 0 (Algorithm 1, one round).
 
     1. y~ = sum nu y eta / sum nu eta                                                                        (3.3)
     2. e solves n nu(e) (y~ - G(e)) e = sum nu (y - G) eta; of several roots the nearest to the mean eta      (3.2)
     3. X~ = sum nu (y - G) X / (n nu(e) (y~ - G(e)))                                                          (3.4)
-    4. Where the denominator vanishes, or X~ lies further than `FAR` radii from the part: the mean row, with the
+    4. Where the denominator vanishes, or X~ lies further than `max_radius` radii from the part: the mean row, with the
        response that keeps the sum of nu (y - G).
 
     Step 4 is ours: the paper keeps such points, whose |X~| of 10^3 to 10^5 freeze the next fit. It reads "outside the
     hull" loosely, because over half of all X~ leave the hull by a little, and sending those to the mean destroys
-    the match.
+    the match. An infinite radius is the algorithm as published.
 
     Parameters
     ----------
     parts : PartSums
         Of `score_block(..., split="eta")`.
+    max_radius : float
+        In root-mean-square radii of the part.
 
     Returns
     -------
@@ -117,7 +119,8 @@ def score_matched(parts, model):
     radius = np.maximum(s[:, 8] / weight - np.einsum("kj,kj->k", mean, mean), 0.0)
     flat = radius <= 1e-20 * (s[:, 8] / weight + 1.0)                         # all rows alike: the mean is exact
     away = np.einsum("kj,kj->k", Z - mean, Z - mean)
-    bad = ~found | ~np.isfinite(away) | (np.abs(denominator) < 1e-9 * weight) | (away > FAR ** 2 * radius)
+    far = np.sqrt(away) > max_radius * np.sqrt(np.where(flat, np.inf, radius))
+    bad = ~found | ~np.isfinite(away) | (np.abs(denominator) < 1e-9 * weight) | far
     out = bad | flat
     at_mean, nu_mean, _ = mean_rows(model, s[:, 7] / weight)
     with np.errstate(divide="ignore", invalid="ignore"):
