@@ -179,7 +179,7 @@ class RepresentativeGLM(_GLMRegressorBase):
         n_rounds = AUTO_ROUNDS if self.n_rounds == "auto" else int(self.n_rounds)
         solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify,
                                self.polish, float(self.max_radius))
-        self._prepared = prepared
+        self._prepared, self._exact = prepared, solved.exact
         self._conclude(data, prepared, solved, model)
         return self
 
@@ -211,7 +211,7 @@ class RepresentativeGLM(_GLMRegressorBase):
 
     # ------------------------------------------------------------ other models
 
-    def refit(self, columns=None, link=None, alpha=0.0):
+    def refit(self, columns=None, link=None, alpha=0.0, l1_ratio=0.0):
         """Fit another model of the same response on what was collected, without touching the data.
 
         Parameters
@@ -221,21 +221,27 @@ class RepresentativeGLM(_GLMRegressorBase):
         link : str or links.Link, optional
             Default: this fit's.
         alpha : float, default 0
-            Ridge penalty, as in `GLMRegressor` with l1_ratio=0.
+            Strength of the penalty, as in `GLMRegressor`.
+        l1_ratio : float in [0, 1], default 0
+            Share of the lasso in the penalty; 0 is ridge.
 
         Returns
         -------
         RepresentativeGLM
-            Fitted, its `distance_to_mle_` NaN until `certify_on(X, y)` was called. It agrees with the rows' fit as the
-            first row of `history_` does: take representative="moment-matched" for that.
+            Fitted, its `distance_to_mle_` NaN until `certify_on(X, y)` was called. With this fit's link the exact
+            score found here corrects it: along penalty paths errors are a hundredth to a tenth of those of the
+            collection alone. With another link it agrees with the rows' fit as the first row of `history_` does. Take
+            representative="moment-matched" for either.
 
         Raises
         ------
         ValueError
-            Unknown columns; alpha < 0.
+            Unknown columns; alpha < 0; l1_ratio outside [0, 1].
         """
         if not (isinstance(alpha, numbers.Real) and alpha >= 0):
             raise ValueError(f"alpha must be a number >= 0, got {alpha!r}.")
+        if not (isinstance(l1_ratio, numbers.Real) and 0 <= l1_ratio <= 1):
+            raise ValueError(f"l1_ratio must be a number from 0 to 1, got {l1_ratio!r}.")
         prepared = self._prepared
         c, names = prepared.collection, list(self.results_.fitted.names)
         first = int(c.basis.intercept)
@@ -244,13 +250,15 @@ class RepresentativeGLM(_GLMRegressorBase):
         new = copy.copy(self)
         new.link = self.link if link is None else link
         model = new._glm()
-        ridge, _ = penalties(c.basis.keep(which), model, alpha, 0.0, prepared.found.response.weight, False, None)
-        fit, small = fitting.refit(prepared, model, which, ridge)
+        penalty = penalties(c.basis.keep(which), model, alpha, l1_ratio, prepared.found.response.weight, False, None)
+        exact = self._exact if model == self._glm() else None
+        fit, small = fitting.refit(prepared, model, which, *penalty, exact)
         kept = np.zeros(len(names) + int(self.fit_intercept), bool)
         kept[:int(self.fit_intercept)] = c.basis.intercept
         kept[int(self.fit_intercept) + small.basis.columns] = True
         new._prepared = dataclasses.replace(prepared, collection=small, kept=kept,
                                             plan=dataclasses.replace(prepared.plan, basis=small.basis))
+        new._exact = None
         fitted = dataclasses.replace(self.results_.fitted, fit=fit, kept=kept)
         new._report(fitted, model_based(fitted), self.results_.response)
         return new
@@ -265,7 +273,7 @@ class RepresentativeGLM(_GLMRegressorBase):
         """
         data, prepared = self._build(X, y, sample_weight, offset, exposure), self._prepared
         fit = self.results_.fitted.fit
-        if fit.objective.ridge is not None:
+        if fit.objective.ridge is not None or fit.objective.lasso is not None:
             raise ValueError("A penalized refit has no distance to the maximum likelihood estimate: use alpha=0.")
         model = self._glm()
         rounds = Rounds(data, prepared.plan, prepared.collection, model, bernoulli(model, prepared.found), "mean",

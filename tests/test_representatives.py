@@ -289,10 +289,31 @@ def test_refit_and_its_certificate(logistic):
     assert truth < 1.0 and np.isnan(fewer.distance_to_mle_)
     assert fewer.certify_on(X, y) == pytest.approx(truth, rel=0.2)
     assert fewer.coef_[1] == fewer.coef_[3] == 0.0
-    ridge = LogisticRegression(alpha=0.1).fit(X, y)
-    np.testing.assert_allclose(est.refit(alpha=0.1).coef_, ridge.coef_[0], atol=0.02)
+    with pytest.raises(ValueError, match="l1_ratio"):
+        est.refit(alpha=0.1, l1_ratio=2)
     with pytest.raises(ValueError, match="no column"):
         est.refit(columns=["x9"])
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-2, 0.1])
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+def test_penalty_path_from_one_collection(logistic, alpha, l1_ratio):
+    X, y, _ = logistic
+    est = fit(X, y, "moment-matched", partitions.KMeans(300, subset=5000, max_iter=5))
+    rows = LogisticRegression(alpha=alpha, l1_ratio=l1_ratio).fit(X, y)
+    refitted = est.refit(alpha=alpha, l1_ratio=l1_ratio)
+    np.testing.assert_allclose(refitted.coef_, rows.coef_[0], atol=3e-3)
+    np.testing.assert_array_equal(refitted.coef_ == 0, rows.coef_[0] == 0)
+    with pytest.raises(ValueError, match="penalized"):
+        refitted.certify_on(X, y)
+
+
+def test_refit_of_the_same_model_is_the_fit(logistic):
+    """The score's correction makes the rows' estimate the root, where the collection's own equation has another."""
+    X, y, _ = logistic
+    est = fit(X, y, "moment-matched", partitions.KMeans(50, subset=5000, max_iter=5), tol=1e-8, n_rounds=10)
+    se = est.results_.bse.to_numpy()[1:]
+    assert np.max(np.abs(est.refit().coef_ - est.coef_) / se) < 1e-6
 
 
 @pytest.mark.parametrize("how, words", [

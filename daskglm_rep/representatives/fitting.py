@@ -146,12 +146,16 @@ def _warn_aliased(kept, basis, names, n_parts):
 
 @dataclasses.dataclass(frozen=True)
 class Solved:
-    """A fit from representatives: the state for results, the loop's outcome, the representatives shown."""
+    """A fit from representatives: the state for results, the loop's outcome, the representatives shown.
+
+    `exact` holds coefficients at which the score of all rows is known, and that score.
+    """
 
     fitted: Fitted
     outcome: object
     representatives: Representatives
     sent: list
+    exact: tuple
 
 
 def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=False, max_radius=MAX_RADIUS):
@@ -178,16 +182,17 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     step = best.coef - outcome.history[-2]["coef"] if len(outcome.history) > 1 else np.zeros_like(best.coef)
     fit = Fit(objective, objective.point(best.coef, moments), step, best.distance, len(outcome.history),
               outcome.converged)
-    sent = prepared.sent + sent + outcome.sent
+    sent, exact = prepared.sent + sent + outcome.sent, outcome.exact
     if polished:
         fit = polish(objective, data, _pilot(c), best.coef, n_rows, min(tol, 1e-6))
+        exact = fit.point.coef, fit.point.moments.score
         sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", _newton_sent(found, c.basis.n_coef))
                        for i in range(fit.n_iter)]
     if outcome.representatives is not None:
         shown = outcome.representatives
     null = math.nan if found.has_offset else null_deviance_of(model, found.response, c.basis.intercept)
     fitted = Fitted(fit, found, list(data.names), prepared.kept, n_rows, data.n_passes, None, null)
-    return Solved(fitted, outcome, shown, sent)
+    return Solved(fitted, outcome, shown, sent, exact)
 
 
 def _newton_sent(found, q):
@@ -305,14 +310,17 @@ def audit(sent):
 # ---------------------------------------------------------------- other models from one collection
 
 
-def refit(prepared, model, which, ridge):
-    """Coefficients of another model on the collection: other link, fewer columns, a ridge.
+def refit(prepared, model, which, ridge, lasso=None, exact=None):
+    """Coefficients of another model on the collection: other link, fewer columns, a penalty.
 
     Parameters
     ----------
     which : (k,) int array
         Coefficients of the collection's basis that stay.
     ridge : (k, k) array or None
+    lasso : (k,) array or None
+    exact : (coef, score), optional
+        Of this model with all coefficients of the collection, where one was taken.
 
     Returns
     -------
@@ -321,13 +329,17 @@ def refit(prepared, model, which, ridge):
     collection : Collection
     """
     c = prepared.collection.keep(which)
-    coef = surrogate.first_estimate(c, model, ridge)
+    coef = None
+    if exact is not None:
+        coef = surrogate.nested_estimate(prepared.collection, model, exact, which, ridge, lasso)
+    if coef is None:
+        coef = surrogate.first_estimate(c, model, ridge, lasso)
     points = Points(*c.points())
     eta = points.eta(coef)
     mu, nu, omega = mean_rows(model, eta)
     y = np.tile(c.mean_y, len(points.weight) // len(c.mean_y))
     block = Block(points.Z, y, points.weight, points.offset)
-    objective = Objective(model, c.basis, ridge)
+    objective = Objective(model, c.basis, ridge, lasso)
     totals = np.zeros(3)
     working_rows(model, eta, block.y, block.weight, totals)
     information = points.information(omega)

@@ -84,6 +84,8 @@ class Outcome:
         One a round.
     sent : list of (round, what, tuples)
     converged : bool
+    exact : (coef, score) or None
+        Of the last sweep that counted.
     """
 
     best: Sweep
@@ -91,6 +93,7 @@ class Outcome:
     history: list
     sent: list
     converged: bool
+    exact: tuple
 
 
 class Rounds:
@@ -142,10 +145,10 @@ class Rounds:
                 break
             coef = self._next(sweep)
         done = self.best is not None and self.best.distance <= self.tol
-        best = self.best
+        best, exact = self.best, None if self.best is None else (self.best.coef, self.best.score)
         if not certify and best is not None:
             best = dataclasses.replace(best, coef=coef, distance=math.nan)
-        return Outcome(best, self.representatives, self.history, self.sent, done)
+        return Outcome(best, self.representatives, self.history, self.sent, done, exact)
 
     def _sweep(self, coef):
         split = SPLITS.get(self.method)
