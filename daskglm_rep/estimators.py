@@ -21,7 +21,9 @@ from daskglm_rep.kernels.softmax import class_probabilities
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.recipes import encode
 from daskglm_rep.results import GLMResults
+from daskglm_rep.rowwise import map_rows
 from daskglm_rep.solvers.negative_binomial import solve_with_alpha
 from daskglm_rep.solvers.three_sweeps import null_deviance_of, solve_model, take_survey
 from daskglm_rep.summaries import Pair, Total
@@ -271,7 +273,7 @@ class _GLMBase(BaseEstimator):
             names = [f"x{j}" for j in range(self.n_features_in_)]
             X = X if index is None else pd.DataFrame(X, index=index, columns=names)
         function = _Predictor(self._raw_predictor(), transform)
-        return design.map_rows(X, function, n_outputs, names, columns, offset, exposure)
+        return map_rows(X, function, n_outputs, names, columns, offset, exposure)
 
     def _score_data(self, X, y, sample_weight, offset, exposure, **recipe):
         check_is_fitted(self)
@@ -408,7 +410,7 @@ class _GLMClassifierBase(ClassifierMixin, _GLMBase):
         order = self._class_order(classes)
         labels = tuple(classes[list(order)])
         coded = data.with_prepare(raw_labels=False, labels=labels)
-        pilot = tuple(dataclasses.replace(b, y=design.encode(b.y, labels)) for b in found.pilot)
+        pilot = tuple(dataclasses.replace(b, y=encode(b.y, labels)) for b in found.pilot)
         found = dataclasses.replace(found, pilot=pilot)
         if len(labels) == 2:
             found = dataclasses.replace(found, response=_coded_response(found.response, found.labels[labels[1]]))

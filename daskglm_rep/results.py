@@ -14,6 +14,7 @@ from scipy import stats
 from daskglm_rep import design
 from daskglm_rep.inference import covariance as cov, hypotheses, influence, prediction
 from daskglm_rep.inference import margins as effects
+from daskglm_rep.rowwise import map_rows
 
 INTERCEPT = "Intercept"
 
@@ -450,7 +451,7 @@ class GLMResults:
     def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
         """Apply a function of features and offsets to the rows of X."""
         X = X if hasattr(X, "shape") else np.asarray(X, float)
-        return design.map_rows(X, function, n_outputs, self.fitted.names, columns, offset, exposure)
+        return map_rows(X, function, n_outputs, self.fitted.names, columns, offset, exposure)
 
     def influence(self, X, y=None, sample_weight=None, offset=None, exposure=None, seed=0):
         """Leverage, Cook's distance and residuals of the rows of the fit, as lazy dask arrays.

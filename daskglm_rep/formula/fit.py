@@ -9,11 +9,12 @@ import xarray as xr
 
 from daskglm_rep import design, families, passes
 from daskglm_rep.formula import sources
-from daskglm_rep.formula.rows import Columns, FormulaRows, MapRows, Predict, keep, kept_recipe
+from daskglm_rep.formula.rows import Columns, FormulaRows, KeptRows, MapRows, Predict, keep
 from daskglm_rep.formula.spec import learn_spec, parse
 from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.recipes import encode
 from daskglm_rep.results import GLMResults
 from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
 
@@ -406,27 +407,9 @@ def _readable(rows, spec, columns, raw_labels):
     if kept.n_missing and not any(len(part[1]) for part in kept.parts):
         raise ValueError(f"No row of data is complete: all {int(kept.n_missing)} rows have a missing value in some "
                          "column of the formula.")
-    data = design.Data(list(kept.parts), _KeptRows(kept_recipe(spec, columns, raw_labels), spec.intercept), spec.names)
+    data = design.Data(list(kept.parts), KeptRows.of(spec, columns, raw_labels), spec.names)
     data.n_passes = built.n_passes
     return data, kept.n_missing
-
-
-@dataclasses.dataclass(frozen=True)
-class _KeptRows:
-    """`design.Rows` for a design built from a formula, whose columns may be none but the intercept."""
-
-    rows: design.Rows
-    intercept: bool
-
-    def __call__(self, part, index):
-        return self.rows(part, index)
-
-    def with_fields(self, **changes):
-        return dataclasses.replace(self, rows=self.rows.with_fields(**changes))
-
-    @property
-    def response(self):
-        return self.rows.response
 
 
 def _code_labels(rows, found, spec, model, baseline):
@@ -444,7 +427,7 @@ def _code_labels(rows, found, spec, model, baseline):
             raise ValueError(f"baseline={baseline!r} is none of the classes {ordered[:10]}.")
         ordered = [baseline] + [c for c in ordered if c != baseline]
     labels = tuple(ordered)
-    pilot = tuple(dataclasses.replace(b, y=design.encode(b.y, labels)) for b in found.pilot)
+    pilot = tuple(dataclasses.replace(b, y=encode(b.y, labels)) for b in found.pilot)
     found = dataclasses.replace(found, pilot=pilot)
     rows = rows.with_prepare(raw_labels=False, labels=labels)
     if model is not Multinomial:
