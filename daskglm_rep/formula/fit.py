@@ -13,9 +13,10 @@ from daskglm_rep.formula.rows import Columns, FormulaRows, KeptRows, MapRows, Pr
 from daskglm_rep.formula.spec import learn_spec, parse
 from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.block import Basis
+from daskglm_rep.labels import encode_classes
 from daskglm_rep.multinomial import Multinomial
-from daskglm_rep.recipes import encode
 from daskglm_rep.results import GLMResults
+from daskglm_rep.settings import check_fit
 from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
 
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
@@ -360,21 +361,9 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
 def _check_options(cov_type, columns, na, options):
     if na not in ("drop", "raise"):
         raise ValueError(f"na={na!r} is not known: choose 'drop' or 'raise'.")
-    if cov_type not in covariance.COV_TYPES:
-        raise ValueError(f"cov_type={cov_type!r} is not known: choose one of {', '.join(covariance.COV_TYPES)}.")
     if cov_type == "cluster" and not columns.clusters:
         raise ValueError("cov_type='cluster' needs cluster labels: name their column, clusters='firm'.")
-    if cov_type != "nonrobust" and options["alpha"] > 0:
-        raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
-                         f"cov_type={cov_type!r}.")
-    rules = [("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
-             ("tol", lambda v: v > 0, "> 0"), ("max_iter", lambda v: v >= 1, ">= 1")]
-    for name, good, words in rules:
-        if not (np.isscalar(options[name]) and np.isreal(options[name]) and good(options[name])):
-            raise ValueError(f"{name} must be a number {words}, got {options[name]!r}.")
-    for name, allowed in (("weights_kind", ("prior", "frequency")), ("rank", ("warn", "error"))):
-        if options[name] not in allowed:
-            raise ValueError(f"{name}={options[name]!r} is not known: choose one of {', '.join(allowed)}.")
+    check_fit(options, cov_type)
 
 
 def _missing_text(missing, n_rows, n_missing=None):
@@ -427,12 +416,5 @@ def _code_labels(rows, found, spec, model, baseline):
             raise ValueError(f"baseline={baseline!r} is none of the classes {ordered[:10]}.")
         ordered = [baseline] + [c for c in ordered if c != baseline]
     labels = tuple(ordered)
-    pilot = tuple(dataclasses.replace(b, y=encode(b.y, labels)) for b in found.pilot)
-    found = dataclasses.replace(found, pilot=pilot)
-    rows = rows.with_prepare(raw_labels=False, labels=labels)
-    if model is not Multinomial:
-        ones = found.labels[labels[1]]
-        response = dataclasses.replace(found.response, weight_y=ones, low=0.0, high=1.0,
-                                       reference_deviance=found.response.weight * 2.0 * np.log(2.0))
-        return rows, dataclasses.replace(found, response=response), model, np.asarray(labels)
-    return rows, found, Multinomial(len(labels)), np.asarray(labels)
+    rows, found = encode_classes(rows, found, labels)
+    return rows, found, Multinomial(len(labels)) if model is Multinomial else model, np.asarray(labels)
