@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from daskglm_rep.inference.covariance import dispersion
+from daskglm_rep.inference.sandwich import dispersion
 
 INTERCEPT = "Intercept"
 

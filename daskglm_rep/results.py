@@ -22,7 +22,7 @@ class GLMResults(Estimates):
     Parameters
     ----------
     fitted : solvers.three_sweeps.Fitted
-    covariance : inference.covariance.Covariance
+    covariance : inference.sandwich.Covariance
     classes : array, optional
         Class labels, baseline first, for classification.
     response : str
@@ -96,7 +96,7 @@ class GLMResults(Estimates):
         **options
             information="expected" | "observed"; correction="full" | "design" | "clusters" | "none";
             twoway="own" | "min"; df=None | "residual" | "clusters" | "normal" | number; convention=None | "madlib"
-            (see `inference.covariance.Options`).
+            (see `inference.sandwich.Options`).
 
         Returns
         -------

@@ -9,7 +9,8 @@ import pandas as pd
 from scipy import stats
 
 from daskglm_rep import passes
-from daskglm_rep.inference.covariance import bread, collect, dispersion
+from daskglm_rep.inference.clustered import collect
+from daskglm_rep.inference.sandwich import bread, dispersion
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.clusters import cluster_moments
 from daskglm_rep.kernels.moments import block_moments
