@@ -29,6 +29,25 @@ class Columns:
     exposure: str = None
     clusters: tuple = ()
 
+    @classmethod
+    def named(cls, weights, offset, exposure, clusters):
+        """Columns as a user names them; clusters by one name, or several.
+
+        Raises
+        ------
+        ValueError
+            What is not a name.
+        """
+        names = {"weights": weights, "offset": offset, "exposure": exposure}
+        for role, name in names.items():
+            if name is not None and not isinstance(name, str):
+                raise ValueError(f"{role} must be the name of a column of data, got a {type(name).__name__}.")
+        clusters = () if clusters is None else (clusters,) if isinstance(clusters, str) else tuple(clusters)
+        if len(clusters) > 2 or not all(isinstance(c, str) for c in clusters):
+            raise ValueError("clusters must name one column of data, or two for two-way clustering, got "
+                             f"{list(clusters)!r}.")
+        return cls(weights, offset, exposure, clusters)
+
     @property
     def names(self):
         return [c for c in (self.weights, self.offset, self.exposure, *self.clusters) if c is not None]
