@@ -1,10 +1,10 @@
 """daskglm_rep: exact generalized linear models on chunked data, with inference."""
 
 from daskglm_rep import families, links, partitions
-from daskglm_rep.estimators import (GammaRegressor, GLMClassifier, GLMRegressor, InverseGaussianRegressor,
-                                    LinearRegression, LogisticRegression, NegativeBinomialRegressor, PoissonRegressor,
-                                    TweedieRegressor)
+from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.formula import glm, lm, logit, mnlogit
+from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussianRegressor, LinearRegression,
+                                    NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
 from daskglm_rep.representative_models import RepresentativeGLM
 from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
 

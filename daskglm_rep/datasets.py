@@ -17,18 +17,8 @@ import pyarrow.parquet as pq
 from scipy.special import expit, ndtri
 from scipy.stats import poisson
 
-__all__ = [
-    "AIRLINE_COEFFICIENTS",
-    "AIRLINE_COEFFICIENTS_INFLATED",
-    "MODELS",
-    "SETTINGS",
-    "affairs",
-    "airline_design",
-    "paper_coefficients",
-    "rand_hie",
-    "simulate_airline_months",
-    "simulate_paper",
-]
+__all__ = ["AIRLINE_COEFFICIENTS", "AIRLINE_COEFFICIENTS_INFLATED", "MODELS", "SETTINGS", "affairs", "airline_design",
+           "paper_coefficients", "rand_hie", "simulate_airline_months", "simulate_paper"]
 
 SETTINGS = ("mzNormal", "nzNormal", "ueNormal", "mixNormal", "T3", "EXP", "BETA")
 MODELS = ("linear", "logistic", "logistic-interactions", "cloglog", "poisson")
@@ -36,18 +26,10 @@ STREAM_ROWS = 5_000  # divides the round chunk sizes people choose, so that no s
 
 AIRLINE_COEFFICIENTS = {
     "Intercept": -2.322,
-    "QUARTER2": 7.083e-02,
-    "QUARTER3": 3.215e-02,
-    "QUARTER4": -1.396e-01,
-    "DAY_OF_WEEK2": -1.251e-01,
-    "DAY_OF_WEEK3": -1.178e-01,
-    "DAY_OF_WEEK4": 4.755e-02,
-    "DAY_OF_WEEK5": 4.443e-02,
-    "DAY_OF_WEEK6": -2.268e-01,
-    "DAY_OF_WEEK7": -1.022e-01,
-    "DEP_TIME_BLK2": 4.229e-01,
-    "DEP_TIME_BLK3": 1.019e00,
-    "DEP_TIME_BLK4": 1.230e00,
+    "QUARTER2": 7.083e-02, "QUARTER3": 3.215e-02, "QUARTER4": -1.396e-01,
+    "DAY_OF_WEEK2": -1.251e-01, "DAY_OF_WEEK3": -1.178e-01, "DAY_OF_WEEK4": 4.755e-02, "DAY_OF_WEEK5": 4.443e-02,
+    "DAY_OF_WEEK6": -2.268e-01, "DAY_OF_WEEK7": -1.022e-01,
+    "DEP_TIME_BLK2": 4.229e-01, "DEP_TIME_BLK3": 1.019, "DEP_TIME_BLK4": 1.230,
     "DISTANCE": 7.955e-05,
 }
 """Oracle coefficients of the airline model, Table A.9."""

@@ -49,23 +49,15 @@ def plot_coefficients(results, level=0.95, intercept=False, per="unit", ax=None)
         raise ValueError(f"per={per!r} is not known: choose 'unit' (coefficients as they are) or 'sd' (per standard "
                          "deviation of the column).")
     table = _table(results, level, intercept, per)
-    features = list(dict.fromkeys(table["feature"]))
-    classes = list(dict.fromkeys(table["class"]))
-    ax = _axes(ax, (6.4, 1.0 + 0.32 * len(features) * max(1.0, 0.6 * len(classes))))
-    ax.axvline(0.0, color="#6b7280", linewidth=1.0, zorder=0.6)
-    for number, name in enumerate(classes):
-        rows = table[table["class"] == name]
-        shift = (number - (len(classes) - 1) / 2) * 0.7 / max(len(classes), 1)
-        y = np.array([features.index(f) for f in rows["feature"]]) + shift
-        color = ACCENT if len(classes) == 1 else CLASS_COLORS[number % len(CLASS_COLORS)]
-        ax.hlines(y, rows["ci_lower"], rows["ci_upper"], color=color, linewidth=1.8, zorder=1)
-        clear = (rows["ci_lower"] > 0) | (rows["ci_upper"] < 0)
-        ax.scatter(rows["coef"], y, s=34, zorder=2, linewidths=1.4, edgecolors=color,
-                   facecolors=[color if c else "white" for c in clear], label=None if len(classes) == 1 else str(name))
-    ax.set_yticks(range(len(features)), features)
-    ax.set_ylim(len(features) - 0.4, -0.6)
-    _finish(ax, results, level, per, len(classes))
-    return ax
+    n_rows, n_classes = table["feature"].nunique(), table["class"].nunique()
+    ax = _axes(ax, (6.4, 1.0 + 0.32 * n_rows * max(1.0, 0.6 * n_classes)))
+    _draw_rows(ax, table, "coef", table["feature"], table["class"], zero=True)
+    link = getattr(getattr(results.model, "link", None), "name", "logit")
+    scale = "response" if link == "identity" else f"{link} of the mean"
+    unit = "unit" if per == "unit" else "standard deviation"
+    ax.set_xlabel(f"change of the {scale} per {unit}\n({100 * level:g} % interval)", color=INK)
+    ax.tick_params(axis="y", length=0)
+    return _dressed(ax, "class", n_classes, loc="best")
 
 
 def _table(results, level, intercept, per):
@@ -84,20 +76,37 @@ def _table(results, level, intercept, per):
     return frame[np.isfinite(frame["coef"])]
 
 
-def _finish(ax, results, level, per, n_classes):
-    link = getattr(getattr(results.model, "link", None), "name", "logit")
-    scale = "response" if link == "identity" else f"{link} of the mean"
-    unit = "unit" if per == "unit" else "standard deviation"
-    ax.set_xlabel(f"change of the {scale} per {unit}\n({100 * level:g} % interval)", color=INK)
-    ax.tick_params(axis="y", length=0, colors=INK)
-    ax.tick_params(axis="x", colors=INK)
+def _draw_rows(ax, table, value, names, series, zero):
+    """Dots and intervals, a row a name; series stand below each other in colours of their own."""
+    rows, kinds = list(dict.fromkeys(names)), list(dict.fromkeys(series))
+    if zero:
+        ax.axvline(0.0, color="#6b7280", linewidth=1.0, zorder=0.6)
+    for number, kind in enumerate(kinds):
+        part, color = table[series == kind], _series_color(number, len(kinds))
+        y = np.array([rows.index(name) for name in names[series == kind]]) + \
+            (number - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
+        clear = (part["ci_lower"] > 0) | (part["ci_upper"] < 0)
+        ax.hlines(y, part["ci_lower"], part["ci_upper"], color=color, linewidth=1.8, zorder=1)
+        ax.scatter(part[value], y, s=34, zorder=2, linewidths=1.4, edgecolors=color,
+                   facecolors=[color if c else "white" for c in clear], label=str(kind) or None)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(axis="x", color="#edeff2", linewidth=0.8, zorder=0)
+
+
+def _series_color(number, total):
+    return ACCENT if total == 1 else CLASS_COLORS[number % len(CLASS_COLORS)]
+
+
+def _dressed(ax, title, n_series, **legend):
+    ax.tick_params(colors=INK)
     ax.set_axisbelow(True)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(LINE)
-    if n_classes > 1:
-        ax.legend(title="class", frameon=False, loc="best", fontsize="small")
+    if n_series > 1:
+        ax.legend(title=title or None, frameon=False, fontsize="small", **legend)
+    return ax
 
 
 # ---------------------------------------------------------------- marginal effects
@@ -137,31 +146,11 @@ def plot_margins(effects, ax=None):
         return _plot_along(ax, table, along, kinds, title if not several else "", what)
     plain = (table["contrast"] == "dY/dX") | (table["contrast"] == "")
     names = table["variable"] + np.where(plain, "", ": " + table["contrast"])
-    return _plot_rows(ax, table, names, series, title, what, zero=not predicted)
-
-
-def _series_color(number, total):
-    return ACCENT if total == 1 else CLASS_COLORS[number % len(CLASS_COLORS)]
-
-
-def _plot_rows(ax, table, names, series, title, what, zero):
-    rows, kinds = list(dict.fromkeys(names)), list(dict.fromkeys(series))
-    ax = _axes(ax, (6.4, max(1.9, 1.0 + 0.34 * len(rows) * max(1.0, 0.6 * len(kinds)))))
-    if zero:
-        ax.axvline(0.0, color="#6b7280", linewidth=1.0, zorder=0.6)
-    for number, kind in enumerate(kinds):
-        part, color = table[series == kind], _series_color(number, len(kinds))
-        y = np.array([rows.index(name) for name in names[series == kind]]) + \
-            (number - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
-        clear = (part["ci_lower"] > 0) | (part["ci_upper"] < 0)
-        ax.hlines(y, part["ci_lower"], part["ci_upper"], color=color, linewidth=1.8, zorder=1)
-        ax.scatter(part["effect"], y, s=34, zorder=2, linewidths=1.4, edgecolors=color,
-                   facecolors=[color if c else "white" for c in clear], label=kind or None)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.set_ylim(len(rows) - 0.4, -0.6)
+    n_rows, n_series = names.nunique(), series.nunique()
+    ax = _axes(ax, (6.4, max(1.9, 1.0 + 0.34 * n_rows * max(1.0, 0.6 * n_series))))
+    _draw_rows(ax, table, "effect", names, series, zero=not predicted)
     ax.set_xlabel(what, color=INK)
-    ax.grid(axis="x", color="#edeff2", linewidth=0.8, zorder=0)
-    return _dressed(ax, title, len(kinds), loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return _dressed(ax, title, n_series, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
 def _plot_along(ax, table, along, series, title, what):
@@ -175,17 +164,6 @@ def _plot_along(ax, table, along, series, title, what):
     ax.set_ylabel(what, color=INK)
     ax.grid(color="#edeff2", linewidth=0.8, zorder=0)
     return _dressed(ax, title, len(kinds))
-
-
-def _dressed(ax, title, n_series, **legend):
-    ax.tick_params(colors=INK)
-    ax.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
-    ax.spines["bottom"].set_color(LINE)
-    if n_series > 1:
-        ax.legend(title=title or None, frameon=False, fontsize="small", **legend)
-    return ax
 
 
 # ---------------------------------------------------------------- representatives
@@ -247,17 +225,7 @@ def plot_rounds(estimators, ax=None):
 
 
 def plot_bytes(estimators, ax=None):
-    """Draw the distance to the maximum likelihood estimate against the bytes that had left all blocks by then.
-
-    Parameters
-    ----------
-    estimators : RepresentativeGLM or list of them
-    ax : matplotlib Axes, optional
-
-    Returns
-    -------
-    matplotlib Axes
-    """
+    """Draw what `plot_rounds` draws, with its parameters, against the bytes that had left all blocks by then."""
 
     def moved(estimator):
         total = estimator.audit_.groupby("round")["bytes"].sum().cumsum()

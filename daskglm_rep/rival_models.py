@@ -4,14 +4,13 @@ They are what representatives and the exact three-sweep fits are judged against.
 full-data maximum likelihood estimate where they can know.
 """
 
-import dataclasses
 import numbers
 
 import numpy as np
 
 from daskglm_rep import combining, design, families, subsampling
 from daskglm_rep.estimators import _GLMRegressorBase, _Probabilities
-from daskglm_rep.results import GLMResults
+from daskglm_rep.settings import check_choice, check_number
 from daskglm_rep.solvers import implicit_descent
 from daskglm_rep.solvers.first_look import first_look
 
@@ -56,10 +55,6 @@ class _RivalBase(_GLMRegressorBase):
         """Parameters that are integers, and the least each may be."""
         return {}
 
-    def _choice(self, name, allowed):
-        if getattr(self, name) not in allowed:
-            raise ValueError(f"{name}={getattr(self, name)!r} is not known: choose one of {', '.join(allowed)}.")
-
     def fit(self, X, y, sample_weight=None, offset=None, exposure=None):
         """Fit the model.
 
@@ -86,11 +81,8 @@ class _RivalBase(_GLMRegressorBase):
         data = self._chunked(self._build(X, y, sample_weight, offset, exposure))
         look = first_look(data, model, self.fit_intercept, self._n_pilot(len(data.names) + 1), int(self.random_state))
         outcome = self._run(data, look)
-        fitted = dataclasses.replace(outcome.fitted, n_passes=data.n_passes)
-        self.results_ = GLMResults(fitted, outcome.covariance, None, data.prepare.response)
-        self.n_passes_, self.dispersion_ = data.n_passes, self.results_.scale
-        self.distance_to_mle_ = fitted.fit.distance
-        self._publish(np.nan_to_num(self.results_.params.to_numpy()).reshape(1, -1))
+        self._set_results(data, outcome.fitted, outcome.covariance)
+        self.distance_to_mle_ = outcome.fitted.fit.distance
         return self
 
     def predict_proba(self, X, offset=None, exposure=None):
@@ -153,9 +145,8 @@ class SubsampledGLM(_RivalBase):
 
     def _check_parameters(self):
         super()._check_parameters()
-        self._choice("method", subsampling.METHODS)
-        if not (isinstance(self.uniform_share, numbers.Real) and 0 <= self.uniform_share < 1):
-            raise ValueError(f"uniform_share must be a number in [0, 1), got {self.uniform_share!r}.")
+        check_choice("method", self.method, subsampling.METHODS)
+        check_number("uniform_share", self.uniform_share, lambda v: 0 <= v < 1, "in [0, 1)")
 
     def _n_pilot(self, n_coef):
         return super()._n_pilot(n_coef) if self.n_pilot is None else self.n_pilot
@@ -213,8 +204,8 @@ class DivideAndConquerGLM(_RivalBase):
 
     def _check_parameters(self):
         super()._check_parameters()
-        self._choice("join", combining.JOINS)
-        self._choice("cov_type", combining.COV_TYPES)
+        check_choice("join", self.join, combining.JOINS)
+        check_choice("cov_type", self.cov_type, combining.COV_TYPES)
 
     def _chunked(self, data):
         if self.partitions is None or self.partitions >= data.n_blocks or data.collections is not None:
@@ -267,8 +258,7 @@ class StochasticGLM(_RivalBase):
     def _check_parameters(self):
         super()._check_parameters()
         for name in ("learning_rate", "decay"):
-            if not (isinstance(getattr(self, name), numbers.Real) and getattr(self, name) > 0):
-                raise ValueError(f"{name} must be a number > 0, got {getattr(self, name)!r}.")
+            check_number(name, getattr(self, name), lambda v: v > 0, "> 0")
 
     def _run(self, data, look):
         return implicit_descent.solve(data, look, self.n_epochs, float(self.learning_rate), float(self.decay),

@@ -12,8 +12,8 @@ from formulaic import model_matrix
 from scipy import sparse
 
 import daskglm_rep as dg
+from daskglm_rep.formula.assembly import build_spec
 from daskglm_rep.formula.learn import Levels
-from daskglm_rep.formula.spec import build_spec
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
 import make_data  # noqa: E402

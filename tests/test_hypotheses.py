@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 
 from daskglm_rep import LinearRegression, LogisticRegression, PoissonRegressor
-from daskglm_rep.inference import hypotheses
+from daskglm_rep.inference import restrictions
 
 N = 300
 rng = np.random.default_rng(8)
@@ -42,7 +42,7 @@ INDEX = pd.Index(["Intercept", "x1", "x10", "C(g)[T.b]", "x1:C(g)[T.b]"])
     ("x1 = x10 = 0.5", [[0, 1, -1, 0, 0], [0, 0, 1, 0, 0]], [0, 0.5]),
     ("2 + 3 = x1 * 2", [[0, -2, 0, 0, 0]], [-5])])
 def test_hypotheses_are_read(text, R, q):
-    got = hypotheses.parse(text, INDEX)
+    got = restrictions.parse(text, INDEX)
     np.testing.assert_allclose(got[0], R)
     np.testing.assert_allclose(got[1], q, atol=1e-15)
 
@@ -50,13 +50,13 @@ def test_hypotheses_are_read(text, R, q):
 @pytest.mark.parametrize("text", ["x2 = 0", "x100 = 0", "x1 * x10 = 0", "x1 = ", "(x1 = 0", "x1 x10", "1 / x1", ""])
 def test_hypotheses_that_cannot_be_read(text):
     with pytest.raises(ValueError, match="hypothesis"):
-        hypotheses.parse(text, INDEX)
+        restrictions.parse(text, INDEX)
 
 
 def test_names_of_several_equations():
     index = pd.MultiIndex.from_product([["b", "c"], ["Intercept", "x1"]])
-    np.testing.assert_array_equal(hypotheses.parse("b:x1 = c:x1", index)[0], [[0, 1, 0, -1]])
-    np.testing.assert_array_equal(hypotheses.parse("x1 = 0", index)[0], [[0, 1, 0, 0], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(restrictions.parse("b:x1 = c:x1", index)[0], [[0, 1, 0, -1]])
+    np.testing.assert_array_equal(restrictions.parse("x1 = 0", index)[0], [[0, 1, 0, 0], [0, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("kind", ["nonrobust", "cluster"])

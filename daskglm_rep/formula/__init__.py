@@ -1,6 +1,7 @@
 """Models from formulas on data frames: `glm`, `lm`, `logit`, `mnlogit`."""
 
-from daskglm_rep.formula.fit import FormulaResults, glm, lm, logit, mnlogit
+from daskglm_rep.formula.fit import glm, lm, logit, mnlogit
+from daskglm_rep.formula.results import FormulaResults
 from daskglm_rep.formula.spec import FormulaSpec
 
 __all__ = ["FormulaResults", "FormulaSpec", "glm", "lm", "logit", "mnlogit"]

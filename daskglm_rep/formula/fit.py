@@ -2,196 +2,20 @@
 
 import dataclasses
 
-import dask.dataframe as dd
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from daskglm_rep import design, families, passes
 from daskglm_rep.formula import sources
-from daskglm_rep.formula.rows import Columns, FormulaRows, MapRows, Predict, keep, kept_recipe
-from daskglm_rep.formula.spec import learn_spec, parse
+from daskglm_rep.formula.assembly import learn_spec, parse
+from daskglm_rep.formula.results import FormulaResults
+from daskglm_rep.formula.rows import Columns, FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
-from daskglm_rep.kernels.block import Basis
+from daskglm_rep.labels import encode_classes
 from daskglm_rep.multinomial import Multinomial
-from daskglm_rep.results import GLMResults
+from daskglm_rep.settings import check_fit
 from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
 
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
-
-
-class FormulaResults(GLMResults):
-    """Results of a formula, which know how to read new frames.
-
-    Attributes
-    ----------
-    spec : FormulaSpec
-    columns : Columns
-        Weights, offset, exposure and clusters by name.
-    n_missing : int
-        Rows left out because a value was missing.
-    classes : array or None
-        Class labels, baseline first.
-    """
-
-    def __init__(self, fitted, cov, spec, columns, classes=None):
-        super().__init__(fitted, cov, classes, spec.response)
-        self.spec, self.columns = spec, columns
-        self.n_missing = int(fitted.survey.n_missing)
-
-    def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
-        """Rows of a frame as blocks under the fitted formula; columns named here replace the fit's."""
-        if y is not None:
-            raise ValueError("Pass the data frame alone: the formula names the response, and weights, offset, exposure "
-                             "and clusters are column names.")
-        given = _columns(sample_weight, offset, exposure, clusters)
-        columns = Columns(*[a or b for a, b in zip(dataclasses.astuple(given), dataclasses.astuple(self.columns))])
-        table = sources.open_table(X)
-        used = list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + columns.names))
-        _check_columns(used, table, self.spec.formula)
-        recipe = FormulaRows(self.spec, columns, None if self.classes is None else tuple(self.classes))
-        return sources.read_with(sources.chunks(sources.rows_of(table, used)), recipe, self.spec.names)
-
-    def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
-        """Apply a function of design rows and offsets to the rows of a frame."""
-        apply = MapRows(self.spec, self.columns, None if n_outputs is None else tuple(columns), function)
-        return _map_table(sources.open_table(X), apply, _offset_of(offset, exposure))
-
-    def score_test(self, *arguments, **options):
-        """Not for formulas: fit the larger formula and use `lr_test` or `wald_test`."""
-        raise ValueError("score_test takes arrays; with a formula fit the larger model and use its wald_test or "
-                         "lr_test.")
-
-    @property
-    def n_passes_(self):
-        """Sweeps over the data, the one that learnt the formula's levels and transforms included."""
-        return self.fitted.n_passes
-
-    # ------------------------------------------------------------ prediction
-
-    @property
-    def class_labels(self):
-        """Class labels in sorted (or declared) order; None without classes."""
-        if self.classes is None:
-            return None
-        declared = self.spec.response_levels
-        return tuple(c for c in declared if c in set(self.classes)) if declared else tuple(sorted(self.classes))
-
-    def _predictor(self, linear=False):
-        raw = np.nan_to_num(self.params.to_numpy())
-        p = len(self.spec.names)
-        basis = Basis(np.arange(p), np.zeros(p), np.ones(p), self.spec.intercept)
-        multinomial = isinstance(self.model, Multinomial)
-        labels = self.class_labels or ()
-        order = tuple(list(self.classes).index(c) for c in labels) if multinomial else ()
-        names = (labels if not linear else tuple(self.classes[1:])) if multinomial else None
-        return Predict(self.spec, self.columns, names, basis, raw, None if multinomial else self.model.link, order,
-                       linear)
-
-    def predict(self, data, offset=None, exposure=None, linear=False):
-        """Means of new rows, or probabilities of all classes; lazy for lazy frames, of the frame's kind.
-
-        Parameters
-        ----------
-        data : what `glm` takes
-            With the columns of the right-hand side; the fit's offset and exposure columns too, unless given here.
-        offset, exposure : number, or (n,) column of the frame's kind, optional
-            Replace the fit's columns.
-        linear : bool
-            Linear predictors instead of means.
-
-        Returns
-        -------
-        Series (index and divisions kept), DataArray (coordinates kept), or a frame with a column per class
-            NaN where a value is missing.
-
-        Raises
-        ------
-        ValueError
-            Missing columns; levels that the fit has not seen.
-        """
-        return _map_table(sources.open_table(data), self._predictor(linear), _offset_of(offset, exposure))
-
-    def predict_proba(self, data, offset=None, exposure=None):
-        """Probabilities of all classes, a frame with a column per class (Dataset: a "class" dimension).
-
-        Parameters
-        ----------
-        data, offset, exposure
-            As for `predict`.
-
-        Raises
-        ------
-        ValueError
-            The model has no classes.
-        """
-        if isinstance(self.model, Multinomial):
-            return self.predict(data, offset, exposure)
-        if self.classes is None:
-            raise ValueError(f"{self.response} was numeric, so there are no classes: use predict for means.")
-        mean = self.predict(data, offset, exposure)
-        if isinstance(mean, xr.DataArray):
-            return xr.concat([1 - mean, mean], pd.Index(list(self.classes), name="class")).transpose(..., "class")
-        both = dd.concat if isinstance(mean, dd.Series) else pd.concat
-        return both([(1 - mean).rename(self.classes[0]), mean.rename(self.classes[1])], axis=1)
-
-
-def _offset_of(offset, exposure):
-    return offset if exposure is None else (0.0 if offset is None else offset) + np.log(exposure)
-
-
-def _map_table(table, function, offset):
-    """Row-wise outputs of a table, of its kind and lazy where it is."""
-    if isinstance(table, xr.Dataset):
-        return _predict_dataset(table, function, offset)
-    if not isinstance(table, dd.DataFrame):
-        return function(table, offset)
-    wanted = set(function.spec.columns)
-    if offset is None:
-        wanted |= {function.columns.offset, function.columns.exposure}
-    meta = (pd.Series(np.zeros(0)) if function.classes is None
-            else pd.DataFrame({c: np.zeros(0) for c in function.classes}))
-    return table[[c for c in table.columns if c in wanted]].map_partitions(function, offset, meta=meta)
-
-
-def _predict_dataset(table, function, offset):
-    """Prediction over a Dataset's dimensions, block by block where it is chunked."""
-    columns = [c for c in function.spec.columns + [function.columns.offset, function.columns.exposure] if c is not None]
-    lost = [c for c in function.spec.columns if c not in table.variables]
-    if lost:
-        raise ValueError(f"data lacks the column {lost[0]!r}, which the formula {function.spec.formula!r} uses.")
-    names = [c for c in columns if c in table.variables and c not in table.dims]
-    chosen = table[names] if names else table
-    if offset is not None:
-        chosen = chosen.assign(__offset=offset)
-        function = function.with_columns(Columns(offset="__offset"))
-    if not sources.is_lazy_dataset(chosen):
-        return _predict_block(chosen, function)
-    chosen = chosen.unify_chunks()
-    dims = list(chosen.sizes)
-    shape = {d: chosen.sizes[d] for d in dims}
-    chunks = {d: chosen.chunks[d] for d in dims if d in chosen.chunks}
-    blank = next(iter(chosen.data_vars.values()))
-    template = xr.zeros_like(blank.broadcast_like(chosen), dtype=float).transpose(*dims).chunk(chunks).rename(None)
-    template = template.assign_coords({k: v for k, v in chosen.coords.items() if set(v.dims) <= set(shape)})
-    if function.classes is not None:
-        template = template.expand_dims({"class": list(function.classes)}, axis=-1)
-    template.attrs = {}
-    return xr.map_blocks(_predict_block, chosen, [function], template=template)
-
-
-def _predict_block(block, function):
-    dims = list(block.sizes)
-    frame = block.reset_coords().to_dataframe(dim_order=dims).reset_index()
-    out = function.values(frame)
-    shape = tuple(block.sizes[d] for d in dims)
-    coords = {k: v for k, v in block.coords.items()}
-    if out.ndim == 1:
-        return xr.DataArray(out.reshape(shape), coords, dims)
-    return xr.DataArray(out.reshape(shape + (-1,)), coords | {"class": list(function.classes)}, dims + ["class"])
-
-
-# ---------------------------------------------------------------- fitting
 
 
 def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, exposure=None, clusters=None,
@@ -237,7 +61,7 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     model = families.GLM.of(family, link)
     options = dict(alpha=alpha, l1_ratio=l1_ratio, standardize=standardize, penalty_factor=penalty_factor,
                    weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank, verbose=verbose)
-    columns = _columns(weights, offset, exposure, clusters)
+    columns = Columns.named(weights, offset, exposure, clusters)
     return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options)
 
 
@@ -303,28 +127,8 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
     """
     options = dict(alpha=alpha, l1_ratio=0.0, standardize=standardize, penalty_factor=penalty_factor,
                    weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank, verbose=verbose)
-    columns = _columns(weights, offset, None, clusters)
+    columns = Columns.named(weights, offset, None, clusters)
     return _fit(formula, data, Multinomial, columns, cov_type, na, random_state, context, baseline, options)
-
-
-def _columns(weights, offset, exposure, clusters):
-    names = {"weights": weights, "offset": offset, "exposure": exposure}
-    for role, name in names.items():
-        if name is not None and not isinstance(name, str):
-            raise ValueError(f"{role} must be the name of a column of data, got a {type(name).__name__}.")
-    clusters = () if clusters is None else (clusters,) if isinstance(clusters, str) else tuple(clusters)
-    if len(clusters) > 2 or not all(isinstance(c, str) for c in clusters):
-        raise ValueError("clusters must name one column of data, or two for two-way clustering, got "
-                         f"{list(clusters)!r}.")
-    return Columns(weights, offset, exposure, clusters)
-
-
-def _check_columns(names, table, formula):
-    known = set(sources.columns_of(table))
-    for name in names:
-        if name not in known:
-            raise ValueError(f"data has no column {name!r}, which the call for {formula!r} names; its columns are "
-                             f"{', '.join(map(repr, sorted(known)[:12]))}.")
 
 
 def _fit(formula, data, model, columns, cov_type, na, random_state, context, baseline, options):
@@ -334,7 +138,7 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     context = dict(context or {})
     table = sources.open_table(data)
     parsed = parse(formula, sources.columns_of(table), context)
-    _check_columns(columns.names, table, formula)
+    sources.check_columns(columns.names, table, formula)
     used = list(dict.fromkeys(parsed.rhs_columns + parsed.response_columns + columns.names))
     frame = sources.rows_of(table, used)
     rows = sources.chunks(frame)
@@ -359,21 +163,9 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
 def _check_options(cov_type, columns, na, options):
     if na not in ("drop", "raise"):
         raise ValueError(f"na={na!r} is not known: choose 'drop' or 'raise'.")
-    if cov_type not in covariance.COV_TYPES:
-        raise ValueError(f"cov_type={cov_type!r} is not known: choose one of {', '.join(covariance.COV_TYPES)}.")
     if cov_type == "cluster" and not columns.clusters:
         raise ValueError("cov_type='cluster' needs cluster labels: name their column, clusters='firm'.")
-    if cov_type != "nonrobust" and options["alpha"] > 0:
-        raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
-                         f"cov_type={cov_type!r}.")
-    rules = [("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
-             ("tol", lambda v: v > 0, "> 0"), ("max_iter", lambda v: v >= 1, ">= 1")]
-    for name, good, words in rules:
-        if not (np.isscalar(options[name]) and np.isreal(options[name]) and good(options[name])):
-            raise ValueError(f"{name} must be a number {words}, got {options[name]!r}.")
-    for name, allowed in (("weights_kind", ("prior", "frequency")), ("rank", ("warn", "error"))):
-        if options[name] not in allowed:
-            raise ValueError(f"{name}={options[name]!r} is not known: choose one of {', '.join(allowed)}.")
+    check_fit(options, cov_type)
 
 
 def _missing_text(missing, n_rows, n_missing=None):
@@ -406,27 +198,9 @@ def _readable(rows, spec, columns, raw_labels):
     if kept.n_missing and not any(len(part[1]) for part in kept.parts):
         raise ValueError(f"No row of data is complete: all {int(kept.n_missing)} rows have a missing value in some "
                          "column of the formula.")
-    data = design.Data(list(kept.parts), _KeptRows(kept_recipe(spec, columns, raw_labels), spec.intercept), spec.names)
+    data = design.Data(list(kept.parts), KeptRows.of(spec, columns, raw_labels), spec.names)
     data.n_passes = built.n_passes
     return data, kept.n_missing
-
-
-@dataclasses.dataclass(frozen=True)
-class _KeptRows:
-    """`design.Rows` for a design built from a formula, whose columns may be none but the intercept."""
-
-    rows: design.Rows
-    intercept: bool
-
-    def __call__(self, part, index):
-        return self.rows(part, index)
-
-    def with_fields(self, **changes):
-        return dataclasses.replace(self, rows=self.rows.with_fields(**changes))
-
-    @property
-    def response(self):
-        return self.rows.response
 
 
 def _code_labels(rows, found, spec, model, baseline):
@@ -444,12 +218,5 @@ def _code_labels(rows, found, spec, model, baseline):
             raise ValueError(f"baseline={baseline!r} is none of the classes {ordered[:10]}.")
         ordered = [baseline] + [c for c in ordered if c != baseline]
     labels = tuple(ordered)
-    pilot = tuple(dataclasses.replace(b, y=design.encode(b.y, labels)) for b in found.pilot)
-    found = dataclasses.replace(found, pilot=pilot)
-    rows = rows.with_prepare(raw_labels=False, labels=labels)
-    if model is not Multinomial:
-        ones = found.labels[labels[1]]
-        response = dataclasses.replace(found.response, weight_y=ones, low=0.0, high=1.0,
-                                       reference_deviance=found.response.weight * 2.0 * np.log(2.0))
-        return rows, dataclasses.replace(found, response=response), model, np.asarray(labels)
-    return rows, found, Multinomial(len(labels)), np.asarray(labels)
+    rows, found = encode_classes(rows, found, labels)
+    return rows, found, Multinomial(len(labels)) if model is Multinomial else model, np.asarray(labels)

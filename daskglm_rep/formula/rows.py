@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from daskglm_rep.design import Rows, encode
 from daskglm_rep.formula.terms import as_floats
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.softmax import class_probabilities
+from daskglm_rep.recipes import OverRows, Rows, encode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,25 @@ class Columns:
     offset: str = None
     exposure: str = None
     clusters: tuple = ()
+
+    @classmethod
+    def named(cls, weights, offset, exposure, clusters):
+        """Columns as a user names them; clusters by one name, or several.
+
+        Raises
+        ------
+        ValueError
+            What is not a name.
+        """
+        names = {"weights": weights, "offset": offset, "exposure": exposure}
+        for role, name in names.items():
+            if name is not None and not isinstance(name, str):
+                raise ValueError(f"{role} must be the name of a column of data, got a {type(name).__name__}.")
+        clusters = () if clusters is None else (clusters,) if isinstance(clusters, str) else tuple(clusters)
+        if len(clusters) > 2 or not all(isinstance(c, str) for c in clusters):
+            raise ValueError("clusters must name one column of data, or two for two-way clustering, got "
+                             f"{list(clusters)!r}.")
+        return cls(weights, offset, exposure, clusters)
 
     @property
     def names(self):
@@ -128,7 +147,7 @@ def _without_nan(X, y):
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Parts for `design.Rows`, in order."""
+    """Parts for `KeptRows`, in order."""
 
     parts: tuple
     n_missing: float
@@ -145,10 +164,20 @@ def keep(block):
     return Kept((part,), block.n_missing)
 
 
-def kept_recipe(spec, columns, raw_labels):
-    """Recipe for the parts that `keep` brings home."""
-    return Rows(tuple(spec.names), spec.response, raw_labels=raw_labels,
-                extra=("clusters",) if columns.clusters else ())
+@dataclasses.dataclass(frozen=True)
+class KeptRows(OverRows):
+    """Recipe for the parts that `keep` brings home, whose columns may be none but the intercept."""
+
+    intercept: bool
+
+    @classmethod
+    def of(cls, spec, columns, raw_labels):
+        rows = Rows(tuple(spec.names), spec.response, raw_labels=raw_labels,
+                    extra=("clusters",) if columns.clusters else ())
+        return cls(rows, spec.intercept)
+
+    def __call__(self, part, index):
+        return self.rows(part, index)
 
 
 @dataclasses.dataclass(frozen=True)

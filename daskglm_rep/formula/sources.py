@@ -48,6 +48,15 @@ def columns_of(table):
     return [str(v) for v in table.variables] if isinstance(table, xr.Dataset) else list(table.columns)
 
 
+def check_columns(names, table, formula):
+    """Refuse names that are no columns of the table."""
+    known = set(columns_of(table))
+    for name in names:
+        if name not in known:
+            raise ValueError(f"data has no column {name!r}, which the call for {formula!r} names; its columns are "
+                             f"{', '.join(map(repr, sorted(known)[:12]))}.")
+
+
 def is_lazy_dataset(dataset):
     return any(variable.chunks for variable in dataset.variables.values())
 

@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 
 from daskglm_rep import passes
-from daskglm_rep.design import Rows, WithScalars
-from daskglm_rep.inference.covariance import bread, dispersion
+from daskglm_rep.recipes import Rows, WithScalars
+from daskglm_rep.inference.sandwich import bread, dispersion
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.leverage import PERFECT, quadratic_rows
 from daskglm_rep.kernels.residuals import mean_rows, quantile_residuals, signed_deviance

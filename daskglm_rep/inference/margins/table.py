@@ -6,7 +6,8 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from daskglm_rep.inference.hypotheses import restrictions, wald
+from daskglm_rep.inference.hypotheses import wald
+from daskglm_rep.inference.restrictions import restrictions
 
 NUMBERS = ("effect", "se", "statistic", "pvalue", "ci_lower", "ci_upper")
 

@@ -1,0 +1,182 @@
+"""The classifiers: binary with any link, and logistic with two or more classes."""
+
+import dataclasses
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from daskglm_rep import families, passes
+from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
+from daskglm_rep.kernels.gram import linear_predictor
+from daskglm_rep.labels import encode_classes
+from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.solvers.three_sweeps import take_survey
+from daskglm_rep.summaries import Total
+
+
+@dataclasses.dataclass(frozen=True)
+class _Label:
+    probabilities: _Probabilities
+    classes: np.ndarray
+
+    def __call__(self, eta):
+        return self.classes[np.argmax(self.probabilities(eta), axis=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decision:
+    order: tuple
+
+    def __call__(self, eta):
+        if eta.ndim == 1:
+            return eta
+        full = np.c_[np.zeros(len(eta)), eta][:, list(self.order)]
+        return full - full.mean(axis=1, keepdims=True)
+
+
+class _GLMClassifierBase(ClassifierMixin, _ExactBase):
+    _classify = True
+
+    def _look(self, data):
+        found = take_survey(data, None, self.random_state or 0, classify=True)
+        classes = np.array(sorted(label for label, weight in found.labels.items()))
+        if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
+            raise ValueError(f"Unknown label type: continuous. {data.prepare.response} holds fractions such as "
+                             f"{classes[classes != np.floor(classes)][0]!r}: use a regressor, or class labels.")
+        present = [label for label in classes if found.labels[label] > 0]
+        if len(present) < 2:
+            raise ValueError(f"{data.prepare.response} has only one class, {present[0]!r}: a classifier needs at least "
+                             "2 classes with positive weight.")
+        classes = np.array(present)
+        self.classes_ = classes
+        order = self._class_order(classes)
+        labels = tuple(classes[list(order)])
+        data, found = encode_classes(data, found, labels)
+        return data, found, self._class_model(len(classes)), np.asarray(labels)
+
+    def _class_order(self, classes):
+        """Positions of the sorted classes in the model's order, baseline first."""
+        return tuple(range(len(classes)))
+
+    def _class_model(self, n_classes):
+        if n_classes > 2:
+            raise ValueError(f"Only binary classification is supported. The type of the target is multiclass: y has "
+                             f"{n_classes} classes; use LogisticRegression.")
+        return self._glm()
+
+    def _publish(self, raw):
+        first = int(self.fit_intercept)
+        if raw.shape[0] == 1 and len(self.classes_) == 2:
+            self.coef_ = raw[:, first:].copy()
+            self.intercept_ = raw[:, 0].copy() if first else np.zeros(1)
+            return
+        full = np.vstack([np.zeros(raw.shape[1]), raw])
+        full = full[list(self._inverse_order())] - full.mean(axis=0)
+        self.coef_ = full[:, first:].copy()
+        self.intercept_ = full[:, 0].copy() if first else np.zeros(len(full))
+
+    def _inverse_order(self):
+        return np.argsort(self._class_order(self.classes_))
+
+    def _raw_predictor(self):
+        raw = super()._raw_predictor()
+        return raw if len(self.classes_) == 2 else (raw - raw[0])[1:]
+
+    def _probabilities(self):
+        return _Probabilities(self._glm().link, tuple(range(len(self.classes_))))
+
+    def predict_proba(self, X, offset=None, exposure=None):
+        """Class probabilities in the order of `classes_`, (n, n_classes), of the kind of X."""
+        return self._predict_with(self._probabilities_checked(), X, offset, exposure, len(self.classes_), self.classes_)
+
+    def _probabilities_checked(self):
+        check_is_fitted(self)
+        return self._probabilities()
+
+    def predict_log_proba(self, X, offset=None, exposure=None):
+        """Logarithms of `predict_proba`."""
+        return np.log(self.predict_proba(X, offset, exposure))
+
+    def decision_function(self, X, offset=None, exposure=None):
+        """Linear predictor: (n,) for two classes, else (n, n_classes) symmetric ones that sum to zero."""
+        check_is_fitted(self)
+        J = len(self.classes_)
+        return self._predict_with(_Decision(tuple(range(J))), X, offset, exposure, None if J == 2 else J, self.classes_)
+
+    def predict(self, X, offset=None, exposure=None):
+        """The most probable class of each row, of the kind of X."""
+        return self._predict_with(_Label(self._probabilities_checked(), self.classes_), X, offset, exposure)
+
+    def score(self, X, y, sample_weight=None, offset=None, exposure=None):
+        """Share of rows (by weight) whose most probable class is theirs."""
+        check_is_fitted(self)
+        data = self._score_data(X, y, sample_weight, offset, exposure, raw_labels=True)
+        right, total = passes.run(_label_matches, data, _Label(self._probabilities(), self.classes_),
+                                  self._raw_predictor()).value
+        return float(right / total)
+
+
+def _label_matches(block, label, raw):
+    guess = label(linear_predictor(block.X, raw_basis(raw.shape[1] - 1), raw.ravel(), block.offset))
+    return Total(np.array([block.weight @ (guess == block.y), block.weight.sum()]))
+
+
+@documented("""    link : str, default "logit"
+        "logit", "probit", "cloglog", "loglog", "cauchit" or "log".
+""")
+class GLMClassifier(_GLMClassifierBase):
+    """Binary regression with any link, as a classifier; the model is of the probability of `classes_[1]`."""
+
+    def __init__(self, link="logit", alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100, tol=1e-6,
+                 cov_type="nonrobust", standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
+                 random_state=0, rank="warn", verbose=0):
+        super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
+                         weights_kind, warm_start, random_state, rank, verbose)
+        self.link = link
+
+    def _glm(self):
+        return families.GLM.of("binomial", self.link)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+@documented("""    baseline : label, optional
+        The class whose coefficients are zero in `results_` with three or more classes; default the first one.
+""")
+class LogisticRegression(_GLMClassifierBase):
+    """Logistic regression: two classes, or multinomial with three or more.
+
+    With three or more classes `coef_` holds the symmetric coefficients, which sum to zero over classes; `results_`
+    those against the baseline.
+    """
+
+    def __init__(self, baseline=None, alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100,
+                 tol=1e-6, cov_type="nonrobust", standardize=False, penalty_factor=None, weights_kind="prior",
+                 warm_start=False, random_state=0, rank="warn", verbose=0):
+        super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
+                         weights_kind, warm_start, random_state, rank, verbose)
+        self.baseline = baseline
+
+    def _glm(self):
+        return families.GLM.of("binomial")
+
+    def _class_model(self, n_classes):
+        if n_classes == 2:
+            return self._glm()
+        if self.alpha > 0 and self.l1_ratio > 0:
+            raise ValueError("l1_ratio > 0 with three or more classes is not available: use l1_ratio=0, or one "
+                             "LogisticRegression a class.")
+        return Multinomial(n_classes)
+
+    def _class_order(self, classes):
+        if self.baseline is None or len(classes) == 2:
+            return tuple(range(len(classes)))
+        found = np.flatnonzero(classes == self.baseline)
+        if not found.size:
+            raise ValueError(f"baseline={self.baseline!r} is none of the classes {list(classes)[:10]}.")
+        first = int(found[0])
+        return (first, *[j for j in range(len(classes)) if j != first])

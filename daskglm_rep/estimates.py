@@ -1,0 +1,209 @@
+"""Estimates, their errors and fit statistics: what the last summary of a fit and its covariance say by themselves."""
+
+import dataclasses
+import math
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from daskglm_rep.inference.sandwich import dispersion
+
+INTERCEPT = "Intercept"
+
+
+class Estimates:
+    """Base of `results.GLMResults`, which documents its attributes and adds tests, effects and tables."""
+
+    def __init__(self, fitted, covariance, classes=None, response="y"):
+        self.fitted, self.covariance, self.classes, self.response = fitted, covariance, classes, response
+
+    # ------------------------------------------------------------ estimates
+
+    @property
+    def model(self):
+        """The family and link, or the multinomial family."""
+        return self.fitted.fit.objective.model
+
+    @property
+    def converged(self):
+        """Whether the solver reached `tol`."""
+        return self.fitted.fit.converged
+
+    @property
+    def cov_type(self):
+        """Name of the covariance estimator behind `bse`."""
+        return self.covariance.cov_type
+
+    @cached_property
+    def _kept(self):
+        return np.tile(self.fitted.kept, self.model.n_equations)
+
+    @cached_property
+    def index(self):
+        """Labels of the parameters."""
+        intercept = [INTERCEPT] if self.fitted.kept.size > len(self.fitted.names) else []
+        names = intercept + self.fitted.names
+        if self.model.n_equations == 1 and hasattr(self.model, "link"):
+            return pd.Index(names, name="feature")
+        return pd.MultiIndex.from_product([list(self.classes[1:]), names], names=["class", "feature"])
+
+    def _spread_out(self, values):
+        full = np.full(self._kept.size, math.nan)
+        full[self._kept] = values
+        return full
+
+    @cached_property
+    def params(self):
+        """Coefficients of the raw columns; NaN where aliased."""
+        fit = self.fitted.fit
+        return pd.Series(self._spread_out(fit.objective.basis.raw(fit.point.coef)), self.index, name="coef")
+
+    def cov_params(self):
+        """Covariance matrix of `params` as a DataFrame; NaN rows and columns for aliased columns."""
+        full = np.full((self._kept.size,) * 2, math.nan)
+        full[np.ix_(self._kept, self._kept)] = self.covariance.matrix
+        return pd.DataFrame(full, self.index, self.index)
+
+    @cached_property
+    def bse(self):
+        """Standard errors of `params`."""
+        variance = np.diag(self.covariance.matrix)
+        return pd.Series(self._spread_out(np.sqrt(np.where(variance >= 0, variance, math.nan))), self.index,
+                         name="std err")
+
+    @property
+    def use_t(self):
+        """Whether tests use the t distribution, else the normal."""
+        return self.covariance.df is not None
+
+    @property
+    def distribution(self):
+        """scipy's t or normal distribution that tests and intervals use."""
+        return stats.t(self.covariance.df) if self.use_t else stats.norm()
+
+    @property
+    def _each(self):
+        """The distribution of single coefficients, which may have degrees of freedom of their own."""
+        each = self.covariance.df_each
+        return self.distribution if each is None else stats.t(self._spread_out(each))
+
+    @cached_property
+    def tvalues(self):
+        """`params` over `bse`: t or z statistics."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (self.params / self.bse).rename("t" if self.use_t else "z")
+
+    @cached_property
+    def pvalues(self):
+        """Two-sided p-values of `tvalues`."""
+        return pd.Series(2.0 * self._each.sf(np.abs(self.tvalues)), self.index, name="pvalue")
+
+    def conf_int(self, level=0.95):
+        """Confidence limits, a DataFrame with columns ci_lower and ci_upper.
+
+        Parameters
+        ----------
+        level : float in (0, 1)
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 gives 95 % intervals.")
+        half = self._each.ppf(0.5 + level / 2) * self.bse
+        return pd.DataFrame({"ci_lower": self.params - half, "ci_upper": self.params + half}, self.index)
+
+    # ------------------------------------------------------------ fit statistics
+
+    @property
+    def _moments(self):
+        return self.fitted.fit.point.moments
+
+    @property
+    def nobs(self):
+        """Rows of positive weight; the sum of frequency weights."""
+        return self.fitted.n_rows
+
+    @property
+    def df_model(self):
+        """Estimated coefficients but the intercepts."""
+        return float(self._kept.sum() - (self._has_intercept * self.model.n_equations))
+
+    @property
+    def _has_intercept(self):
+        return self.fitted.kept.size > len(self.fitted.names)
+
+    @property
+    def df_resid(self):
+        """`nobs` less estimated coefficients."""
+        return float(self.nobs - self._kept.sum())
+
+    @property
+    def deviance(self):
+        """Deviance at the estimates."""
+        return float(self._moments.deviance)
+
+    @property
+    def null_deviance(self):
+        """Deviance of the model without the features."""
+        return self.fitted.null_deviance
+
+    @property
+    def pearson_chi2(self):
+        """Pearson's chi-squared, sum of w (y - mu)^2 / V(mu)."""
+        return float(self._moments.pearson)
+
+    @property
+    def scale(self):
+        """Dispersion: 1 where the family knows it, else Pearson's chi-squared over `df_resid`."""
+        return dispersion(self.fitted)
+
+    @property
+    def llf(self):
+        """Log-likelihood at the estimates."""
+        return self._loglik(self.deviance)
+
+    @property
+    def llnull(self):
+        """Log-likelihood of the null model."""
+        return self._loglik(self.null_deviance)
+
+    def _loglik(self, deviance):
+        if not hasattr(self.model, "link"):
+            return -0.5 * deviance
+        response, family = self.fitted.survey.response, self.model.family
+        if self.model.dispersion_known:
+            return response.saturated - 0.5 * deviance
+        if self.fitted.frequency:
+            response = dataclasses.replace(response, n_kept=response.weight, log_weight=0.0)
+        total = response.n_kept if family.facts.name == "gaussian" else response.weight
+        dispersion = deviance / total
+        if not dispersion > 0:
+            return math.inf
+        return family.log_saturated(response, dispersion) - 0.5 * total
+
+    @property
+    def _n_parameters(self):
+        return float(self._kept.sum() + (not self.model.dispersion_known))
+
+    @property
+    def aic(self):
+        """-2 `llf` + 2 parameters, an estimated dispersion counted."""
+        return 2.0 * (self._n_parameters - self.llf)
+
+    @property
+    def bic(self):
+        """-2 `llf` + log(`nobs`) parameters, an estimated dispersion counted."""
+        return math.log(self.nobs) * self._n_parameters - 2.0 * self.llf
+
+    @property
+    def rsquared(self):
+        """Share of the response's variance explained; linear models only."""
+        family = getattr(self.model, "family", None)
+        if family is None or family.facts.name != "gaussian":
+            raise AttributeError("rsquared belongs to the gaussian family; use prsquared.")
+        return 1.0 - self.deviance / self.null_deviance if self.null_deviance else math.nan
+
+    @property
+    def prsquared(self):
+        """McFadden's pseudo R-squared, 1 - llf / llnull."""
+        return 1.0 - self.llf / self.llnull

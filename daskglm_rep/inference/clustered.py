@@ -1,0 +1,183 @@
+"""Clustered covariances: score sums by cluster as meat, several cluster columns, few clusters."""
+
+import dataclasses
+import itertools
+import math
+import warnings
+
+import numpy as np
+from scipy import linalg
+
+from daskglm_rep import passes
+from daskglm_rep.inference.sandwich import CovarianceWarning, bread, check_rows, degrees, in_raw_columns
+from daskglm_rep.kernels.clusters import cluster_moments, cluster_scores
+from daskglm_rep.summaries import combine, distinct
+
+FEW_FOR_SATTERTHWAITE = 100          # coefficients up to which each gets degrees of freedom of its own (k^3 numbers)
+FEW_CLUSTERS = 40
+
+
+def collect(fitted, data, kernel):
+    """One sweep of cluster sums, checked: one array of labels a column, and the (G, m) sums.
+
+    Raises
+    ------
+    ValueError
+        Missing labels, or rows that are not the fit's.
+    """
+    objective, coef = fitted.fit.objective, fitted.fit.point.coef
+    found = passes.run(kernel, data, objective.model, objective.basis, coef, fitted.frequency)
+    if found.n_missing:
+        raise ValueError(f"clusters has NaN or missing labels in {int(found.n_missing)} rows: drop these rows before "
+                         "the fit, or give them a label.")
+    labels, sums = found.total
+    check_rows(fitted, found.n_kept, sums[:, :coef.size].sum(axis=0))
+    return labels, sums
+
+
+def _at_least_two(n_clusters):
+    if min(n_clusters) < 2:
+        raise ValueError("clusters has only one distinct label: a clustered covariance needs at least 2 clusters "
+                         "(about 40 to be trusted).")
+
+
+def correction(fitted, n_clusters, kind):
+    """Small-sample factor of a clustered covariance."""
+    if kind == "none":
+        return 1.0
+    groups = n_clusters / (n_clusters - 1.0)
+    if kind == "clusters":
+        return groups
+    k = fitted.fit.objective.basis.n_coef if kind == "design" else fitted.fit.point.coef.size
+    return groups * (fitted.n_rows - 1.0) / (fitted.n_rows - k) if fitted.n_rows > k else math.nan
+
+
+def note_of(n_clusters, n_coef):
+    """What a reader should know about the number of clusters."""
+    least = min(n_clusters)
+    words = " and ".join(f"{g:,}" for g in n_clusters) + " clusters"
+    if least >= FEW_CLUSTERS:
+        return words
+    rank = f"; with no more than {n_coef} coefficients' worth of clusters, joint tests of all of them are impossible" \
+        if least <= n_coef else ""
+    return (f"{words}: fewer than about {FEW_CLUSTERS}, so these standard errors are too small and the tests reject "
+            f"too often; use cov_type='CR2', df='clusters' or wild_cluster_test{rank}")
+
+
+def clustered(fitted, data, options):
+    """Clusters by one column or several: Cov = sum over non-empty sets of columns of (-1)^(size + 1) V_set."""
+    labels, sums = collect(fitted, data, cluster_scores)
+    A = bread(fitted, options.information)
+    if options.convention == "madlib" or len(labels) == 1:
+        _at_least_two([len(sums)])
+        matrix = A @ (sums.T @ sums) @ A * correction(fitted, len(sums), options.correction)
+        sizes = (len(sums),)
+        return in_raw_columns(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
+                           sizes)
+    columns = [distinct(column) for column in labels]
+    sizes = tuple(len(found) for _, found in columns)
+    _at_least_two(sizes)
+    matrix = np.zeros_like(A)
+    for size in range(1, len(columns) + 1):
+        for chosen in itertools.combinations(columns, size):
+            if size == len(columns):
+                total = sums
+            else:
+                codes, _ = combine([c for c, _ in chosen], [len(u) for _, u in chosen])
+                total = by_code(codes, sums)
+            G = min(sizes) if options.twoway == "min" else len(total)
+            factor = correction(fitted, G, options.correction)
+            matrix += (-1.0) ** (size + 1) * factor * (A @ (total.T @ total) @ A)
+    covariance = in_raw_columns(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
+                             sizes)
+    return repaired(covariance, fitted)
+
+
+def by_code(codes, sums):
+    """Rows of sums added by code."""
+    n = codes.max(initial=-1) + 1
+    return np.column_stack([np.bincount(codes, sums[:, j], n) for j in range(sums.shape[1])])
+
+
+def repaired(covariance, fitted):
+    """Clip the negative eigenvalues of a multi-way covariance (Cameron, Gelbach and Miller 2011), and say so.
+
+    Whether there are some is judged against the model-based covariance, so that units do not matter.
+    """
+    root = linalg.cholesky(fitted.fit.point.moments.expected, lower=True)
+    values = np.linalg.eigvalsh(root.T @ covariance.standardised @ root)
+    if values[0] >= -1e-9 * max(values[-1], 0.0):
+        return covariance
+    warnings.warn("The multi-way clustered covariance is not positive semidefinite: its negative eigenvalues are set "
+                  "to zero. Some standard errors may be too large or small; cluster by the coarser column alone to be "
+                  "safe.",
+                  CovarianceWarning, stacklevel=6)
+    values, vectors = np.linalg.eigh(covariance.matrix)
+    matrix = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    T = np.linalg.inv(fitted.fit.objective.basis.to_raw)
+    T = np.kron(np.eye(len(matrix) // len(T)), T)
+    return dataclasses.replace(covariance, matrix=matrix, standardised=T @ matrix @ T.T,
+                               note=covariance.note + "; negative eigenvalues were set to zero")
+
+
+def bias_reduced(fitted, data, cov_type, options):
+    """CR2 and CR3 (Bell and McCaffrey 2002), for few clusters: score sums adjusted for the leverage of their cluster.
+
+    With the bread A = C C' and a cluster's score s and information I, (I - H_gg)^-1/2 on the cluster's rows becomes
+    C (I - C' I C)^-1/2 C' s on its sums: clusters may so be spread over chunks. As for the linear model with its
+    own working covariance; for other families by the working linear model.
+    """
+    labels, sums = collect(fitted, data, cluster_moments)
+    if len(labels) > 1 and options.convention != "madlib":
+        raise ValueError(f"cov_type={cov_type!r} takes one cluster column: use 'cluster' for two.")
+    _at_least_two([len(sums)])
+    k = fitted.fit.point.coef.size
+    C = linalg.cholesky(bread(fitted), lower=True)
+    power = 0.5 if cov_type == "CR2" else 1.0
+    A = bread(fitted, options.information)
+    onward = A @ linalg.solve_triangular(C, np.eye(k), lower=True).T
+    rows = np.empty((len(sums), k))
+    for g, row in enumerate(sums):
+        _, vectors, scale = _leverages(C, row, power)
+        rows[g] = onward @ (vectors @ (scale * (vectors.T @ (C.T @ row[:k]))))
+    sizes = (len(sums),)
+    note = f"{len(sums):,} clusters"
+    result = in_raw_columns(fitted, rows.T @ rows, cov_type, degrees(fitted, options, sizes, "clusters"), note, sizes)
+    if options.df is not None or k > FEW_FOR_SATTERTHWAITE:
+        return result
+    return dataclasses.replace(result, df_each=satterthwaite(fitted, C, sums, power), note=f"{note}; t tests of single "
+                               "coefficients with Bell and McCaffrey's degrees of freedom")
+
+
+def _leverages(C, row, power):
+    """Eigenvalues l and vectors of C' I C for the information I in a cluster's sums, and (1 - l)^-power."""
+    k = len(C)
+    values, vectors = np.linalg.eigh(C.T @ row[k:].reshape(k, k) @ C)
+    rest = 1.0 - values                      # 0: the cluster alone determines this direction and fits it exactly
+    return values, vectors, np.where(rest > 1e-9, np.maximum(rest, 1e-9) ** -power, 0.0)
+
+
+def satterthwaite(fitted, C, sums, power):
+    """Degrees of freedom of each raw coefficient's CR2 or CR3 variance (Bell and McCaffrey 2002).
+
+    The variance estimate is a quadratic form in independent working errors with matrix entries
+    p_g'p_h = [g = h] a_g - w_g'w_h, so df = (sum_g p_g'p_g)^2 / sum_gh (p_g'p_h)^2 (Pustejovsky and Tipton 2018). With
+    A = C C', the eigenvalues l and vectors V of C' I_g C, and c = C'T_j for the raw coefficient's row T_j:
+    w_g = V l (1 - l)^-power V'c and a_g = c'V l (1 - l)^(-2 power) V'c. No clusters x clusters matrix is formed.
+
+    Returns
+    -------
+    (k,) array
+    """
+    k = len(C)
+    basis = fitted.fit.objective.basis
+    contrasts = C.T @ np.kron(np.eye(k // basis.n_coef), basis.to_raw).T
+    trace, own, shared, between = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros((k, k, k))
+    for row in sums:
+        values, vectors, scale = _leverages(C, row, power)
+        P = vectors.T @ contrasts
+        W = vectors @ ((values * scale)[:, None] * P)
+        a, n = (values * scale ** 2) @ P ** 2, np.sum(W * W, axis=0)
+        trace, own, shared = trace + a - n, own + (a - n) ** 2, shared + n ** 2
+        between += np.einsum("ij,lj->jil", W, W)
+    return trace ** 2 / (own + np.sum(between ** 2, axis=(1, 2)) - shared)

@@ -1,0 +1,31 @@
+"""Class labels, once the survey has found them: chunks, pilot and sums in the model's codes."""
+
+import dataclasses
+
+import numpy as np
+
+from daskglm_rep.recipes import encode
+
+
+def encode_classes(data, found, labels):
+    """Rows and survey with labels replaced by their codes 0, 1, ...
+
+    Parameters
+    ----------
+    data : design.Data
+        Read with raw labels.
+    found : summaries.Survey
+    labels : tuple
+        In the model's order, baseline first.
+
+    Returns
+    -------
+    Data, Survey
+    """
+    pilot = tuple(dataclasses.replace(b, y=encode(b.y, labels)) for b in found.pilot)
+    response = found.response
+    if len(labels) == 2:          # sums over labels become sums over codes: the null deviance needs them
+        response = dataclasses.replace(response, weight_y=found.labels[labels[1]], low=0.0, high=1.0,
+                                       reference_deviance=response.weight * 2.0 * np.log(2.0))
+    return (data.with_prepare(raw_labels=False, labels=labels),
+            dataclasses.replace(found, pilot=pilot, response=response))

@@ -1,0 +1,216 @@
+"""Recipes: one chunk of what a user passed (numpy, pandas, xarray, CSR) to a validated `Block`, inside a task."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import sparse
+
+from daskglm_rep.kernels.block import Block
+from daskglm_rep.kernels.survey import codes_of
+
+FEW_LABELS = 16          # up to this many numeric labels are found by comparing, in 1 ns a row
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Recipe: a part (X, y, sample_weight, offset, exposure, *extra) to a Block.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Feature names, for messages.
+    response : str
+        Name of y, for messages.
+    labels : tuple or None
+        Sorted class labels: y becomes their codes. None leaves y numeric.
+    raw_labels : bool
+        Leave y as it came (the survey looks for labels).
+    extra : tuple of str
+        Names of the extra values.
+    """
+
+    names: tuple
+    response: str = "y"
+    labels: tuple = None
+    raw_labels: bool = False
+    extra: tuple = ()
+
+    def with_fields(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+    def __call__(self, part, index):
+        X, y, weight, offset, exposure, *extra = part
+        X = features(X, self.names, index)
+        n = X.shape[0]
+        y = np.zeros(n) if y is None else self._response(y, n, index)
+        weight = column(weight, "sample_weight", n, index, 1.0)
+        offset = column(offset, "offset", n, index, 0.0)
+        if exposure is not None:
+            exposure = column(exposure, "exposure", n, index, 1.0)
+            if not (exposure > 0).all():
+                raise ValueError(f"exposure must be > 0: {int((~(exposure > 0)).sum())} of {n} rows of block {index} "
+                                 "are not; drop them or correct them.")
+            offset = offset + np.log(exposure)
+        values = {name: _extra(value, name, n, index) for name, value in zip(self.extra, extra)}
+        return Block(X, y, weight, offset, index, values)
+
+    def _response(self, y, n, index):
+        y = values(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if len(y) != n:
+            raise ValueError(f"X and {self.response} differ in length at block {index}: {n} and {len(y)} rows; chunk "
+                             "them alike.")
+        if self.raw_labels:
+            return y
+        if self.labels is not None:
+            return encode(y, self.labels)
+        return _numeric(y, self.response, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class OverRows:
+    """Base of recipes that put something in front of `rows`."""
+
+    rows: Rows
+
+    def with_fields(self, **changes):
+        return dataclasses.replace(self, rows=self.rows.with_fields(**changes))
+
+    @property
+    def response(self):
+        return self.rows.response
+
+
+@dataclasses.dataclass(frozen=True)
+class WithScalars(OverRows):
+    """A recipe with some values the same for every chunk."""
+
+    scalars: tuple
+
+    def __call__(self, part, index):
+        part = list(part)
+        for i, value in self.scalars:
+            part[i] = value
+        return self.rows(part, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameRows(OverRows):
+    """Recipe for a partition that carries X and the other columns side by side."""
+
+    n_features: int
+    roles: tuple          # per role: (position, width) of its columns after X's, or None
+
+    def __call__(self, part, index):
+        frame = part[0]
+        pick = [None if r is None else frame.iloc[:, r[0]] if r[1] == 1 else frame.iloc[:, r[0]:r[0] + r[1]]
+                for r in self.roles]
+        return self.rows((frame.iloc[:, :self.n_features], *pick), index)
+
+
+def values(a):
+    """The array inside a pandas or xarray object, as it is."""
+    if isinstance(a, (pd.Series, pd.DataFrame, pd.Index)):
+        return a.to_numpy()
+    return a.to_numpy() if isinstance(a, xr.DataArray) else np.asarray(a)
+
+
+def _numeric(a, name, index):
+    if a.dtype == np.float64:
+        return a
+    if a.dtype.kind in "biuf":
+        return a.astype(np.float64)
+    try:
+        return a.astype(np.float64)
+    except (TypeError, ValueError):
+        example = next((v for v in a.ravel() if not isinstance(v, (int, float))), a.ravel()[0])
+        raise ValueError(f"{name} must be numeric, but block {index} holds {str(example)!r}; encode it first, or name "
+                         "it in a formula (daskglm_rep.glm).") from None
+
+
+def column(a, name, n, index, default):
+    """One finite number a row, (n,) float64: a default, a scalar, or a checked column."""
+    if a is None:
+        return np.broadcast_to(np.float64(default), (n,))
+    a = _numeric(values(a), name, index)
+    if a.ndim == 0:
+        return np.broadcast_to(a, (n,))
+    if a.ndim == 2 and a.shape[1] == 1:
+        a = a[:, 0]
+    if a.shape != (n,):
+        raise ValueError(f"{name} has shape {a.shape} at block {index} where X has {n} rows; give one value a row, "
+                         "chunked like X.")
+    bad = int((~np.isfinite(a)).sum())
+    if bad:
+        raise ValueError(f"{name} has {bad} NaN or infinite values in block {index}; drop these rows or fill them.")
+    return a
+
+
+def _extra(a, name, n, index):
+    a = a if isinstance(a, (pd.DataFrame, pd.Series)) else values(a)
+    if len(a) != n:
+        raise ValueError(f"{name} has {len(a)} rows at block {index} where X has {n}; chunk it like X.")
+    return a
+
+
+def features(X, names, index):
+    """A chunk of X as float64, checked for text and for the number of columns; CSR stays CSR."""
+    if sparse.issparse(X):
+        return sparse.csr_matrix(X, dtype=np.float64)
+    if isinstance(X, pd.DataFrame):
+        text = [c for c, dtype in zip(X.columns, X.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
+        if text and not all(_converts(X[c]) for c in text):
+            raise ValueError(f"could not convert column {text[0]!r} of X to float: it holds text or categories (block "
+                             f"{index}); encode it, or fit with a formula: daskglm_rep.glm('y ~ C({text[0]})', ...).")
+        X = X.to_numpy(dtype=np.float64, na_value=np.nan)
+    X = values(X)
+    if X.ndim != 2:
+        raise ValueError(f"X must be two-dimensional (rows, features), got {X.ndim} dimensions. Reshape your data.")
+    if np.iscomplexobj(X):
+        raise ValueError("Complex data not supported: X must be real.")
+    if X.shape[1] != len(names):
+        raise ValueError(f"X has {X.shape[1]} features, but {len(names)} were expected (block {index}).")
+    if X.dtype != np.float64:
+        try:
+            X = X.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            kind = type(error)
+            raise kind(f"could not convert X to float at block {index}: {error}; encode text columns, or fit with a "
+                       "formula (daskglm_rep.glm).") from None
+    return X
+
+
+def _converts(series):
+    try:
+        series.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def encode(y, labels):
+    """Codes 0..J-1 of labels, as floats.
+
+    Raises
+    ------
+    ValueError
+        A value is not among the labels.
+    """
+    labels = np.asarray(labels)
+    y = np.asarray(y)
+    if y.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and len(labels) <= FEW_LABELS:
+        codes = codes_of(np.asarray(y, np.float64), labels.astype(np.float64))
+        if codes is not None:
+            return codes
+    if y.dtype.kind == "O":
+        codes = np.clip(pd.Index(labels).get_indexer(y), 0, len(labels) - 1)
+    else:
+        order = np.argsort(labels)
+        codes = order[np.clip(np.searchsorted(labels[order], y), 0, len(labels) - 1)]
+    wrong = labels[codes] != y
+    if np.any(wrong):
+        raise ValueError(f"y holds the label {np.asarray(y)[wrong][0]!r}, which is none of {list(labels)[:10]}.")
+    return codes.astype(np.float64)

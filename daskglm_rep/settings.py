@@ -1,0 +1,46 @@
+"""Settings of an exact fit, which estimators and formulas share: each mistake is told in one sentence."""
+
+import numbers
+
+from daskglm_rep.inference.covariance import COV_TYPES
+
+NUMBERS = (("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
+           ("tol", lambda v: v > 0, "> 0"), ("max_iter", lambda v: v >= 1, ">= 1"))
+CHOICES = (("weights_kind", ("prior", "frequency")), ("rank", ("warn", "error")))
+
+
+def check_number(name, value, good, words):
+    """Refuse what is not a real number, or not a good one; `words` say which are good."""
+    if not (isinstance(value, numbers.Real) and good(value)):
+        raise ValueError(f"{name} must be a number {words}, got {value!r}.")
+
+
+def check_choice(name, value, allowed):
+    """Refuse what is none of the texts allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(allowed)}.")
+
+
+def check_fit(settings, cov_type, penalty="alpha"):
+    """Check the settings of `solvers.three_sweeps.solve_model` and the covariance that is to follow.
+
+    Parameters
+    ----------
+    settings : dict
+    cov_type : str
+    penalty : str
+        What the user calls the penalty's strength.
+
+    Raises
+    ------
+    ValueError
+        Values that are not allowed; a robust covariance of a penalized fit.
+    """
+    for name, good, words in NUMBERS:
+        check_number(penalty if name == "alpha" else name, settings[name], good, words)
+    for name, allowed in CHOICES:
+        check_choice(name, settings[name], allowed)
+    check_choice("cov_type", cov_type, COV_TYPES)
+    if cov_type != "nonrobust" and settings["alpha"] > 0:
+        raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
+                         f"cov_type={cov_type!r}.")
