@@ -1,7 +1,7 @@
 """python -m benchmarks.paper --table 2 --rows 1e6 --replicates 20: rerun tables of the paper, printed beside ours.
 
 Errors in units of 10^-3. Columns: the paper's mean and standard deviation over its 100 simulations; ours; the
-Monte-Carlo error of our mean; their ratio; and the difference over the Monte-Carlo error of both (z). "MMR" is our
+Monte-Carlo error of our mean; their ratio; and the difference over its Monte-Carlo error (z). "MMR" is our
 moment-matched method on the same partition after three rounds, which the paper does not have. Table A.2 comes with A.1.
 
 With --records FILE each replicate is kept as it ends, and a later run goes on where this one stopped.

@@ -7,19 +7,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+N_PUBLISHED = 100
 PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
 
 
 def published_value(table, key, row, method):
-    """(mean, standard deviation) as printed, or None."""
-    rows = PUBLISHED.get(f"table_{table}", {}).get(key) or {}
+    """(mean, standard deviation) of the simulations, or None."""
+    printed = PUBLISHED.get(f"table_{table}", {})
+    rows = printed.get(key) or {}
     cell = rows.get(row, {}).get(method)
     if cell is None:
         return None
-    return tuple(cell) if isinstance(cell, list) else (cell, math.nan)
+    if not isinstance(cell, list):
+        return cell, math.nan
+    return cell[0], cell[1] * (math.sqrt(N_PUBLISHED) if "parentheses" in printed else 1.0)
 
 
-def side_by_side(records, published, unit=1e-3, n_published=100):
+def side_by_side(records, published, unit=1e-3, n_published=N_PUBLISHED):
     """A frame with one line for each row, method and comparison of a table.
 
     Parameters
@@ -32,8 +36,8 @@ def side_by_side(records, published, unit=1e-3, n_published=100):
     Returns
     -------
     DataFrame
-        paper, paper_sd; ours, ours_sd, mc_error (of the mean of ours), n; ratio ours / paper; z: difference over the
-        Monte-Carlo error of both.
+        paper, paper_sd; ours, ours_sd, mc_error (of the mean of ours), n; ratio ours / paper; z: difference over its
+        Monte-Carlo error, from the pooled standard deviation.
     """
     lines = []
     for (against, row, method), group in records.groupby(["against", "row", "method"], sort=False):
@@ -42,7 +46,8 @@ def side_by_side(records, published, unit=1e-3, n_published=100):
         sd = error.std(ddof=1) if n > 1 else math.nan
         printed = published_value(*published[against], row, method)
         paper, paper_sd = printed if printed is not None else (math.nan, math.nan)
-        spread = np.nan_to_num(paper_sd) ** 2 / n_published + (sd if n > 1 else paper_sd) ** 2 / n
+        pooled = ((n_published - 1) * paper_sd ** 2 + (n - 1) * np.nan_to_num(sd) ** 2) / (n_published + n - 2)
+        spread = pooled * (1 / n_published + 1 / n)
         z = (ours - paper) / math.sqrt(spread) if spread > 0 else math.nan
         lines.append(dict(against=against, row=row, method=method, paper=paper, paper_sd=paper_sd, ours=ours,
                           ours_sd=sd, mc_error=(sd if n > 1 else paper_sd) / math.sqrt(n), n=n,
