@@ -20,10 +20,10 @@ class PartSums:
         May have no columns.
     sent : tuple of (block, parts, bytes)
         What left each block.
-    definitions : dict
-        Per block what assigns its rows, where only the block itself can know.
     totals : (t,) array
         Plain sums beside those of the parts.
+    blocks : (m,) int64 array
+        Keys of the partition's blocks, where they are not the parts.
     """
 
     keys: np.ndarray
@@ -31,12 +31,12 @@ class PartSums:
     low: np.ndarray
     high: np.ndarray
     sent: tuple = ()
-    definitions: dict = dataclasses.field(default_factory=dict)
     totals: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    blocks: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
     def merge(self, other):
-        common = dict(sent=self.sent + other.sent, definitions=self.definitions | other.definitions,
-                      totals=self.totals + other.totals)
+        common = dict(sent=self.sent + other.sent, totals=self.totals + other.totals,
+                      blocks=np.union1d(self.blocks, other.blocks))
         if not self.keys.size or not other.keys.size or self.keys[-1] < other.keys[0]:
             joined = (np.concatenate([getattr(self, f), getattr(other, f)]) for f in ("keys", "sums", "low", "high"))
             return PartSums(*joined, **common)

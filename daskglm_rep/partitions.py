@@ -2,7 +2,8 @@
 
 A partition is turned into an assigner, a small picklable recipe that gives each row of a chunk the key of its block.
 Cells and clusters span chunks: rows of equal keys are one block wherever they lie. The blocks of `Natural` do not leave
-their chunk, nor does anything that could define them but the centres or cut points of its sub-partition.
+their chunk, nor does anything that could define them: centres and cut points of a sub-partition, which may be values
+of rows, are found anew inside the chunk whenever its rows are assigned.
 """
 
 import dataclasses
@@ -64,13 +65,7 @@ class Partition:
 
 
 class Assigner:
-    """Rows to keys. `learn(block)` completes an assigner that depends on the block itself."""
-
-    definitions = None
-
-    def learn(self, block):
-        """The assigner for this block."""
-        return self
+    """Rows to keys."""
 
     def keys(self, block):
         """(n,) int64 keys of the blocks that the rows of a chunk belong to."""
@@ -79,6 +74,10 @@ class Assigner:
     def midpoints(self, keys):
         """(K, p) centres of the blocks where they are rectangles given beforehand, else None."""
         return None
+
+    def whole(self):
+        """The assigner without sub-partitions."""
+        return self
 
 
 # ---------------------------------------------------------------- blocks that span chunks
@@ -274,7 +273,6 @@ class _Local(Assigner):
     within: Partition
     layout: Layout
     random_state: int
-    definitions: dict = None
 
     def _groups(self, block):
         """Key of the natural block of each row: global for values and labels, the chunk's number otherwise."""
@@ -286,24 +284,20 @@ class _Local(Assigner):
             return (pd.util.hash_array(labels) >> np.uint64(2)).astype(np.int64)
         return np.full(block.n_rows, block.index, np.int64)
 
-    def learn(self, block):
-        if self.within is None:
-            return self
-        groups, codes = np.unique(self._groups(block), return_inverse=True)
-        parts = tuple(self.within.local_assigner(block.X[codes == g], self.layout, self.random_state)
-                      for g in range(groups.size))
-        return dataclasses.replace(self, definitions={block.index: parts})
-
     def keys(self, block):
         groups = self._groups(block)
         if self.within is None:
             return groups
-        _, codes = np.unique(groups, return_inverse=True)
+        distinct, codes = np.unique(groups, return_inverse=True)
         fine = np.empty(block.n_rows, np.int64)
-        for g, part in enumerate(self.definitions[block.index]):
+        for g in range(distinct.size):
             rows = codes == g
-            fine[rows] = compress(part.of_rows(block.X[rows]))[1]
+            X = block.X[rows]
+            fine[rows] = compress(self.within.local_assigner(X, self.layout, self.random_state).of_rows(X))[1]
         return (np.int64(block.index) << 40) + codes * np.int64(2 ** 26) + fine
+
+    def whole(self):
+        return dataclasses.replace(self, within=None)
 
 
 def column_number(column, names):

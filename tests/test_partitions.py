@@ -126,7 +126,7 @@ def test_natural_blocks_are_chunks_values_or_labels(X):
 def test_sub_partition_keeps_to_its_natural_block(X):
     layout, label = layout_of(X), np.arange(len(X)) % 2
     block = block_of(X, 5, clusters=label)
-    assigner = partitions.Natural(within=partitions.KMeans(10)).assigner(layout, None, None).learn(block)
+    assigner = partitions.Natural(within=partitions.KMeans(10)).assigner(layout, None, None)
     keys = assigner.keys(block)
     assert len(np.unique(keys)) == 20 and len(set(zip(keys, label))) == 20
     assert (assigner.keys(block) == keys).all()

@@ -132,7 +132,8 @@ def join_small(keys, x, least):
     -------
     keys : (n,) int64 array
     n_joined : int
-        Parts that were too small; all of them become one where none is large enough.
+        Parts that were too small. Where most rows are in such parts, as of a grid finer than the rows, neighbours
+        among them are grouped instead: each group takes the key of one of its rows.
     """
     if least <= 1 or not keys.size:
         return keys, 0
@@ -141,13 +142,17 @@ def join_small(keys, x, least):
     small = n < least
     if not small.any():
         return keys, 0
-    home = np.arange(distinct.size)
-    if small.all():
-        home[:] = np.argmax(n)
-    else:
+    home, loose = np.arange(distinct.size), small[codes]
+    if 2 * loose.sum() <= len(keys):
         large = np.flatnonzero(~small)
         home[small] = large[cKDTree(mean[large]).query(mean[small])[1]]
-    return distinct[home][codes], int(small.sum())
+        return distinct[home][codes], int(small.sum())
+    one = np.zeros(loose.sum(), np.int64)
+    group = bisect(x[loose], one, one.size // least, least).route(one, x[loose])
+    _, first = np.unique(group, return_index=True)
+    keys = np.array(keys)
+    keys[loose] = keys[loose][first][group]
+    return keys, int(small.sum())
 
 
 # ---------------------------------------------------------------- bisection of wide parts

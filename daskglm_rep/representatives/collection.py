@@ -25,25 +25,31 @@ def guarded_survey(block, family, pilot, least, sketched):
     """
     found = survey(block, family, pilot)
     if least > 1 and found.pilot[0].n_rows:
-        found = dataclasses.replace(found, pilot=(_grouped(found.pilot[0], least),), pilot_is_all=False)
+        found = dataclasses.replace(found, pilot=(_grouped(_occupied(found.pilot[0]), least),), pilot_is_all=False)
     return Pair(found, ColumnSketch.of(block.X, least) if sketched else Total(0))
+
+
+def _occupied(block):
+    """The rows of positive weight: a guard must not count the others."""
+    return block if (block.weight > 0).all() else block.take(np.flatnonzero(block.weight > 0))
 
 
 def _grouped(rows, least):
     """Weighted means of groups of neighbouring rows, as a block."""
+    if not rows.n_rows:
+        return rows
     deviation = rows.X.std(axis=0)
     x = (rows.X - rows.X.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     codes = np.zeros(rows.n_rows, np.int64)
     codes = bisect(x, codes, max(1, rows.n_rows // (2 * least)), least).route(codes, x)
     n = int(codes.max()) + 1
     weight = np.bincount(codes, rows.weight, n)
-    kept = weight > 0
 
     def mean(v):
-        return np.bincount(codes, rows.weight * v, n)[kept] / weight[kept]
+        return np.bincount(codes, rows.weight * v, n) / weight
 
     X = np.stack([mean(rows.X[:, j]) for j in range(rows.X.shape[1])], 1)
-    return dataclasses.replace(rows, X=X, y=mean(rows.y), weight=weight[kept], offset=mean(rows.offset))
+    return dataclasses.replace(rows, X=X, y=mean(rows.y), weight=weight, offset=mean(rows.offset))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +91,19 @@ class Plan:
         Z = self.basis.design(block.X)
         return np.column_stack([Z, block.offset]) if self.has_offset else Z
 
-    def keys(self, block, assigner=None):
+    def rows(self, block):
+        """The rows that count: under a guard those of positive weight."""
+        return _occupied(block) if self.least > 1 else block
+
+    def keys(self, block):
         """Keys of the rows' parts, and how many parts were too small to leave the block."""
+        if not block.n_rows:
+            return np.zeros(0, np.int64), 0
         if block.n_rows < self.least:
-            raise ValueError(f"Block {block.index} has {block.n_rows} rows, below min_block_size={self.least}: nothing "
-                             "of it may leave; merge this chunk with another of the same place, or leave it out.")
-        keys = (assigner or self.assigner).keys(block)
+            raise ValueError(f"Block {block.index} has {block.n_rows} rows of positive weight, below min_block_size="
+                             f"{self.least}: nothing of it may leave; merge this chunk with another of the same place, "
+                             "or leave it out.")
+        keys = self.assigner.keys(block)
         if self.cuts is not None:
             known, cuts = self.cuts
             place = np.minimum(np.searchsorted(known, keys), known.size - 1)
@@ -104,12 +117,12 @@ class Plan:
 
 
 def collect_block(block, plan):
-    """Sums of a block's parts, `PartSums`; totals are the number of blocks of the partition and of parts joined."""
+    """Sums of a block's parts, `PartSums`; the total is the number of parts joined to others."""
+    block = plan.rows(block)
     if not block.n_rows:
         return _nothing(plan)
-    assigner = plan.assigner.learn(block)
-    keys, n_joined = plan.keys(block, assigner)
-    n_blocks = np.count_nonzero(np.unique(keys) >= 0)
+    keys, n_joined = plan.keys(block)
+    blocks = np.unique(keys[keys >= 0])
     if plan.parts_per_row:
         distinct, codes = compress(keys)
         x = plan.layout.standardise(block.X)
@@ -125,15 +138,14 @@ def collect_block(block, plan):
     if plan.least > 1:                       # extremes are values of single rows: a guarded block keeps them
         low, high = low[:, :0], high[:, :0]
     sent = (block.index, distinct.size, sums.nbytes + low.nbytes + high.nbytes + distinct.nbytes, delta)
-    return PartSums(distinct, sums, low, high, (sent,), assigner.definitions or {},
-                    np.array([float(n_blocks), float(n_joined)]))
+    return PartSums(distinct, sums, low, high, (sent,), np.array([float(n_joined)]), blocks)
 
 
 def _nothing(plan):
     d = plan.basis.n_coef + plan.has_offset
     empty = np.zeros((0, 0 if plan.least > 1 else d))
     return PartSums(np.zeros(0, np.int64), np.zeros((0, 4 + 2 * d + N_SKETCHES * (d + 1))), empty, empty,
-                    totals=np.zeros(2))
+                    totals=np.zeros(1))
 
 
 def _diagonal(low, high, plan):
@@ -212,9 +224,9 @@ class Collection:
         return dataclasses.replace(self, basis=self.basis.keep(which), low=self.low[:, extremes],
                                    high=self.high[:, extremes], **changes)
 
-    def independent(self):
+    def independent(self, sketched):
         """Which coefficients the points can tell apart."""
-        weight, Z, _ = self.points()
+        weight, Z, _ = self.points(sketched)
         return independent((Z * weight[:, None]).T @ Z)
 
     @property
@@ -232,17 +244,14 @@ def collect(data, plan):
     -------
     collection : Collection
     parts : PartSums
-        As merged: what was sent, definitions and counts.
-    plan : Plan
-        With what the blocks' assigners learnt.
+        As merged: what was sent, the blocks and the count of joined parts.
     """
     parts = passes.run(collect_block, data, plan)
-    if parts.definitions:
-        plan = dataclasses.replace(plan, assigner=dataclasses.replace(plan.assigner, definitions=parts.definitions))
-    return Collection.of(parts, plan.basis, plan.has_offset), parts, plan
+    return Collection.of(parts, plan.basis, plan.has_offset), parts
 
 
 def histogram_block(block, plan, keys, low, width):
+    block = plan.rows(block)
     codes = np.searchsorted(keys, plan.keys(block)[0])
     rows = np.flatnonzero(block.weight > 0)
     sums = histograms(plan.design(block)[rows], block.weight[rows], codes[rows], low, width, BINS)

@@ -111,16 +111,14 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
         plan = dataclasses.replace(plan, parts_per_row=min(target / n_rows, 1.0 / FEWEST))
     elif refined and rows.n_rows:
         plan = dataclasses.replace(plan, cuts=_cuts(rows, assigner, layout, basis.n_coef))
-    collection, parts, plan = collect(data, plan)
+    collection, parts = collect(data, plan)
     sent.append((0, "collection", parts.sent))
-    kept = collection.independent()
+    kept = collection.independent(refined)
     _warn_aliased(kept, basis, data.names, len(collection.keys))
-    local = plan.parts_per_row > 0
-    n_blocks = int(parts.totals[0]) if local else int((collection.keys >= 0).sum())
     delta = collection.delta if collection.low.shape[1] else max((s[3] for s in parts.sent), default=0.0)
     collection = collection.keep(np.flatnonzero(kept))
-    return Prepared(found, dataclasses.replace(plan, basis=collection.basis), collection, kept, n_blocks,
-                    int(parts.totals[1]), delta, sent)
+    return Prepared(found, dataclasses.replace(plan, basis=collection.basis), collection, kept, parts.blocks.size,
+                    int(parts.totals[0]), delta, sent)
 
 
 def _cuts(rows, assigner, layout, n_coef):
@@ -264,7 +262,8 @@ def _midpoints(plan, collection):
 
 
 def clustered(data, prepared, model, fit):
-    """Sandwich with the parts as clusters, from one sweep of part scores and the points' information.
+    """Sandwich with the partition's blocks as clusters, natural ones whole, from one sweep of their scores and the
+    points' information.
 
     Returns
     -------
@@ -275,14 +274,15 @@ def clustered(data, prepared, model, fit):
     c, coef = prepared.collection, fit.point.coef
     q = c.basis.n_coef
     extended = np.r_[coef, 1.0] if c.has_offset else coef
-    parts = passes.run(score_block, data, prepared.plan, model, extended, None)
+    plan = dataclasses.replace(prepared.plan, assigner=prepared.plan.assigner.whole(), cuts=None)
+    parts = passes.run(score_block, data, plan, model, extended, None)
     scores = parts.sums[:, -(q + c.has_offset):][:, :q]
     n = len(scores)
     if n <= q:
-        raise ValueError(f"cov_type='cluster' takes the {n} parts as clusters; {q} coefficients need more of them.")
+        raise ValueError(f"cov_type='cluster' takes the {n} blocks as clusters; {q} coefficients need more of them.")
     bread = inverse(fit.point.moments.expected)
     matrix = c.basis.covariance(bread @ (scores.T @ scores) @ bread) * (n / (n - 1))
-    return Covariance(matrix, "cluster", None, f"{n} parts of the partition as clusters"), parts.sent
+    return Covariance(matrix, "cluster", None, f"{n} blocks of the partition as clusters"), parts.sent
 
 
 def table(representatives, collection, names, fit_intercept):

@@ -48,9 +48,10 @@ def score_block(block, plan, model, coef, split):
     PartSums
         Totals: deviance, Pearson chi-squared, sum of working weights, rows outside the family's domain.
     """
+    block = plan.rows(block)
     Z = plan.design(block)
     eta, totals = Z @ coef, np.zeros(3)
-    keys, _ = plan.keys(block) if block.n_rows else (np.zeros(0, np.int64), 0)
+    keys, _ = plan.keys(block)
     _, expected, _ = working_rows(model, eta, block.y, block.weight, totals)
     mu, nu, _ = mean_rows(model, eta)
     if split is not None:
