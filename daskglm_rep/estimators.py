@@ -177,6 +177,10 @@ class _GLMBase(BaseEstimator):
         return map_rows(X, function, n_outputs, names, columns, offset, exposure)
 
     def _score_data(self, X, y, sample_weight, offset, exposure, **recipe):
+        return self._known_data(X, y, sample_weight, offset, exposure, **recipe).coalesced()
+
+    def _known_data(self, X, y, sample_weight, offset, exposure, **recipe):
+        """Data of checked inputs with the features of the fit."""
         check_is_fitted(self)
         names, named = design.feature_names(X) if _lazy_or_labelled(X) else (None, None)
         if names is not None:
@@ -184,7 +188,8 @@ class _GLMBase(BaseEstimator):
         else:
             X = validate_data(self, X, dtype=np.float64, reset=False, ensure_all_finite=False)
             y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe)
-        return design.build(X, y, sample_weight, offset, exposure, **recipe).coalesced()
+        data = design.build(X, y, sample_weight, offset, exposure, **recipe)
+        return data.with_names(list(self.feature_names_in_)) if hasattr(self, "feature_names_in_") else data
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

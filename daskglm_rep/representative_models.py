@@ -2,10 +2,14 @@
 
 import copy
 import dataclasses
+import math
 import numbers
+import warnings
 
 import numpy as np
 import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 
 from daskglm_rep import families
 from daskglm_rep.estimators import _GLMRegressorBase, _Probabilities
@@ -14,6 +18,7 @@ from daskglm_rep.partitions import KMeans, Natural, Partition, column_number
 from daskglm_rep.representatives import fitting
 from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
 from daskglm_rep.results import GLMResults
+from daskglm_rep.settings import check_choice, check_number
 from daskglm_rep.solvers.three_sweeps import bernoulli, penalties
 
 COV_TYPES = ("nonrobust", "cluster")
@@ -77,7 +82,8 @@ class RepresentativeGLM(_GLMRegressorBase):
     coef_ : (n_features,) array
     intercept_ : float
     representatives_ : DataFrame
-        Columns weight, y, the features (and "Intercept", which score-matching moves away from 1).
+        Columns weight, y, the features (and "Intercept", which score-matching moves away from 1). Ours get an underscore
+        where a feature has their name.
     n_blocks_ : int
         Blocks of the partition.
     n_parts_ : int
@@ -127,11 +133,10 @@ class RepresentativeGLM(_GLMRegressorBase):
         return families.GLM.of(self.family, link)
 
     def _check_parameters(self):
-        if self.representative not in METHODS:
-            raise ValueError(f"representative={self.representative!r} is not known: choose one of "
-                             f"{', '.join(METHODS)}.")
-        if self.cov_type not in COV_TYPES:
-            raise ValueError(f"cov_type={self.cov_type!r} is not known: choose one of {', '.join(COV_TYPES)}.")
+        check_choice("representative", self.representative, METHODS)
+        check_choice("cov_type", self.cov_type, COV_TYPES)
+        check_number("tol", self.tol, lambda v: v > 0, "> 0")
+        check_number("max_radius", self.max_radius, lambda v: v > 0, "> 0")
         if not isinstance(self.partition, Partition):
             raise ValueError(f"partition must be a daskglm_rep.partitions object such as KMeans(1000), got "
                              f"{self.partition!r}.")
@@ -140,10 +145,6 @@ class RepresentativeGLM(_GLMRegressorBase):
             raise ValueError(f"n_rounds must be a whole number >= 0 or 'auto', got {self.n_rounds!r}.")
         if not (isinstance(self.min_block_size, whole) and self.min_block_size >= 1):
             raise ValueError(f"min_block_size must be a whole number >= 1, got {self.min_block_size!r}.")
-        if not (isinstance(self.tol, numbers.Real) and self.tol > 0):
-            raise ValueError(f"tol must be a number > 0, got {self.tol!r}.")
-        if not (isinstance(self.max_radius, numbers.Real) and self.max_radius > 0):
-            raise ValueError(f"max_radius must be a number > 0, got {self.max_radius!r}.")
         if not (self.random_state is None or isinstance(self.random_state, numbers.Integral)):
             raise ValueError(f"random_state must be a whole number or None, got {self.random_state!r}.")
 
@@ -177,9 +178,11 @@ class RepresentativeGLM(_GLMRegressorBase):
         prepared = fitting.prepare(data, model, partition, self.fit_intercept, refined, int(self.min_block_size),
                                    self.random_state)
         n_rounds = AUTO_ROUNDS if self.n_rounds == "auto" else int(self.n_rounds)
-        solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify,
-                               self.polish, float(self.max_radius))
-        self._prepared, self._exact = prepared, solved.exact
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):       # wild points are met and refused
+            solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify,
+                                   self.polish, float(self.max_radius), self.verbose)
+        self._prepared, self._exact, self._fitted_model = prepared, solved.exact, model
+        self._columns = prepared.collection.basis.columns
         self._conclude(data, prepared, solved, model)
         return self
 
@@ -199,8 +202,21 @@ class RepresentativeGLM(_GLMRegressorBase):
         self.history_ = pd.DataFrame([{k: v for k, v in row.items() if k != "coef"} for row in solved.outcome.history])
         self.coef_path_ = np.array([c.basis.raw(row["coef"]) for row in solved.outcome.history])
         self.audit_ = fitting.audit(sent)
+        self._warn_if_far(fitted.fit.distance)
         self.n_passes_ = data.n_passes
         self._report(fitted, covariance, data.prepare.response)
+
+    def _warn_if_far(self, distance):
+        if not distance > 1.0:                   # NaN: nobody asked
+            return
+        if math.isinf(distance):
+            what, how = "nothing certifies these coefficients", ("the data may be separated, or the blocks too few: fit "
+                                                                  "the rows (GLMRegressor) to see")
+        else:
+            what = f"the coefficients are {distance:.2g} standard errors from the maximum likelihood estimate"
+            how = ("take representative='moment-matched', " if self.representative != "moment-matched" else "") + (
+                "more rounds (n_rounds='auto') or more blocks")
+        warnings.warn(f"After {len(self.history_)} sweeps {what}: {how}.", ConvergenceWarning, stacklevel=4)
 
     def _report(self, fitted, covariance, response):
         self.results_ = GLMResults(fitted, covariance, None, response)
@@ -231,54 +247,87 @@ class RepresentativeGLM(_GLMRegressorBase):
             Fitted, its `distance_to_mle_` NaN until `certify_on(X, y)` was called. With this fit's link the exact
             score found here corrects it: along penalty paths errors are a hundredth to a tenth of those of the
             collection alone. With another link it agrees with the rows' fit as the first row of `history_` does. Take
-            representative="moment-matched" for either.
+            representative="moment-matched" for either. Deviance, information criteria and dispersion are estimates too.
 
         Raises
         ------
         ValueError
             Unknown columns; alpha < 0; l1_ratio outside [0, 1].
         """
-        if not (isinstance(alpha, numbers.Real) and alpha >= 0):
-            raise ValueError(f"alpha must be a number >= 0, got {alpha!r}.")
-        if not (isinstance(l1_ratio, numbers.Real) and 0 <= l1_ratio <= 1):
-            raise ValueError(f"l1_ratio must be a number from 0 to 1, got {l1_ratio!r}.")
-        prepared = self._prepared
-        c, names = prepared.collection, list(self.results_.fitted.names)
-        first = int(c.basis.intercept)
-        chosen = range(len(names)) if columns is None else [column_number(j, names) for j in columns]
-        which = np.r_[np.arange(first), first + np.flatnonzero(np.isin(c.basis.columns, list(chosen)))].astype(int)
+        check_is_fitted(self)
+        check_number("alpha", alpha, lambda v: 0 <= v < math.inf, ">= 0")
+        check_number("l1_ratio", l1_ratio, lambda v: 0 <= v <= 1, "in [0, 1]")
+        prepared, basis = self._prepared, self._prepared.collection.basis
         new = copy.copy(self)
+        new._columns = self._chosen(columns)
+        which = new._which()
         new.link = self.link if link is None else link
         model = new._glm()
-        penalty = penalties(c.basis.keep(which), model, alpha, l1_ratio, prepared.found.response.weight, False, None)
-        exact = self._exact if model == self._glm() else None
-        fit, small = fitting.refit(prepared, model, which, *penalty, exact)
-        kept = np.zeros(len(names) + int(self.fit_intercept), bool)
-        kept[:int(self.fit_intercept)] = c.basis.intercept
-        kept[int(self.fit_intercept) + small.basis.columns] = True
-        new._prepared = dataclasses.replace(prepared, collection=small, kept=kept,
-                                            plan=dataclasses.replace(prepared.plan, basis=small.basis))
-        new._exact = None
-        fitted = dataclasses.replace(self.results_.fitted, fit=fit, kept=kept)
+        penalty = penalties(basis.keep(which), model, alpha, l1_ratio, prepared.found.response.weight, False, None)
+        fit = fitting.refit(prepared, model, which, self._exact, model == self._fitted_model, *penalty)
+        kept = np.zeros_like(prepared.kept)
+        kept[np.flatnonzero(prepared.kept)[which]] = True
+        new.cov_type, new.history_, new.n_passes_ = "nonrobust", self.history_.iloc[:0], 0
+        fitted = dataclasses.replace(self.results_.fitted, fit=fit, kept=kept, n_passes=0)
         new._report(fitted, model_based(fitted), self.results_.response)
         return new
 
+    def _chosen(self, columns):
+        """Numbers of the columns to stay."""
+        names = list(self.results_.fitted.names)
+        if columns is None:
+            return self._columns
+        chosen = np.array([column_number(j, names) for j in ([columns] if isinstance(columns, str) else columns)], int)
+        lost = chosen[~np.isin(chosen, self._columns)]
+        if lost.size:
+            raise ValueError(f"Column {names[lost[0]]!r} was left out of this fit: refit from one that has it.")
+        return chosen
+
+    def _which(self):
+        """Numbers of the collection's coefficients that are in this fit."""
+        basis = self._prepared.collection.basis
+        first = int(basis.intercept)
+        return np.r_[np.arange(first), first + np.flatnonzero(np.isin(basis.columns, self._columns))].astype(int)
+
     def certify_on(self, X, y, sample_weight=None, offset=None, exposure=None):
-        """Certificate of this fit's coefficients by one sweep over rows; sets `distance_to_mle_`.
+        """Certificate of this fit's coefficients by two sweeps (survey, score) over all rows it stands for.
+
+        Sets `distance_to_mle_`, `converged_`, and the deviance and dispersion of `results_`, which in a refit are
+        estimates until then.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            The data of `fit`.
 
         Returns
         -------
         float
             Distance to the maximum likelihood estimate of this model, in standard errors.
+
+        Raises
+        ------
+        ValueError
+            Other columns or another number of rows than in `fit`, missing values, a penalized refit.
         """
-        data, prepared = self._build(X, y, sample_weight, offset, exposure), self._prepared
-        fit = self.results_.fitted.fit
+        check_is_fitted(self)
+        prepared, fit = self._prepared, self.results_.fitted.fit
         if fit.objective.ridge is not None or fit.objective.lasso is not None:
             raise ValueError("A penalized refit has no distance to the maximum likelihood estimate: use alpha=0.")
-        model = self._glm()
-        rounds = Rounds(data, prepared.plan, prepared.collection, model, bernoulli(model, prepared.found), "mean",
-                        self.results_.fitted.n_rows, self.tol)
-        self.distance_to_mle_ = rounds.run(fit.point.coef, 0).best.distance
+        model, n_rows = self._glm(), self.results_.fitted.n_rows
+        data = self._known_data(X, y, sample_weight, offset, exposure)
+        found, _ = fitting.take_survey(data, model.family, Natural(), 0, False)
+        if found.response.n_kept != n_rows:
+            raise ValueError(f"The fit stands for {n_rows:.0f} rows of positive weight, and {found.response.n_kept:.0f} "
+                             "were given: a certificate needs them all.")
+        rounds = Rounds(data, prepared.plan, prepared.collection.keep(self._which()), model,
+                        bernoulli(model, prepared.found), "mean", n_rows, self.tol)
+        sweep = rounds.run(fit.point.coef, 0).best
+        if sweep is None or not math.isfinite(sweep.deviance):
+            raise ValueError(f"The coefficients give some rows means outside the domain of the {model} model.")
+        fit = dataclasses.replace(fitting.certified(fit, sweep), converged=sweep.distance <= self.tol)
+        fitted = dataclasses.replace(self.results_.fitted, fit=fit)
+        self._report(fitted, model_based(fitted), self.results_.response)
         return self.distance_to_mle_
 
     # ------------------------------------------------------------ prediction of probabilities

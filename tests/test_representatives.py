@@ -1,6 +1,7 @@
 """Representatives: fixed points, exact cases, certificates, what leaves a block, and the goal of section 3.2."""
 
 import json
+import pickle
 from pathlib import Path
 
 import dask
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import GLMRegressor, LogisticRegression, RepresentativeGLM, datasets, design, partitions, plotting
 from daskglm_rep.diagnostics import AliasWarning
@@ -42,8 +44,8 @@ def away(est, full):
     return np.abs((est.results_.params - full.params) / full.bse).max()
 
 
-def fit(X, y, method, partition=partitions.EqualDepth(4), **how):
-    return RepresentativeGLM(representative=method, partition=partition, **how).fit(X, y)
+def fit(X, y, method, partition=partitions.EqualDepth(4), blocks=None, sample_weight=None, **how):
+    return RepresentativeGLM(representative=method, partition=partition, **how).fit(X, y, sample_weight, blocks=blocks)
 
 
 # ---------------------------------------------------------------- outside truth
@@ -295,6 +297,48 @@ def test_refit_and_its_certificate(logistic):
         est.refit(columns=["x9"])
 
 
+def test_refits_know_their_deviance(logistic):
+    """Nearly before, exactly after the certificate; the constant model's is known, so other links have one too."""
+    X, y, full = logistic
+    est = fit(X, y, "moment-matched", partitions.KMeans(300, subset=5000, max_iter=5))
+    fewer, small = est.refit(columns=["x0", "x2"]), LogisticRegression().fit(X[:, [0, 2]], y).results_
+    assert fewer.results_.deviance == pytest.approx(small.deviance, abs=2.0)
+    assert est.results_.lr_test(fewer.results_).statistic == pytest.approx(small.deviance - full.deviance, abs=2.0)
+    fewer.certify_on(X, y)
+    assert 0.0 <= fewer.results_.deviance - small.deviance < 0.5
+    probit = GLMRegressor("binomial", "probit").fit(X, y).results_
+    assert est.refit(link="probit").results_.deviance == pytest.approx(probit.deviance, rel=2e-3)
+    assert est.refit(columns=["x0", "x2"]).refit(columns="x0").coef_[2] == 0.0
+    with pytest.raises(ValueError, match="left out"):
+        fewer.refit(columns=["x1"])
+
+
+@pytest.mark.parametrize("family, link", [("gaussian", "identity"), ("gamma", "log")])
+def test_refits_know_their_dispersion(family, link):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(6_000, 3))
+    mean = X @ [0.5, -0.3, 0.2]
+    y = mean + rng.normal(size=6_000) if family == "gaussian" else rng.gamma(2.0, np.exp(mean) / 2.0)
+    est = RepresentativeGLM(family, link, "moment-matched", partitions.KMeans(200)).fit(X, y)
+    small = GLMRegressor(family, link).fit(X[:, :2], y)
+    refitted = est.refit(columns=["x0", "x1"])
+    assert refitted.dispersion_ == pytest.approx(small.dispersion_, rel=0.03)
+    np.testing.assert_allclose(refitted.results_.bse.dropna(), small.results_.bse, rtol=0.03)
+
+
+def test_certificates_are_for_the_data_of_the_fit(logistic):
+    X, y, _ = logistic
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    est = fit(frame, y, "mean", partitions.KMeans(300, subset=5000, max_iter=5))
+    for wrong, words in ((frame[["a", "b", "c"]], "feature names"), (frame[list("dcba")], "feature names"),
+                         (frame.assign(a=frame["a"].where(frame.index != 3)), "column 'a'")):
+        with pytest.raises(ValueError, match=words):
+            est.certify_on(wrong, y)
+    with pytest.raises(ValueError, match="20000 rows"):
+        est.certify_on(frame[:100], y[:100])
+    assert list(est.feature_names_in_) == list("abcd")
+
+
 @pytest.mark.parametrize("alpha", [1e-3, 1e-2, 0.1])
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
 def test_penalty_path_from_one_collection(logistic, alpha, l1_ratio):
@@ -306,6 +350,70 @@ def test_penalty_path_from_one_collection(logistic, alpha, l1_ratio):
     np.testing.assert_array_equal(refitted.coef_ == 0, rows.coef_[0] == 0)
     with pytest.raises(ValueError, match="penalized"):
         refitted.certify_on(X, y)
+
+
+def test_no_row_is_in_a_guarded_estimator():
+    """Not as a centre, a cut point, or a part whose other rows have no weight."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(3_000, 4)), (rng.random(3_000) < 0.5).astype(float)
+    A, b = da.from_array(X, chunks=(500, 4)), da.from_array(y, chunks=500)
+    for within in (partitions.KMeans(600), partitions.EqualDepth(3)):
+        est = fit(A, b, "moment-matched", partitions.Natural(within=within), min_block_size=10)
+        stored, center = pickle.dumps(est), est._prepared.plan.layout.center
+        assert not any(x.tobytes() in stored or (x - center).tobytes() in stored for x in X)
+        inner = X[((X > X.min(axis=0)) & (X < X.max(axis=0))).all(axis=1)]      # the survey sends columns' extremes
+        assert not any(v.tobytes() in stored for v in inner.ravel())
+    weight = np.zeros(3_000)
+    weight[::50] = 1.0
+    est = fit(X, y, "mean", partitions.KMeans(4), min_block_size=10, sample_weight=weight)
+    assert est.block_sizes_.min() >= 10
+
+
+def test_blocks_are_counted_once_and_are_the_clusters(logistic):
+    X, y, _ = logistic
+    labels = np.arange(len(y)) % 40
+    A, b, g = (da.from_array(a, chunks=(3_000,) + a.shape[1:]) for a in (X, y, labels))
+    for method in ("mean", "moment-matched"):
+        assert fit(A, b, method, partitions.Natural(), blocks=g).n_blocks_ == 40
+    whole = fit(X, y, "moment-matched", partitions.Natural(within=partitions.KMeans(5)), cov_type="cluster",
+                blocks=labels)
+    cut = fit(A, b, "moment-matched", partitions.Natural(within=partitions.KMeans(5)), cov_type="cluster", blocks=g)
+    rows = GLMRegressor("binomial", "logit", cov_type="cluster").fit(X, y, clusters=labels).results_
+    for est in (whole, cut):                                    # not as 200 or 280 clusters of 100 or 70 rows
+        np.testing.assert_allclose(est.results_.bse, rows.bse, rtol=0.05)
+
+
+def test_grid_finer_than_the_rows_keeps_groups_of_neighbours(logistic):
+    X, y, _ = logistic
+    A, b = da.from_array(X, chunks=(500, 4)), da.from_array(y, chunks=500)
+    est = fit(A, b, "moment-matched", partitions.EqualDepth(4), min_block_size=10)
+    assert est.n_parts_ > 100 and est.block_sizes_.min() >= 10 and est.distance_to_mle_ < 1e-2
+
+
+@pytest.mark.parametrize("method", ["mean", "corrected", "moment-matched"])
+def test_too_few_blocks_and_far_estimates_are_told(logistic, method):
+    X, y, _ = logistic
+    A, b = da.from_array(X, chunks=(7_000, 4)), da.from_array(y, chunks=7_000)
+    if method != "moment-matched":                       # 3 blocks, 5 coefficients; the other cuts its blocks
+        with pytest.warns(AliasWarning, match="2 of 5"), pytest.warns(ConvergenceWarning, match="moment-matched"):
+            fit(A, b, method, partitions.Natural())
+    with pytest.raises(ValueError, match="All responses are 1"):
+        fit(X, np.ones(len(y)), method)
+
+
+def test_without_a_certificate_the_deviance_is_estimated(logistic):
+    X, y, _ = logistic
+    how = dict(partition=partitions.KMeans(50, subset=5000, max_iter=5), n_rounds=1, tol=1e-12)
+    quick, sure = (fit(X, y, "corrected", certify=c, **how) for c in (False, True))
+    np.testing.assert_array_equal(quick.coef_, sure.coef_)
+    assert np.isnan(quick.distance_to_mle_)
+    assert quick.results_.deviance == pytest.approx(sure.results_.deviance, abs=0.5)
+
+
+def test_columns_may_be_called_what_the_table_has():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(500, 2)), columns=["weight", "y"])
+    est = fit(X, (X["y"] > 0.3 * X["weight"] + np.sin(np.arange(500))).astype(float), "mean", partitions.KMeans(30))
+    assert list(est.representatives_) == ["weight_", "y_", "Intercept", "weight", "y"]
 
 
 def test_refit_of_the_same_model_is_the_fit(logistic):

@@ -20,7 +20,7 @@ from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.partitions import Layout
 from daskglm_rep.representatives import surrogate
 from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarded_survey, medians
-from daskglm_rep.representatives.rounds import ITERATED, Rounds
+from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import Fit, polish
@@ -98,6 +98,9 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     Prepared
     """
     found, sketch = take_survey(data, model.family, partition, random_state, refined, least)
+    mean = found.response.weight_y / found.response.weight
+    if fit_intercept and not model.family.accepts_mean(mean):
+        raise ValueError(f"All responses are {mean:g}: the likelihood of a {model} model has no maximum for them.")
     basis, layout = basis_of(found, fit_intercept), Layout.of(data.names, found.columns)
     rows = concatenate(found.pilot)
     assigner = partition.assigner(layout, rows, sketch, random_state or 0)
@@ -146,17 +149,18 @@ def _warn_aliased(kept, basis, names, n_parts):
 class Solved:
     """A fit from representatives: the state for results, the loop's outcome, the representatives shown.
 
-    `exact` holds coefficients at which the score of all rows is known, and that score.
+    `exact` holds coefficients at which score and deviance of all rows are known.
     """
 
     fitted: Fitted
     outcome: object
     representatives: Representatives
     sent: list
-    exact: tuple
+    exact: Sweep
 
 
-def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=False, max_radius=MAX_RADIUS):
+def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=False, max_radius=MAX_RADIUS,
+          verbose=0):
     """Rounds from the collection's first estimate, and Newton rounds on the rows where `polished`.
 
     Returns
@@ -169,7 +173,9 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     coef, shown, sent = start(data, prepared, model, method)
     if method not in ITERATED:
         n_rounds = 0
-    rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol, max_radius)
+    null = math.nan if found.has_offset else null_deviance_of(model, found.response, c.basis.intercept)
+    null_dispersion = null / max(n_rows - 1.0, 1.0) if math.isfinite(null) and null > 0 else math.inf
+    rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol, max_radius, null_dispersion, verbose)
     outcome = rounds.run(coef, n_rounds, certify or n_rounds == 0)
     best = outcome.best
     if best is None or not math.isfinite(best.deviance):
@@ -183,12 +189,12 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     sent, exact = prepared.sent + sent + outcome.sent, outcome.exact
     if polished:
         fit = polish(objective, data, _pilot(c), best.coef, n_rows, min(tol, 1e-6))
-        exact = fit.point.coef, fit.point.moments.score
+        m = fit.point.moments
+        exact = dataclasses.replace(exact, coef=fit.point.coef, score=m.score, deviance=m.deviance, pearson=m.pearson)
         sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", _newton_sent(found, c.basis.n_coef))
                        for i in range(fit.n_iter)]
     if outcome.representatives is not None:
         shown = outcome.representatives
-    null = math.nan if found.has_offset else null_deviance_of(model, found.response, c.basis.intercept)
     fitted = Fitted(fit, found, list(data.names), prepared.kept, n_rows, data.n_passes, None, null)
     return Solved(fitted, outcome, shown, sent, exact)
 
@@ -288,16 +294,17 @@ def clustered(data, prepared, model, fit):
 def table(representatives, collection, names, fit_intercept):
     """Representatives in the units of X as a DataFrame: weight, y, the columns (Intercept first), offset."""
     basis, Z = collection.basis, representatives.Z
-    frame = {"weight": representatives.weight, "y": representatives.y}
+    ours = {name: name + "_" * (name in names) for name in ("weight", "y", "Intercept", "offset")}
+    frame = {ours["weight"]: representatives.weight, ours["y"]: representatives.y}
     one = Z[:, 0] if basis.intercept else np.ones(len(Z))
     if fit_intercept:
-        frame["Intercept"] = one
+        frame[ours["Intercept"]] = one
     first = int(basis.intercept)
     for position, j in enumerate(basis.columns):
         center = basis.center[position] if basis.intercept else 0.0
         frame[names[j]] = Z[:, first + position] * basis.scale[position] + center * one
     if collection.has_offset:
-        frame["offset"] = Z[:, -1]
+        frame[ours["offset"]] = Z[:, -1]
     return pd.DataFrame(frame)
 
 
@@ -310,39 +317,61 @@ def audit(sent):
 # ---------------------------------------------------------------- other models from one collection
 
 
-def refit(prepared, model, which, ridge, lasso=None, exact=None):
-    """Coefficients of another model on the collection: other link, fewer columns, a penalty.
+def refit(prepared, model, which, exact, same_link, ridge=None, lasso=None):
+    """Another model on the collection: other link, fewer columns, a penalty.
+
+    Its deviance is that of the nearest model whose deviance is known, the fit's own or, for another link, the constant
+    one, less twice the integral of the estimating equation from there; Pearson's chi-squared changes by as much.
 
     Parameters
     ----------
     which : (k,) int array
         Coefficients of the collection's basis that stay.
-    ridge : (k, k) array or None
-    lasso : (k,) array or None
-    exact : (coef, score), optional
-        Of this model with all coefficients of the collection, where one was taken.
+    exact : rounds.Sweep
+        Of the model that was fitted.
+    same_link : bool
+        Whether `model` is that model but for coefficients and penalty.
+    ridge : (k, k) array, optional
+    lasso : (k,) array, optional
 
     Returns
     -------
-    fit : Fit
-        Its deviance is the points', its distance unknown until a sweep certifies it.
-    collection : Collection
+    Fit
+        Its distance is unknown until a sweep certifies it.
     """
-    c = prepared.collection.keep(which)
+    c = prepared.collection
+    whole = surrogate.Equation(c, model)
+    start, deviance = _constant_model(prepared, model)
     coef = None
-    if exact is not None:
-        coef = surrogate.nested_estimate(prepared.collection, model, exact, which, ridge, lasso)
+    if same_link:
+        whole = whole.corrected(exact.coef, exact.score)
+        start, deviance = exact.coef, exact.deviance
+        coef = surrogate.root(whole.keep(which), exact.coef[which], ridge, lasso)
+    small = c.keep(which)
     if coef is None:
-        coef = surrogate.first_estimate(c, model, ridge, lasso)
-    points = Points(*c.points())
-    eta = points.eta(coef)
-    mu, nu, omega = mean_rows(model, eta)
-    y = np.tile(c.mean_y, len(points.weight) // len(c.mean_y))
-    block = Block(points.Z, y, points.weight, points.offset)
-    objective = Objective(model, c.basis, ridge, lasso)
-    totals = np.zeros(3)
-    working_rows(model, eta, block.y, block.weight, totals)
-    information = points.information(omega)
-    score = points.score(nu * (y - mu))
-    moments = Moments(score, information, information, totals[0], totals[1])
-    return Fit(objective, objective.point(coef, moments), np.zeros_like(coef), math.nan, 0, False), c
+        coef = surrogate.first_estimate(small, model, ridge, lasso)
+    end = np.zeros(c.basis.n_coef)
+    end[which] = coef
+    deviance = deviance - 2.0 * whole.gain(start, end) if start is not None else math.nan
+    pearson = exact.pearson + (deviance - exact.deviance if math.isfinite(deviance) else 0.0)
+    points = Points(*small.points())
+    information = points.information(mean_rows(model, points.eta(coef))[2])
+    objective = Objective(model, small.basis, ridge, lasso)
+    moments = Moments(np.zeros_like(coef), information, information, deviance, pearson)
+    return Fit(objective, objective.point(coef, moments), np.zeros_like(coef), math.nan, 0, False)
+
+
+def _constant_model(prepared, model):
+    """Coefficients and deviance of the model without slopes; None where there is an offset or no such model."""
+    c, found = prepared.collection, prepared.found
+    null = math.nan if found.has_offset else null_deviance_of(model, found.response, c.basis.intercept)
+    coef = np.zeros(c.basis.n_coef)
+    if c.basis.intercept:
+        coef[0] = model.link.link(found.response.weight_y / found.response.weight)
+    return (coef, null) if math.isfinite(null) and np.isfinite(coef).all() else (None, math.nan)
+
+
+def certified(fit, sweep):
+    """A `Fit` with what one exact sweep at its coefficients said."""
+    moments = dataclasses.replace(fit.point.moments, score=sweep.score, deviance=sweep.deviance, pearson=sweep.pearson)
+    return dataclasses.replace(fit, point=fit.objective.point(fit.point.coef, moments), distance=sweep.distance)

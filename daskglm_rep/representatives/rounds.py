@@ -35,11 +35,12 @@ class ExactScore:
 def exact_score(block, model, basis, coef):
     """Score and totals of a block: all that leaves it in a round of the surrogate methods."""
     score, totals, weight = np.zeros(basis.n_coef), np.zeros(3), 0.0
-    for rows, Z in tiles(block.X, basis):
-        eta = Z @ coef + block.offset[rows]
-        residual, expected, _ = working_rows(model, eta, block.y[rows], block.weight[rows], totals)
-        score += Z.T @ residual
-        weight += expected.sum()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows, Z in tiles(block.X, basis):
+            eta = Z @ coef + block.offset[rows]
+            residual, expected, _ = working_rows(model, eta, block.y[rows], block.weight[rows], totals)
+            score += Z.T @ residual
+            weight += expected.sum()
     sent = ((block.index, 1, score.nbytes + 32, 0.0),)
     return ExactScore(score, np.r_[totals[:2], weight, totals[2]], sent)
 
@@ -84,8 +85,8 @@ class Outcome:
         One a round.
     sent : list of (round, what, tuples)
     converged : bool
-    exact : (coef, score) or None
-        Of the last sweep that counted.
+    exact : Sweep or None
+        The last that counted: `best` itself, unless it was moved on without a certificate.
     """
 
     best: Sweep
@@ -93,7 +94,7 @@ class Outcome:
     history: list
     sent: list
     converged: bool
-    exact: tuple
+    exact: Sweep
 
 
 class Rounds:
@@ -109,15 +110,23 @@ class Rounds:
         One of `ITERATED`, or any other for a single certified sweep.
     n_rows : float
         For the dispersion.
+    null_dispersion : float
+        The constant model's. A bad start has a huge dispersion, that would shorten distances in standard errors: they
+        are measured with the least seen.
     tol : float
         Standard errors.
     max_radius : float
         Of score-matching representatives.
+    verbose : int
+        Above 0 each round prints a line.
     """
 
-    def __init__(self, data, plan, collection, model, row_model, method, n_rows, tol, max_radius=MAX_RADIUS):
+    def __init__(self, data, plan, collection, model, row_model, method, n_rows, tol, max_radius=MAX_RADIUS,
+                 null_dispersion=math.inf, verbose=0):
         self.data, self.plan, self.collection, self.model, self.row_model = data, plan, collection, model, row_model
-        self.method, self.n_rows, self.tol, self.max_radius = method, n_rows, tol, max_radius
+        self.method, self.n_rows, self.tol, self.max_radius, self.verbose = method, n_rows, tol, max_radius, verbose
+        self.dispersion = null_dispersion
+        self.null_weight = surrogate.null_working_weight(collection, model)
         self.points = Points(*collection.points())
         self.means = Points(*collection.points(False))
         self.history, self.sent, self.past = [], [], []
@@ -145,9 +154,9 @@ class Rounds:
                 break
             coef = self._next(sweep)
         done = self.best is not None and self.best.distance <= self.tol
-        best, exact = self.best, None if self.best is None else (self.best.coef, self.best.score)
-        if not certify and best is not None:
-            best = dataclasses.replace(best, coef=coef, distance=math.nan)
+        best = exact = self.best
+        if not (certify or done or best is None):
+            best = self._moved(best, coef)
         return Outcome(best, self.representatives, self.history, self.sent, done, exact)
 
     def _sweep(self, coef):
@@ -166,7 +175,8 @@ class Rounds:
         information = self.points.information(mean_rows(self.model, self.points.eta(coef))[2])
         at_points = self.points.working_weight(self.model, coef) if surrogate.valid(self.model, self.points.eta(coef)) \
             else math.nan
-        away = surrogate.certificate(basis, information, score, self._dispersion(pearson), at_points, weight)
+        away = surrogate.certificate(basis, information, score, self._dispersion(pearson), at_points, weight,
+                                     self.null_weight)
         return Sweep(coef, score, float(deviance), float(pearson), float(weight), information, away, parts)
 
     def _extended(self, coef):
@@ -175,7 +185,18 @@ class Rounds:
     def _dispersion(self, pearson):
         if self.model.dispersion_known:
             return 1.0
-        return pearson / max(self.n_rows - self.collection.basis.n_coef, 1.0)
+        self.dispersion = min(self.dispersion, pearson / max(self.n_rows - self.collection.basis.n_coef, 1.0))
+        return self.dispersion
+
+    def _moved(self, best, coef):
+        """The last sweep carried on to coefficients that no sweep has seen: estimated deviance, unknown distance."""
+        change = -2.0 * surrogate.Equation(self.collection, self.model).corrected(best.coef, best.score).gain(
+            best.coef, coef)
+        eta = self.points.eta(coef)
+        information = best.information if not surrogate.valid(self.model, eta) else self.points.information(
+            mean_rows(self.model, eta)[2])
+        return dataclasses.replace(best, coef=coef, deviance=best.deviance + change, pearson=best.pearson + change,
+                                   information=information, distance=math.nan)
 
     def _record(self, number, sweep, worse):
         moved = math.nan
@@ -189,6 +210,9 @@ class Rounds:
                              "n_fallbacks": built.n_fallbacks if built is not None else 0,
                              "n_outside": built.n_outside if built is not None else 0,
                              "rejected": bool(worse), "coef": sweep.coef})
+        if self.verbose:
+            print(f"round {number}: deviance {sweep.deviance:.10g}, {self.history[-1]['distance']:.3g} standard errors "
+                  f"from the optimum{' (rejected)' if worse else ''}")
 
     def _back(self, worse):
         """Between the best b and a worse one: the minimum of the cubic with both ends' deviances and slopes."""
