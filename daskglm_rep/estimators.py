@@ -231,6 +231,28 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         return 1.0 - deviance / null if null else (1.0 if deviance == 0 else 0.0)
 
 
+class _BinomialProbabilities:
+    """For estimators of any family that are no classifiers."""
+
+    def predict_proba(self, X, offset=None, exposure=None):
+        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind of X.
+
+        Parameters
+        ----------
+        X, offset, exposure
+            As for `predict`.
+
+        Raises
+        ------
+        AttributeError
+            Another family.
+        """
+        model = self._glm()
+        if model.family.facts.name != "binomial":
+            raise AttributeError("predict_proba belongs to the binomial family.")
+        return self._predict_with(_Probabilities(model.link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))
+
+
 def _estimates_alpha(model):
     return isinstance(getattr(model, "family", None), families.NegativeBinomial) and math.isnan(model.family.alpha)
 

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from daskglm_rep import families
-from daskglm_rep.estimators import _GLMRegressorBase, _Probabilities
+from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
 from daskglm_rep.partitions import KMeans, Natural, Partition, column_number
 from daskglm_rep.representatives import fitting
@@ -24,7 +24,7 @@ from daskglm_rep.solvers.three_sweeps import bernoulli, penalties
 COV_TYPES = ("nonrobust", "cluster")
 
 
-class RepresentativeGLM(_GLMRegressorBase):
+class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     """Generalized linear model fitted on representatives of blocks of rows, with a certified distance to the MLE.
 
     Rows stay in their chunks. What leaves them is written down in `audit_`: sums of parts of at least `min_block_size`
@@ -329,22 +329,3 @@ class RepresentativeGLM(_GLMRegressorBase):
         fitted = dataclasses.replace(self.results_.fitted, fit=fit)
         self._report(fitted, model_based(fitted), self.results_.response)
         return self.distance_to_mle_
-
-    # ------------------------------------------------------------ prediction of probabilities
-
-    def predict_proba(self, X, offset=None, exposure=None):
-        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind of X.
-
-        Parameters
-        ----------
-        X, offset, exposure
-            As for `predict`.
-
-        Raises
-        ------
-        AttributeError
-            Another family.
-        """
-        if self._glm().family.facts.name != "binomial":
-            raise AttributeError("predict_proba belongs to the binomial family.")
-        return self._predict_with(_Probabilities(self._glm().link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))

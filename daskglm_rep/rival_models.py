@@ -6,10 +6,8 @@ full-data maximum likelihood estimate where they can know.
 
 import numbers
 
-import numpy as np
-
 from daskglm_rep import combining, design, families, subsampling
-from daskglm_rep.estimators import _GLMRegressorBase, _Probabilities
+from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.settings import check_choice, check_number
 from daskglm_rep.solvers import implicit_descent
 from daskglm_rep.solvers.first_look import first_look
@@ -37,7 +35,7 @@ def _documented(cls):
     return cls
 
 
-class _RivalBase(_GLMRegressorBase):
+class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
     """Shared fit: a survey with few pilot rows, then the rival's own sweeps."""
 
     def _glm(self):
@@ -84,13 +82,6 @@ class _RivalBase(_GLMRegressorBase):
         self._set_results(data, outcome.fitted, outcome.covariance)
         self.distance_to_mle_ = outcome.fitted.fit.distance
         return self
-
-    def predict_proba(self, X, offset=None, exposure=None):
-        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind of X."""
-        model = self._glm()
-        if model.family.facts.name != "binomial":
-            raise AttributeError("predict_proba belongs to the binomial family.")
-        return self._predict_with(_Probabilities(model.link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))
 
     def _chunked(self, data):
         return data
