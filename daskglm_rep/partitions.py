@@ -288,8 +288,8 @@ class _Local(Assigner):
     def _groups(self, block):
         """Key of the natural block of each row: global for values and labels, the chunk's number otherwise."""
         if self.column is not None and block.extra:
-            raise ValueError("partition=Natural(column) takes the blocks from a column of X and fit's blocks= labels them "
-                             "too: pass one of the two.")
+            raise ValueError("partition=Natural(column) takes the blocks from a column of X and fit's blocks= labels "
+                             "them too: pass one of the two.")
         if self.column is not None:
             return hash_rows(block.X[:, [self.column]])
         if block.extra:

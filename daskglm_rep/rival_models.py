@@ -245,8 +245,8 @@ class StochasticGLM(_RivalBase):
     ----------
     {fitted}
     distance_to_mle_ : float
-        In standard errors (the worst coefficient), by the Newton step at the result. Infinite, and all errors NaN, where
-        the responses are seen to be separated, of which a warning tells; another one tells of more than 10.
+        In standard errors (the worst coefficient), by the Newton step at the result. Infinite, and all errors NaN,
+        where the responses are seen to be separated, of which a warning tells; another one tells of more than 10.
     """
 
     def __init__(self, family="binomial", link=None, n_epochs=1, learning_rate=1.0, decay=2 / 3, fit_intercept=True,

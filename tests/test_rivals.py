@@ -403,7 +403,8 @@ def test_an_empty_chunk_is_nothing(logistic, rival):
 def test_empty_chunks_are_no_blocks(logistic, linear):
     X, y = logistic[0][:4_000], logistic[1][:4_000]
     chunks = (2_000, 0, 2_000, 0)
-    est = DivideAndConquerGLM(partitions=2).fit(da.from_array(X, chunks=(chunks, 3)), da.from_array(y, chunks=(chunks,)))
+    given = da.from_array(X, chunks=(chunks, 3)), da.from_array(y, chunks=(chunks,))
+    est = DivideAndConquerGLM(partitions=2).fit(*given)
     assert (est.n_blocks_, est.n_left_out_) == (2, 0)
     X, y = linear[:2]
     chunks = (2_000, 0, 3_000)
@@ -451,7 +452,7 @@ def test_ordinary_descent_is_quiet(logistic, family):
         warnings.simplefilter("error")
         for chunks in (N, N // 8):
             assert StochasticGLM(family).fit(*lazy(X, y, chunks)).results_.converged
-        assert StochasticGLM("gaussian").fit(X[:500], np.full(500, 2.0)).results_.converged          # a mean it can have
+        assert StochasticGLM("gaussian").fit(X[:500], np.full(500, 2.0)).results_.converged     # a mean it can have
 
 
 def test_iboss_needs_a_column_that_varies():

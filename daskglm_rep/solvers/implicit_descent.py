@@ -76,8 +76,8 @@ def solve(data, look, n_epochs, rate, decay, seed):
         distance, matrix = math.inf, np.full_like(matrix, math.nan)
     elif not distance <= FAR:
         warnings.warn(f"The walks ended {distance:.2g} standard errors from the maximum likelihood estimate, where the "
-                      "standard errors say little: take more epochs, another learning_rate or larger chunks, or fit all "
-                      "rows (GLMRegressor); separated responses have no such estimate at all.", ConvergenceWarning,
+                      "standard errors say little: take more epochs, another learning_rate or larger chunks, or fit "
+                      "all rows (GLMRegressor); separated responses have no such estimate at all.", ConvergenceWarning,
                       stacklevel=4)
     fitted = look.fitted(data, point, distance <= FAR, distance=distance, n_iter=n_epochs)
     df = None if objective.model.dispersion_known else max(look.n_rows - coef.size, 0.0)
@@ -86,7 +86,7 @@ def solve(data, look, n_epochs, rate, decay, seed):
 
 
 def _is_separated(look):
-    """Whether the survey or a pilot of all rows shows that the estimate is infinite; larger separated data go unseen."""
+    """Whether the survey, or a pilot of all rows, shows that the estimate is infinite; more rows can hide it."""
     response, objective = look.found.response, look.objective
     if response.low == response.high and not objective.model.family.accepts_mean(response.low):
         return True
