@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import passes
 from daskglm_rep.design import Data
+from daskglm_rep.diagnostics import undetermined
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
@@ -17,7 +18,6 @@ from daskglm_rep.summaries import Moments
 
 JOINS = ("estimating-equations", "mean")
 COV_TYPES = ("nonrobust", "HC0")
-LOST = 100.0          # standard errors, in standardised columns, beyond which a block does not determine a coefficient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,9 @@ def fit_parts(block, objective, start, n_parts, robust, seed):
     -------
     BlockFits
     """
-    m = max(1, min(n_parts[block.index], block.n_rows))
+    if block.n_rows == 0:
+        return BlockFits.nothing(objective.n_coef)
+    m = min(n_parts[block.index], block.n_rows)
     if m == 1:
         return fit_part(block, objective, start, robust)
     order = np.random.default_rng((seed, block.index, 3)).permutation(block.n_rows)
@@ -105,9 +107,7 @@ def fit_part(block, objective, start, robust):
         except ValueError:
             return BlockFits.nothing(q, ((0, 0), (1, block.n_rows)))
     solution = newton.minimise(objective, rows, start, 1e-16, 50)
-    spread = np.diag(inverse(solution.point.curvature))
-    lost = not np.isfinite(spread).all() or (objective.model.dispersion_known and spread.max() > LOST ** 2)
-    if lost or not solution.converged:
+    if not solution.converged or undetermined(objective, solution.point):
         return BlockFits.nothing(q, ((0, 0), (1, block.n_rows)))
     return _record(solution.point, block, objective, n, robust)
 
@@ -249,9 +249,10 @@ def parts_of(lengths, n_blocks):
     """
     if n_blocks is None:
         return (1,) * len(lengths)
-    if n_blocks < len(lengths):
-        raise ValueError(f"partitions={n_blocks} is less than the {len(lengths)} chunks of the data, and rows do not "
-                         "move between chunks: rechunk first, or ask for more.")
+    n_chunks = np.count_nonzero(lengths)
+    if n_blocks < n_chunks:
+        raise ValueError(f"partitions={n_blocks} is less than the {n_chunks} chunks of the data, and rows do not move "
+                         "between chunks: rechunk first, or ask for more.")
     edges = np.rint(np.cumsum(lengths) * (n_blocks / max(sum(lengths), 1))).astype(int)
     counts = np.maximum(np.diff(np.r_[0, edges]), 1)
     return tuple(counts.tolist())

@@ -113,7 +113,8 @@ def feature_names(X):
     return [f"x{j}" for j in range(X.shape[1] if X.ndim == 2 else 1)], False
 
 
-def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None, response="y", **recipe):
+def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None, blocks=None, response="y",
+          **recipe):
     """Align inputs of any supported kind into `Data`.
 
     Parameters
@@ -121,6 +122,8 @@ def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=No
     X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
     y, sample_weight, offset, exposure : (n,) of any of those kinds, optional
     clusters : (n,) or (n, 2), optional
+    blocks : (n,), optional
+        Labels of natural blocks, in the place of clusters.
     recipe : fields of `Rows`
 
     Returns
@@ -134,19 +137,25 @@ def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=No
     """
     names, _ = feature_names(X)
     columns = [X, y, sample_weight, offset, exposure]
-    extra = ()
-    if clusters is not None:
-        columns.append(clusters)
-        extra = ("clusters",)
+    extra = {name: labels for name, labels in (("clusters", clusters), ("blocks", blocks)) if labels is not None}
+    for name, labels in extra.items():
+        if np.ndim(labels) == 0:
+            raise ValueError(f"{name} must hold one label a row of X, got the single value {labels!r}.")
+    columns += extra.values()
     columns = [c.data if isinstance(c, xr.DataArray) and is_lazy(c) else c for c in columns]
     columns = [None if c is None else c if is_lazy(c) or isinstance(c, (pd.DataFrame, pd.Series)) or sparse.issparse(c)
                else values(c) for c in columns]
-    prepare = Rows(tuple(names), response, extra=extra, **recipe)
+    prepare = Rows(tuple(names), response, extra=tuple(extra), **recipe)
     if any(is_frame(c) for c in columns):
         return _frames(columns, prepare, names)
     if any(is_lazy(c) for c in columns):
         return _arrays(columns, prepare, names)
     return _eager(columns, prepare, names)
+
+
+def _roles(prepare):
+    """Names of the columns beside X."""
+    return ROLES[1:] + prepare.extra
 
 
 def recut(data, n_blocks):
@@ -202,9 +211,8 @@ def beside(X, added):
 def _eager(columns, prepare, names):
     X = columns[0]
     n = X.shape[0]
-    labels = ROLES + ("clusters",)
     columns = [np.broadcast_to(c, (n,)) if c is not None and np.ndim(c) == 0 else c for c in columns]
-    for name, c in zip(labels[1:], columns[1:]):
+    for name, c in zip(_roles(prepare), columns[1:]):
         if c is not None and len(c) != n:
             raise ValueError(f"Found input variables with inconsistent numbers of samples: X has {n} rows, {name} has "
                              f"{len(c)}.")
@@ -222,8 +230,9 @@ def _arrays(columns, prepare, names):
                          "dask.array is imported (dask.config.set({'array.query-planning': False})).")
     X = columns[0]
     if not is_lazy(X):
-        raise ValueError("y is a dask array but X is not: pass X as a dask array with the same row chunks too "
-                         "(da.from_array(X, chunks=...)).")
+        name = next(name for name, c in zip(_roles(prepare), columns[1:]) if is_lazy(c))
+        raise ValueError(f"{name} is a dask array but X is not: pass X as a dask array with the same row chunks too "
+                         f"(da.from_array(X, chunks=...)), or {name} in memory.")
     if X.ndim != 2:
         raise ValueError(f"X must be two-dimensional (rows, features), got {X.ndim} dimensions.")
     if X.dtype.kind not in "biufO":
@@ -231,7 +240,7 @@ def _arrays(columns, prepare, names):
     X = X.rechunk({1: -1})
     known = not any(np.isnan(X.chunks[0]))
     aligned = [X]
-    for name, c in zip((ROLES + ("clusters",))[1:], columns[1:]):
+    for name, c in zip(_roles(prepare), columns[1:]):
         if c is None or np.ndim(c) == 0:
             aligned.append(c)
             continue
@@ -293,13 +302,15 @@ def _frames(columns, prepare, names):
     """dask DataFrames: all columns are joined before anything is read, so that a sweep reads each file once."""
     X = columns[0]
     if isinstance(X, (pd.DataFrame, np.ndarray)):
-        raise ValueError("y is a dask Series but X is in memory: pass X as a dask DataFrame too.")
+        name = next(name for name, c in zip(_roles(prepare), columns[1:]) if is_lazy(c))
+        raise ValueError(f"{name} is a dask Series but X is in memory: pass X as a dask DataFrame too, or {name} in "
+                         "memory.")
     if isinstance(X, da.Array):
         columns = [c.to_dask_array() if is_frame(c) else c for c in columns]
         return _arrays(columns, prepare, names)
     prepare_scalars, columns = _constants(prepare, columns)
     frame, roles, position = X, [], X.shape[1]
-    for name, c in zip((ROLES + ("clusters",))[1:], columns[1:]):
+    for name, c in zip(_roles(prepare), columns[1:]):
         if c is None:
             roles.append(None)
             continue

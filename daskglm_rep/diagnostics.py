@@ -8,8 +8,10 @@ from scipy import linalg
 
 from daskglm_rep import passes
 from daskglm_rep.kernels.gram import gram, linear_predictor
+from daskglm_rep.objective import inverse
 from daskglm_rep.summaries import Total
 
+LOST = 100.0             # standard errors, in standardised columns, beyond which rows do not determine a coefficient
 ALIASED = 1e-11          # share of a column's variance that the earlier columns leave unexplained
 
 
@@ -50,6 +52,13 @@ def independent(G):
             L[:, j] = (C[:, j] - L[:, k] @ L[j, k]) / math.sqrt(rest[j])
             rest = rest - np.where(np.arange(len(C)) > j, L[:, j] ** 2, 0.0)
     return keep
+
+
+def undetermined(objective, point):
+    """Whether some coefficient's standard error is infinite in effect, as where the rows are separated."""
+    variance = np.diag(inverse(point.curvature))
+    return not np.isfinite(variance).all() or bool(
+        objective.model.dispersion_known and np.max(variance, initial=0.0) > LOST ** 2)
 
 
 def _weighted_gram(block, basis):

@@ -206,4 +206,4 @@ class Estimates:
     @property
     def prsquared(self):
         """McFadden's pseudo R-squared, 1 - llf / llnull."""
-        return 1.0 - self.llf / self.llnull
+        return 1.0 - self.llf / self.llnull if self.llnull else math.nan

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import numbers
 
 import dask.array as da
 import numpy as np
@@ -20,9 +19,10 @@ from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.softmax import class_probabilities
 from daskglm_rep.kernels.survey import response_totals
+from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
-from daskglm_rep.settings import check_choice, check_fit
+from daskglm_rep.settings import check_choice, check_fit, check_flag, check_seed
 from daskglm_rep.solvers.negative_binomial import solve_with_alpha
 from daskglm_rep.solvers.three_sweeps import null_deviance_of, solve_model, take_survey
 from daskglm_rep.summaries import Pair, Total
@@ -130,6 +130,8 @@ class _GLMBase(BaseEstimator):
 
     def _build(self, X, y, sample_weight, offset, exposure, clusters=None, **recipe):
         """Data of checked inputs; remembers the features."""
+        check_flag("fit_intercept", self.fit_intercept)
+        check_seed(self.random_state)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
         response = "y" if isinstance(y, da.Array) else str(getattr(y, "name", None) or "y")   # a dask array's is a key
@@ -137,12 +139,18 @@ class _GLMBase(BaseEstimator):
             names, named = design.feature_names(X)
             _remember_features(self, names, named)
         else:
-            X = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, accept_sparse=False)
+            X = self._numbers(X, ensure_all_finite=False)
             y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe.get("raw_labels"))
         data = design.build(X, y, sample_weight, offset, exposure, clusters, response=response, **recipe)
         if hasattr(self, "feature_names_in_"):
             data = data.with_names(list(self.feature_names_in_))
         return data
+
+    def _numbers(self, X, **options):
+        """X in memory as an array of floats, checked by scikit-learn's rules."""
+        if isinstance(X, pd.DataFrame):
+            refuse_text(X)
+        return validate_data(self, X, dtype=np.float64, accept_sparse=False, **options)
 
     def _set_results(self, data, fitted, cov, classes=None):
         """The fitted attributes that all estimators have."""
@@ -170,7 +178,7 @@ class _GLMBase(BaseEstimator):
             _check_features(self, names, named)
         else:
             index = X.index if isinstance(X, pd.DataFrame) else None
-            X = validate_data(self, X, dtype=np.float64, reset=False, accept_sparse=False)
+            X = self._numbers(X, reset=False)
             names = [f"x{j}" for j in range(self.n_features_in_)]
             X = X if index is None else pd.DataFrame(X, index=index, columns=names)
         function = _Predictor(self._raw_predictor(), transform)
@@ -186,7 +194,7 @@ class _GLMBase(BaseEstimator):
         if names is not None:
             _check_features(self, names, named)
         else:
-            X = validate_data(self, X, dtype=np.float64, reset=False, ensure_all_finite=False)
+            X = self._numbers(X, reset=False, ensure_all_finite=False)
             y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe)
         data = design.build(X, y, sample_weight, offset, exposure, **recipe)
         return data.with_names(list(self.feature_names_in_)) if hasattr(self, "feature_names_in_") else data
@@ -299,8 +307,6 @@ class _ExactBase(_GLMBase):
     def _check_parameters(self):
         check_fit(self._settings(), self.cov_type, self._penalty)
         check_choice("solver", self.solver, ("auto",))
-        if not (self.random_state is None or isinstance(self.random_state, numbers.Integral)):
-            raise ValueError(f"random_state must be an integer (it fixes the pilot rows), got {self.random_state!r}.")
 
     def fit(self, X, y, sample_weight=None, offset=None, exposure=None, clusters=None):
         """Fit the model.

@@ -17,6 +17,7 @@ LARGE = math.inf
 class Link(ScalarModel):
     """Interface: every public method is a scalar formula usable from Python and from jitted code.
 
+    `link(mu)` is infinite, not an error, at the ends of the means it is defined at.
     `complement(eta)` is 1 - mu without cancellation; only the binomial family asks for it.
     `accepts(eta)` says whether eta is a value the inverse is defined at.
     """
@@ -44,6 +45,12 @@ class Link(ScalarModel):
     def accepts(self, eta):
         """Whether G is defined at eta."""
         return True
+
+
+@formula
+def _ratio(a, b):
+    """a / b, infinite at b = 0 from Python too."""
+    return a / b
 
 
 def _link(name, low=-LARGE, high=LARGE):
@@ -83,7 +90,7 @@ class Logit(Link):
     """eta = ln(mu / (1 - mu))."""
 
     def link(self, mu):
-        return log(mu / (1.0 - mu))
+        return log(_ratio(mu, 1.0 - mu))
 
     def inverse(self, eta):
         t = exp(-abs(eta))
@@ -153,7 +160,7 @@ class Cloglog(Link):
     """eta = ln(-ln(1 - mu))."""
 
     def link(self, mu):
-        return math.log(-math.log1p(-mu))
+        return log(-math.log1p(-mu)) if mu < 1.0 else LARGE
 
     def inverse(self, eta):
         return -math.expm1(-exp(min(max(eta, -700.0), 6.5)))
@@ -175,7 +182,7 @@ class Loglog(Link):
     """eta = -ln(-ln mu): cloglog of the complementary event with the sign of eta reversed."""
 
     def link(self, mu):
-        return -math.log(-math.log(mu))
+        return -log(-log(mu))
 
     def inverse(self, eta):
         return exp(-exp(min(max(-eta, -700.0), 6.5)))
@@ -197,7 +204,7 @@ class Cauchit(Link):
     """eta = tan(pi (mu - 1/2)) = -cot(pi mu)."""
 
     def link(self, mu):
-        return -1.0 / math.tan(math.pi * mu)
+        return -_ratio(1.0, math.tan(math.pi * mu)) if mu < 1.0 else LARGE
 
     def inverse(self, eta):
         return 0.5 + math.atan(eta) / math.pi if eta > -1.0 else math.atan(-1.0 / eta) / math.pi
@@ -217,7 +224,7 @@ class Inverse(Link):
     """eta = 1 / mu, for positive means."""
 
     def link(self, mu):
-        return 1.0 / mu
+        return _ratio(1.0, mu)
 
     def inverse(self, eta):
         return 1.0 / eta
@@ -237,7 +244,7 @@ class InverseSquared(Link):
     """eta = 1 / mu^2."""
 
     def link(self, mu):
-        return 1.0 / (mu * mu)
+        return _ratio(1.0, mu * mu)
 
     def inverse(self, eta):
         return 1.0 / math.sqrt(eta)
@@ -289,7 +296,7 @@ class Power(Link):
                              "0.")
 
     def link(self, mu):
-        return mu ** self.power
+        return mu ** self.power if self.power > 0.0 else _ratio(1.0, mu ** -self.power)
 
     def inverse(self, eta):
         return eta ** (1.0 / self.power)

@@ -97,6 +97,9 @@ class Cells(Partition):
 
     max_cells: int = 1_000_000
 
+    def __post_init__(self):
+        _check_whole("Cells", self, "max_cells")
+
     def assigner(self, layout, rows, sketch, random_state=0):
         return _Distinct(self.max_cells)
 
@@ -124,7 +127,7 @@ class EqualDepth(Partition):
     ----------
     n_splits : int, default 4
         Intervals a column (the paper's m).
-    columns : list of str or int, optional
+    columns : str, int or list of them, optional
         Columns that are cut; default all.
     subset : int, default 100_000
         Rows from which the moment-matched representatives learn where to cut further.
@@ -137,14 +140,16 @@ class EqualDepth(Partition):
     needs_sketch = True
 
     def __post_init__(self):
-        if not (isinstance(self.n_splits, (int, np.integer)) and self.n_splits >= 2):
-            raise ValueError(f"EqualDepth needs a whole number of intervals >= 2, got {self.n_splits!r}.")
+        _check_whole("EqualDepth", self, "n_splits", 2)
+        _check_whole("EqualDepth", self, "subset")
         if self.columns is not None:
-            object.__setattr__(self, "columns", tuple(self.columns))
+            one = np.ndim(self.columns) == 0
+            object.__setattr__(self, "columns", (self.columns,) if one else tuple(self.columns))
+            if not self.columns:
+                raise ValueError("EqualDepth(columns=[]) has no column to cut: name some, or leave it out for all.")
 
     def _chosen(self, layout):
-        chosen = list(range(len(layout.names))) if self.columns is None else [column_number(c, layout.names)
-                                                                              for c in self.columns]
+        chosen = list(range(len(layout.names))) if self.columns is None else column_numbers(self.columns, layout.names)
         if len(chosen) * math.log2(self.n_splits) > 62:
             raise ValueError(f"A grid of {self.n_splits} intervals in {len(chosen)} columns has more than 2^62 cells: "
                              "name fewer columns (EqualDepth(m, columns=[...])), or use KMeans.")
@@ -201,15 +206,19 @@ class KMeans(Partition):
 
     def __post_init__(self):
         for name in ("n_clusters", "subset", "max_iter"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, np.integer)) and value >= 1):
-                raise ValueError(f"KMeans needs {name} to be a whole number >= 1, got {value!r}.")
+            _check_whole("KMeans", self, name)
 
     def _centers(self, x, weight, random_state):
-        n_clusters = min(self.n_clusters, len(x))
-        if n_clusters == len(x):
-            return np.array(x)
-        found = LloydKMeans(n_clusters, init="random", n_init=1, max_iter=self.max_iter, random_state=random_state)
+        """Of the distinct rows that count, each with its rows' weight: equal rows would be one centre several times."""
+        if weight is None or not (weight > 0).any():
+            weight = np.ones(len(x))
+        x, weight = x[weight > 0], weight[weight > 0]
+        codes, keys = pd.factorize(hash_rows(x))
+        x, weight = x[np.unique(codes, return_index=True)[1]], np.bincount(codes, weight, keys.size)
+        if len(x) <= self.n_clusters:
+            return x
+        found = LloydKMeans(self.n_clusters, init="random", n_init=1, max_iter=self.max_iter,
+                            random_state=random_state % 2 ** 32)
         return found.fit(x, sample_weight=weight).cluster_centers_
 
     def assigner(self, layout, rows, sketch, random_state=0):
@@ -276,11 +285,13 @@ class _Local(Assigner):
 
     def _groups(self, block):
         """Key of the natural block of each row: global for values and labels, the chunk's number otherwise."""
+        if self.column is not None and block.extra:
+            raise ValueError("partition=Natural(column) takes the blocks from a column of X and fit's blocks= labels "
+                             "them too: pass one of the two.")
         if self.column is not None:
             return hash_rows(block.X[:, [self.column]])
-        if "clusters" in block.extra:
-            labels = np.asarray(block.extra["clusters"])
-            labels = labels[:, 0] if labels.ndim == 2 else labels
+        if block.extra:
+            labels = _natural_labels(block)
             return (pd.util.hash_array(labels) >> np.uint64(2)).astype(np.int64)
         return np.full(block.n_rows, block.index, np.int64)
 
@@ -300,6 +311,37 @@ class _Local(Assigner):
         return dataclasses.replace(self, within=None)
 
 
+def _natural_labels(block):
+    """(n,) labels of a chunk's rows, the one extra column that it carries."""
+    labels, = map(np.asarray, block.extra.values())
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise ValueError(f"blocks has {labels.shape[1]} columns, and a row lies in one block: pass one label a row (of "
+                         "several columns: their combination as text).")
+    return labels.reshape(len(labels))
+
+
+def _check_whole(owner, partition, name, least=1):
+    """Refuse a parameter of a partition that is no whole number, or too small."""
+    value = getattr(partition, name)
+    if not _is_whole(value) or value < least:
+        raise ValueError(f"{owner} needs {name} to be a whole number >= {least}, got {value!r}.")
+
+
+def _is_whole(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def column_numbers(columns, names):
+    """Positions of columns given by names or numbers: a list of them, or one.
+
+    Raises
+    ------
+    ValueError
+        There is no such column.
+    """
+    return [column_number(c, names) for c in ((columns,) if np.ndim(columns) == 0 else columns)]
+
+
 def column_number(column, names):
     """Position of a column given by name or number.
 
@@ -311,6 +353,6 @@ def column_number(column, names):
     if isinstance(column, str):
         if column in names:
             return list(names).index(column)
-    elif isinstance(column, (int, np.integer)) and -len(names) <= column < len(names):
+    elif _is_whole(column) and -len(names) <= column < len(names):
         return int(column) % len(names)
     raise ValueError(f"X has no column {column!r}: choose one of {', '.join(map(str, names[:20]))}.")

@@ -1,6 +1,13 @@
 """Pictures of results, with matplotlib (`pip install "daskglm_rep[plot]"`)."""
 
+from collections.abc import Iterable
+
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from daskglm_rep.design import feature_names
+from daskglm_rep.recipes import values
+from daskglm_rep.representative_models import RepresentativeGLM
 
 INK, LINE, ACCENT = "#1f2430", "#b8bec9", "#2f6fb0"
 CLASS_COLORS = ("#2f6fb0", "#c8553d", "#3a8f6b", "#8a63b5", "#b5892f", "#4c5564", "#c05a94", "#5f9ea8")
@@ -178,7 +185,7 @@ def plot_representatives(estimator, x, y=None, data=None, ax=None):
     x, y : str
         Columns of `representatives_`; y by default the response.
     data : (n, p) array or DataFrame, optional
-        Rows to lie underneath, where they may be seen; needs y to be a feature.
+        Rows to lie underneath, where they may be seen; needs y to be a feature. Columns of a frame go by their names.
     ax : matplotlib Axes, optional
 
     Returns
@@ -188,18 +195,19 @@ def plot_representatives(estimator, x, y=None, data=None, ax=None):
     Raises
     ------
     ValueError
-        No such column.
+        No such column; another kind of estimator.
     """
+    _check_kind(estimator)
     points, y = estimator.representatives_, y or "y"
     for name in (x, y):
         if name not in points:
             raise ValueError(f"representatives_ has no column {name!r}: choose one of "
                              f"{', '.join(points.columns[:20])}.")
+    features = estimator.results_.fitted.names
+    under = None if data is None or y not in features else [_column(data, name, features) for name in (x, y)]
     ax = _axes(ax, (6.0, 4.5))
-    names = list(estimator.results_.fitted.names)
-    if data is not None and y in names:
-        rows = np.asarray(data)
-        ax.scatter(rows[:, names.index(x)], rows[:, names.index(y)], s=3, color=LINE, linewidths=0, zorder=1)
+    if under is not None:
+        ax.scatter(*under, s=3, color=LINE, linewidths=0, zorder=1)
     area = 120.0 * points["weight"] / points["weight"].max()
     drawn = ax.scatter(points[x], points[y], s=np.maximum(area, 2.0), c=points["y"], cmap="coolwarm", alpha=0.7,
                        linewidths=0, zorder=2)
@@ -209,17 +217,42 @@ def plot_representatives(estimator, x, y=None, data=None, ax=None):
     return ax
 
 
+def _column(data, name, features):
+    """One column of rows: by its name where the data have names, else by its place among the features."""
+    columns, named = feature_names(data)
+    columns = columns if named else list(features)
+    if name not in columns:
+        raise ValueError(f"data has no column {name!r} to draw: its columns are {', '.join(columns[:20])}.")
+    if not named and data.shape[1] != len(features):
+        raise ValueError(f"data has {data.shape[1]} columns without names, the fit had {len(features)} features: pass "
+                         "all of them, or a DataFrame.")
+    j = columns.index(name)
+    return values(data.iloc[:, j] if hasattr(data, "iloc") else data[:, j])
+
+
+def _check_kind(estimator):
+    if not isinstance(estimator, RepresentativeGLM):
+        raise ValueError(f"Only a RepresentativeGLM has representatives and rounds to draw, got a "
+                         f"{type(estimator).__name__}.")
+    check_is_fitted(estimator)
+
+
 def plot_rounds(estimators, ax=None):
     """Draw the distance to the maximum likelihood estimate, in standard errors, against the rounds.
 
     Parameters
     ----------
-    estimators : RepresentativeGLM or list of them
+    estimators : RepresentativeGLM or several of them
     ax : matplotlib Axes, optional
 
     Returns
     -------
     matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        Another kind of estimator.
     """
     return _distances(estimators, lambda e: e.history_["round"], "round", ax)
 
@@ -237,7 +270,9 @@ def plot_bytes(estimators, ax=None):
 
 
 def _distances(estimators, position, label, ax):
-    estimators = estimators if isinstance(estimators, (list, tuple)) else [estimators]
+    estimators = list(estimators) if isinstance(estimators, Iterable) else [estimators]
+    for estimator in estimators:
+        _check_kind(estimator)
     ax = _axes(ax, (6.0, 4.0))
     for number, estimator in enumerate(estimators):
         ax.plot(np.asarray(position(estimator)), estimator.history_["distance"].to_numpy(), marker="o", markersize=4,

@@ -161,10 +161,7 @@ def features(X, names, index):
     if sparse.issparse(X):
         return sparse.csr_matrix(X, dtype=np.float64)
     if isinstance(X, pd.DataFrame):
-        text = [c for c, dtype in zip(X.columns, X.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
-        if text and not all(_converts(X[c]) for c in text):
-            raise ValueError(f"could not convert column {text[0]!r} of X to float: it holds text or categories (block "
-                             f"{index}); encode it, or fit with a formula: daskglm_rep.glm('y ~ C({text[0]})', ...).")
+        refuse_text(X, f" (block {index})")
         X = X.to_numpy(dtype=np.float64, na_value=np.nan)
     X = values(X)
     if X.ndim != 2:
@@ -183,12 +180,15 @@ def features(X, names, index):
     return X
 
 
-def _converts(series):
-    try:
-        series.astype(np.float64)
-    except (TypeError, ValueError):
-        return False
-    return True
+def refuse_text(frame, where=""):
+    """Refuse columns of a frame that are no numbers, naming the first; `where` says in which part of the rows."""
+    for j in np.flatnonzero([not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]):
+        try:
+            frame.iloc[:, j].astype(np.float64)
+        except (TypeError, ValueError):
+            name = frame.columns[j]
+            raise ValueError(f"could not convert column {name!r} of X to float: it holds text or categories{where}; "
+                             f"encode it, or fit with a formula: daskglm_rep.glm('y ~ C({name})', ...).") from None
 
 
 def encode(y, labels):

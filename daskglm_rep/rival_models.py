@@ -38,6 +38,8 @@ def _documented(cls):
 class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
     """Shared fit: a survey with few pilot rows, then the rival's own sweeps."""
 
+    _takes_sparse = False
+
     def _glm(self):
         return families.GLM.of(self.family, self.link)
 
@@ -77,7 +79,8 @@ class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
         self._check_parameters()
         model = self._glm()
         data = self._chunked(self._build(X, y, sample_weight, offset, exposure))
-        look = first_look(data, model, self.fit_intercept, self._n_pilot(len(data.names) + 1), int(self.random_state))
+        look = first_look(data, model, self.fit_intercept, self._n_pilot(len(data.names) + 1), int(self.random_state),
+                          dense=not self._takes_sparse)
         outcome = self._run(data, look)
         self._set_results(data, outcome.fitted, outcome.covariance)
         self.distance_to_mle_ = outcome.fitted.fit.distance
@@ -117,7 +120,8 @@ class SubsampledGLM(_RivalBase):
         Covariance of the estimate about the full-data MLE; the standard errors in `results_` are about the truth.
     distance_to_mle_ : float
         Root mean square distance to the full-data MLE to be expected, in standard errors of the full-data MLE (the
-        worst coefficient); NaN for IBOSS.
+        worst coefficient); NaN for IBOSS. Infinite, and all errors NaN, where the sampled rows do not determine the
+        coefficients, of which a warning tells.
     """
 
     def __init__(self, method="a-optimal", n_samples=20_000, n_pilot=None, family="binomial", link=None,
@@ -179,6 +183,8 @@ class DivideAndConquerGLM(_RivalBase):
         In standard errors (the worst coefficient), by the Newton step at the result; NaN without `certify`.
     """
 
+    _takes_sparse = True
+
     def __init__(self, join="estimating-equations", family="binomial", link=None, partitions=None, fit_intercept=True,
                  cov_type="nonrobust", certify=True, random_state=0):
         self.join = join
@@ -230,7 +236,8 @@ class StochasticGLM(_RivalBase):
     ----------
     {fitted}
     distance_to_mle_ : float
-        In standard errors (the worst coefficient), by the Newton step at the result.
+        In standard errors (the worst coefficient), by the Newton step at the result. Infinite, and all errors NaN,
+        where the responses are seen to be separated, of which a warning tells; another one tells of more than 10.
     """
 
     def __init__(self, family="binomial", link=None, n_epochs=1, learning_rate=1.0, decay=2 / 3, fit_intercept=True,

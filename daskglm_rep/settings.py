@@ -2,6 +2,8 @@
 
 import numbers
 
+import numpy as np
+
 from daskglm_rep.inference.covariance import COV_TYPES
 
 NUMBERS = (("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
@@ -19,6 +21,18 @@ def check_choice(name, value, allowed):
     """Refuse what is none of the texts allowed."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(allowed)}.")
+
+
+def check_flag(name, value):
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def check_seed(value):
+    """Refuse what is neither None nor a whole number >= 0."""
+    if not (value is None or isinstance(value, numbers.Integral) and value >= 0):
+        raise ValueError(f"random_state must be an integer >= 0 (it fixes the random choices), got {value!r}.")
 
 
 def check_fit(settings, cov_type, penalty="alpha"):

@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import passes
+from daskglm_rep.diagnostics import undetermined
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
@@ -23,7 +24,6 @@ from daskglm_rep.objective import in_memory, inverse
 from daskglm_rep.solvers import newton
 
 METHODS = ("a-optimal", "l-optimal", "iboss", "uniform")
-LOST = 100.0          # standard errors, in standardised columns, beyond which a sample does not determine a coefficient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +79,9 @@ def solve(data, look, method, n_samples, uniform_share, seed):
     rows = in_memory(weighted)
     start = look.coef if objective.evaluate(rows, look.coef, False).valid else newton.start(objective, weighted, rows)
     solution = newton.minimise(objective, rows, start, 1e-20)
-    _warn_if_lost(solution, objective, block.n_rows)
     build = _iboss_result if method == "iboss" else _weighted_result
-    return build(data, look, solution, block, probability, method)
+    found = build(data, look, solution, block, probability, method)
+    return _without_errors(found) if _is_lost(solution, objective) else found
 
 
 # ---------------------------------------------------------------- which rows
@@ -106,8 +106,8 @@ def _optimal(look, method, n_samples, uniform_share, seed):
     if n_samples >= n_rows:
         return plan
     q = importance(block, objective.model, objective.basis, look.coef, matrix)
-    stands_for = np.repeat([n / b.n_rows for n, b in zip(look.found.lengths, look.found.pilot)],
-                           [b.n_rows for b in look.found.pilot])
+    pilot_lengths = np.array([b.n_rows for b in look.found.pilot])
+    stands_for = np.repeat(look.found.lengths / np.maximum(pilot_lengths, 1), pilot_lengths)
     return dataclasses.replace(plan, rate=_rate(q / stands_for, stands_for, floor, n_samples))
 
 
@@ -134,6 +134,8 @@ def _most_extreme(data, look, n_samples):
     each end hold those it picks: they are summaries that merge, and a second sweep fetches the rows.
     """
     columns = look.objective.basis.columns
+    if not columns.size:
+        raise ValueError("IBOSS takes the extreme rows of every column, and no column of X varies: use another method.")
     r = n_samples // (2 * columns.size)
     if r < 1:
         raise ValueError(f"IBOSS takes rows at both ends of {columns.size} columns: n_samples must be at least "
@@ -160,13 +162,19 @@ def _determined(block, objective, method):
                          "combination of others: raise n_samples or drop rare columns.")
 
 
-def _warn_if_lost(solution, objective, n_samples):
-    known = objective.model.dispersion_known
-    spread = np.sqrt(np.maximum(np.diag(inverse(solution.point.curvature)), 0.0))
-    if solution.converged and np.isfinite(spread).all() and not (known and np.max(spread, initial=0.0) > LOST):
-        return
-    warnings.warn(f"The fit to the {n_samples} sampled rows did not converge: they may be separated although the data "
-                  "are not. Raise n_samples or fit all rows (GLMRegressor).", ConvergenceWarning, stacklevel=4)
+def _is_lost(solution, objective):
+    return not solution.converged or undetermined(objective, solution.point)
+
+
+def _without_errors(found):
+    """The same coefficients with no claim about them, and a warning."""
+    warnings.warn(f"The fit to the {found.n_samples} sampled rows did not converge: they may be separated although the "
+                  "data are not, and the errors are reported as NaN. Raise n_samples or fit all rows (GLMRegressor).",
+                  ConvergenceWarning, stacklevel=5)
+    fit = dataclasses.replace(found.fitted.fit, distance=math.inf, converged=False)
+    covariance = dataclasses.replace(found.covariance, matrix=np.full_like(found.covariance.matrix, math.nan))
+    return dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, fit=fit), covariance=covariance,
+                               about_full=np.full_like(found.about_full, math.nan))
 
 
 def _weighted_result(data, look, solution, block, probability, method):

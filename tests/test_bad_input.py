@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
 import make_data  # noqa: E402
 
 from daskglm_rep import (GammaRegressor, GLMClassifier, GLMRegressor, LinearRegression,  # noqa: E402
-                         LogisticRegression, PoissonRegressor)
+                         LogisticRegression, PoissonRegressor, RepresentativeGLM, StochasticGLM, design)
 from daskglm_rep.diagnostics import AliasWarning, SeparationWarning  # noqa: E402
 
 N = 400
@@ -167,7 +167,22 @@ def test_text_in_a_frame():
     for source in (frame, dd.from_pandas(frame, npartitions=3)):
         with pytest.raises(ValueError) as caught:
             PoissonRegressor().fit(source[["a", "b", "c"]], source["y"])
-        sentence(caught, "float", "high" if source is frame else "'b'")
+        sentence(caught, "float", "'b'", "C(b)")
+
+
+def test_text_or_categories_in_any_method():
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    words, sizes = frame.assign(c=pd.Categorical(np.where(X[:, 0] > 0, "u", "v"))), frame.assign(b="high")
+    for estimator in (GLMClassifier(), StochasticGLM(), RepresentativeGLM(representative="mean")):
+        refuse(estimator, numpy_kind, words, LABEL, "'c'", "categories")
+    fitted = GLMClassifier().fit(frame, LABEL)
+    for call in (lambda: fitted.predict(sizes), lambda: fitted.score(sizes, LABEL)):
+        with pytest.raises(ValueError) as caught:
+            call()
+        sentence(caught, "'b'", "text")
+    coded = frame.assign(c=pd.Categorical(np.arange(N) % 2))                    # categories that are numbers are fine
+    plain = GLMClassifier().fit(frame.assign(c=np.arange(N) % 2), LABEL)
+    assert GLMClassifier().fit(coded, LABEL).coef_ == pytest.approx(plain.coef_)
 
 
 def test_text_as_response(kind):
@@ -218,6 +233,20 @@ def test_lazy_beside_eager():
     with pytest.raises(ValueError) as caught:
         PoissonRegressor().fit(X, da.from_array(Y, chunks=100))
     sentence(caught, "y is lazy", "X is in memory")
+
+
+@pytest.mark.parametrize("name", ["clusters", "blocks"])
+def test_labels_are_called_what_the_user_calls_them(name):
+    lazy = da.from_array(X, chunks=(150, -1)), da.from_array(Y, chunks=150)
+    g = np.arange(N) % 7
+    for given, labels, words in (((X, Y), g[:-1], "has 399"), (lazy, g[:-1], "has 399"), ((X, Y), 3, "single value 3"),
+                                 (lazy, 3, "single value 3"), ((X, Y), da.from_array(g, chunks=150), "X is not"),
+                                 ((lazy[0][lazy[0][:, 0] > -9], lazy[1]), g, "in memory cannot be cut")):
+        with pytest.raises(ValueError) as caught:
+            design.build(*given, **{name: labels})
+        sentence(caught, name, words)
+    with pytest.raises(ValueError, match=f"{name} is a dask Series but X is in memory"):
+        design.build(X, Y, **{name: dd.from_pandas(pd.Series(g), npartitions=2)})
 
 
 def test_dimensions(kind):
@@ -298,6 +327,14 @@ def separated_rows(complete):
     return np.c_[x, np.sin(7 * x)], np.r_[np.zeros(100), np.ones(100), [] if complete else [0.0, 1.0]]
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_responses_all_alike(kind, value):
+    given, y, _ = kind(X, np.full(N, value))
+    with pytest.warns(SeparationWarning, match="Complete separation"):
+        results = GLMRegressor("binomial").fit(given, y).results_
+    assert np.isnan(results.prsquared) and "separation" in str(results.summary())
+
+
 @pytest.mark.parametrize("complete", [True, False])
 def test_separation_is_told(kind, complete):
     given, y, _ = kind(*separated_rows(complete))
@@ -353,6 +390,11 @@ def test_wrong_names_at_prediction():
     (PoissonRegressor(random_state="a"), ("random_state",)), (PoissonRegressor(link="logit"), ("logit", "poisson")),
     (PoissonRegressor(link="lgo"), ("Unknown link", "log")), (GLMRegressor("poison"), ("Unknown family", "poisson")),
     (GammaRegressor(link=3), ("Unknown link",)),
+    (PoissonRegressor(random_state=-1), ("random_state", ">= 0")),
+    (PoissonRegressor(fit_intercept="no"), ("fit_intercept", "True or False", "'no'")),
+    (StochasticGLM(fit_intercept=None), ("fit_intercept", "True or False", "None")),
+    (RepresentativeGLM(fit_intercept=1), ("fit_intercept", "True or False")),
+    (RepresentativeGLM(random_state=-1), ("random_state", ">= 0")),
 ], ids=lambda v: repr(v) if hasattr(v, "fit") else "")
 def test_parameters(estimator, words, kind):
     refuse(estimator, kind, X, Y + 1, *words)

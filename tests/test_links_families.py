@@ -49,6 +49,16 @@ def test_inverse_undoes_link(link):
             assert link.complement(eta) == pytest.approx(1 - mu, rel=1e-8)
 
 
+@pytest.mark.parametrize("link", [v for v in LINKS if not isinstance(v, links.Identity)], ids=name)
+def test_link_at_the_ends_of_its_means(link):
+    """Infinite where the ends are not reached, never an exception; a mean inside lies between."""
+    low, inside = link.link(0.0), link.link(0.3)
+    high = link.link(1.0) if link.mean_range[1] == 1.0 else math.inf * math.copysign(1.0, inside - low)
+    assert min(low, high) < inside < max(low, high)
+    assert np.isinf(low) or isinstance(link, (links.Sqrt, links.Power)) and low == 0.0
+    assert np.isinf(high)
+
+
 @pytest.mark.parametrize("link", LINKS, ids=name)
 def test_derivatives_of_the_inverse(link):
     for mu in means(link):

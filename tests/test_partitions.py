@@ -1,5 +1,8 @@
 """Partitions against slow obvious NumPy, and their laws."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 
@@ -149,8 +152,44 @@ def test_part_sums_merge_by_key_in_any_order():
         assert (low == rows.min(axis=0)).all() and (high == rows.max(axis=0)).all()
 
 
+def test_centres_are_distinct_rows_that_count(X):
+    discrete = (X > 0).astype(float)
+    weight = (X[:, 0] > 0).astype(float)
+    layout, block = layout_of(discrete), block_of(discrete)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = partitions.KMeans(60).assigner(layout, block, None)
+        heavy = partitions.KMeans(60).assigner(layout, dataclasses.replace(block, weight=weight), None)
+        inside = partitions.Natural(within=partitions.KMeans(60)).assigner(layout, None, None).learn(block)
+        fewer = partitions.KMeans(7).assigner(layout, block, None, random_state=2 ** 40)
+        nothing = partitions.KMeans(60).assigner(layout, dataclasses.replace(block, weight=0.0 * weight), None)
+    assert [len(a.centers) for a in (whole, heavy, fewer, nothing)] == [8, 4, 7, 8]
+    assert len(np.unique(inside.keys(block))) == 8
+    slow = np.unique(discrete, axis=0) - layout.center
+    np.testing.assert_allclose(whole.centers[np.lexsort(whole.centers.T[::-1])], slow)
+
+
+def test_one_column_may_be_named_alone(X):
+    layout = layout_of(X)
+    for columns in ("x1", 1, -2, ["x1"], np.array([1])):
+        assigner = partitions.EqualDepth(4, columns=columns).assigner(layout, None, ColumnSketch.of(X))
+        assert assigner.columns.tolist() == [1]
+    assert partitions.column_numbers("x1", layout.names) == [1] == partitions.column_numbers(1, layout.names)
+
+
+def both_labels(labels, column=None):
+    X = np.arange(12.0).reshape(6, 2)
+    return partitions.Natural(column).assigner(layout_of(X), None, None).keys(block_of(X, blocks=labels))
+
+
 @pytest.mark.parametrize("make, words", [
-    (lambda: partitions.EqualDepth(1), "intervals"), (lambda: partitions.KMeans(0), "n_clusters"),
+    (lambda: partitions.KMeans(True), "n_clusters.*True"), (lambda: partitions.Cells("a"), "max_cells.*'a'"),
+    (lambda: partitions.EqualDepth(4, subset=0), "subset"), (lambda: partitions.EqualDepth(columns=[]), "no column"),
+    (lambda: partitions.EqualDepth(4, "zz")._chosen(layout_of(np.zeros((2, 2)))), "no column 'zz'"),
+    (lambda: partitions.Natural(True).assigner(layout_of(np.zeros((2, 2))), None, None), "no column True"),
+    (lambda: both_labels(np.arange(6), 1), "blocks= labels them too"),
+    (lambda: both_labels(np.ones((6, 2))), "blocks has 2 columns"),
+    (lambda: partitions.EqualDepth(1), "n_splits"), (lambda: partitions.KMeans(0), "n_clusters"),
     (lambda: partitions.Natural(within=partitions.Natural()), "within"),
     (lambda: partitions.Cells(10).assigner(None, None, None).of_rows(np.arange(20.0)[:, None]), "discrete"),
     (lambda: partitions.EqualDepth(4).assigner(layout_of(np.zeros((2, 40))), None, None), "2\\^62"),

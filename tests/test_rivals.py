@@ -1,12 +1,16 @@
 """Subsampling, divide and conquer and stochastic descent: laws, slow obvious comparisons, and simulation."""
 
+import warnings
+
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import DivideAndConquerGLM, GLMRegressor, StochasticGLM, SubsampledGLM, datasets
+from daskglm_rep.diagnostics import AliasWarning, SeparationWarning
 
 N = 40_000
 
@@ -374,3 +378,83 @@ def test_separated_sample_is_told():
     y = (X[:, 0] + 0.02 * rng.normal(size=20_000) > 0).astype(float)
     with pytest.warns(ConvergenceWarning, match="sampled rows did not converge"):
         SubsampledGLM("uniform", n_samples=30).fit(X, y)
+
+
+# ---------------------------------------------------------------- what no fit can be had from
+
+
+ALL = [SubsampledGLM(n_samples=500), SubsampledGLM("l-optimal", 500), SubsampledGLM("iboss", 500),
+       SubsampledGLM("uniform", 500), DivideAndConquerGLM(partitions=20), StochasticGLM()]
+
+
+@pytest.mark.parametrize("rival", ALL, ids=repr)
+def test_an_empty_chunk_is_nothing(logistic, rival):
+    X, y = logistic[0][:6_000], logistic[1][:6_000]
+    keep = np.ones(6_000, bool)
+    keep[1_000:2_000] = False
+    A, b = lazy(X, y, 1_000)
+    mask = da.from_array(keep, chunks=1_000)
+    est = rival.fit(A[mask], b[mask])
+    full = GLMRegressor("binomial").fit(X[keep], y[keep])
+    assert np.max(np.abs(est.results_.params - full.results_.params) / est.results_.bse) < 5
+    assert getattr(est, "n_left_out_", 0) == 0 and getattr(est, "n_blocks_", 20) == 20
+
+
+def test_empty_chunks_are_no_blocks(logistic, linear):
+    X, y = logistic[0][:4_000], logistic[1][:4_000]
+    chunks = (2_000, 0, 2_000, 0)
+    given = da.from_array(X, chunks=(chunks, 3)), da.from_array(y, chunks=(chunks,))
+    est = DivideAndConquerGLM(partitions=2).fit(*given)
+    assert (est.n_blocks_, est.n_left_out_) == (2, 0)
+    X, y = linear[:2]
+    chunks = (2_000, 0, 3_000)
+    given = da.from_array(X, chunks=(chunks, 4)), da.from_array(y, chunks=(chunks,))
+    assert DivideAndConquerGLM(family="gaussian").fit(*given).n_blocks_ == 2
+
+
+@pytest.mark.parametrize("rival", ALL, ids=repr)
+def test_sparse_rows_are_fitted_or_refused(logistic, rival):
+    X, y = logistic[0][:4_000], logistic[1][:4_000]
+    A, b = lazy(X, y, 1_000)
+    given = A.map_blocks(sparse.csr_matrix)
+    if isinstance(rival, DivideAndConquerGLM):
+        np.testing.assert_allclose(rival.fit(given, b).coef_, rival.fit(A, b).coef_, rtol=1e-6)
+    else:
+        with pytest.raises(ValueError, match="X is sparse.*pass dense columns, or fit with GLMRegressor"):
+            rival.fit(given, b)
+
+
+@pytest.mark.parametrize("n", [400, 4_000])
+@pytest.mark.parametrize("kind", ["zeros", "ones", "separated"])
+def test_no_claims_where_the_estimate_is_infinite(logistic, n, kind):
+    X = logistic[0][:n]
+    y = {"zeros": np.zeros(n), "ones": np.ones(n), "separated": (X[:, 0] > 0).astype(float)}[kind]
+    for rival in ALL[:4]:
+        with pytest.warns(ConvergenceWarning, match="sampled rows did not converge.*NaN"):
+            rival.fit(X, y)
+        assert rival.distance_to_mle_ == np.inf and rival.results_.bse.isna().all()
+        assert np.isnan(rival.covariance_to_mle_).all() and "did not converge" in str(rival.results_.summary())
+    rival = StochasticGLM()
+    if kind == "separated" and n == 4_000:          # more rows than the pilot: only the distance tells
+        with pytest.warns(ConvergenceWarning, match="standard errors from the maximum likelihood estimate"):
+            assert rival.fit(X, y).distance_to_mle_ > 10
+    else:
+        with pytest.warns(SeparationWarning, match="all alike, or a combination of columns.*NaN"):
+            rival.fit(X, y)
+        assert rival.distance_to_mle_ == np.inf and rival.results_.bse.isna().all()
+    assert "did not converge" in str(rival.results_.summary())
+
+
+@pytest.mark.parametrize("family", ["binomial", "poisson", "gaussian"])
+def test_ordinary_descent_is_quiet(logistic, family):
+    X, y, _ = logistic
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for chunks in (N, N // 8):
+            assert StochasticGLM(family).fit(*lazy(X, y, chunks)).results_.converged
+        assert StochasticGLM("gaussian").fit(X[:500], np.full(500, 2.0)).results_.converged     # a mean it can have
+
+
+def test_iboss_needs_a_column_that_varies():
+    with pytest.warns(AliasWarning), pytest.raises(ValueError, match="no column of X varies"):
+        SubsampledGLM("iboss").fit(np.ones((50, 2)), np.arange(50) % 2)

@@ -12,7 +12,7 @@ from daskglm_rep.formula.rows import Columns, FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.labels import encode_classes
 from daskglm_rep.multinomial import Multinomial
-from daskglm_rep.settings import check_fit
+from daskglm_rep.settings import check_fit, check_seed
 from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
 
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
@@ -135,6 +135,7 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     """1. Learn the formula. 2. Survey. 3. Solve. 4. Covariance."""
     cov_type = cov_type or ("cluster" if columns.clusters else "nonrobust")
     _check_options(cov_type, columns, na, options)
+    check_seed(random_state)
     context = dict(context or {})
     table = sources.open_table(data)
     parsed = parse(formula, sources.columns_of(table), context)

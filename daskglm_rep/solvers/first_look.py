@@ -9,8 +9,8 @@ from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.survey import Pilot, concatenate, survey
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.solvers.polish import Fit
-from daskglm_rep.solvers.three_sweeps import (Fitted, basis_of, bernoulli, check, fit_pilot, independent_columns,
-                                              null_deviance_of)
+from daskglm_rep.solvers.three_sweeps import (Fitted, basis_of, bernoulli, check, check_dense, fit_pilot,
+                                              independent_columns, null_deviance_of)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +49,15 @@ class FirstLook:
         return Fitted(fit, found, list(data.names), self.kept, found.response.n_kept, data.n_passes, None, null)
 
 
-def first_look(data, model, fit_intercept, n_pilot, seed):
+def first_look(data, model, fit_intercept, n_pilot, seed, dense=False):
     """One sweep and a fit in memory.
 
     Parameters
     ----------
     n_pilot : int
         Pilot rows in all, at least one a block.
+    dense : bool
+        Refuse sparse rows.
 
     Returns
     -------
@@ -69,6 +71,8 @@ def first_look(data, model, fit_intercept, n_pilot, seed):
     a_block = max(1, -(-n_pilot // data.n_blocks))
     found = passes.run(survey, data, model.family, Pilot(a_block, 0.0, a_block, seed), False)
     check(found, data, model.family)
+    if dense:
+        check_dense(found, "rows that are drawn or walked through one by one must be dense")
     model, basis = bernoulli(model, found), basis_of(found, fit_intercept)
     block = concatenate(found.pilot)
     pilot = in_memory(block)

@@ -10,6 +10,7 @@ import math
 import warnings
 
 import numpy as np
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
@@ -80,11 +81,16 @@ def check(found, data, family):
                          f"family, which takes {family.facts.response}: Some value(s) of y are out of the valid range.")
 
 
+def check_dense(found, why):
+    """Refuse sparse rows, with the reason, where a method works on dense ones."""
+    if sparse.issparse(found.pilot[0].X):
+        raise ValueError(f"X is sparse, and {why}: pass dense columns, or fit with GLMRegressor.")
+
+
 def basis_of(found, fit_intercept):
     """Standardised columns from the survey; a constant column beside an intercept stays unscaled (it is aliased)."""
     spread, p = found.columns, found.columns.mean.size
-    sparse_blocks = hasattr(found.pilot[0].X, "tocsr")
-    if fit_intercept and not sparse_blocks:
+    if fit_intercept and not sparse.issparse(found.pilot[0].X):
         center, scale = spread.mean, spread.deviation
         scale = np.where(spread.high - spread.low > 0, scale, 0.0)
     else:
