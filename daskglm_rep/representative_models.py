@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskglm_rep import families
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
-from daskglm_rep.partitions import KMeans, Natural, Partition, column_number
+from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
 from daskglm_rep.representatives import fitting
 from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
 from daskglm_rep.results import GLMResults
@@ -82,8 +82,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     coef_ : (n_features,) array
     intercept_ : float
     representatives_ : DataFrame
-        Columns weight, y, the features (and "Intercept", which score-matching moves away from 1). Ours get an underscore
-        where a feature has their name.
+        Columns weight, y, the features (and "Intercept", which score-matching moves away from 1). Ours get an
+        underscore where a feature has their name.
     n_blocks_ : int
         Blocks of the partition.
     n_parts_ : int
@@ -173,7 +173,10 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         partition = self.partition
         if blocks is not None and not isinstance(partition, Natural):
             raise ValueError("blocks= labels natural blocks: pass partition=partitions.Natural() with them.")
-        data = self._build(X, y, sample_weight, offset, exposure, blocks)
+        if blocks is not None and partition.column is not None:
+            raise ValueError("partition=Natural(column) takes the blocks from a column of X and fit's blocks= labels "
+                             "them too: pass one of the two.")
+        data = self._build(X, y, sample_weight, offset, exposure, blocks=blocks)
         refined = self.representative == "moment-matched"
         prepared = fitting.prepare(data, model, partition, self.fit_intercept, refined, int(self.min_block_size),
                                    self.random_state)
@@ -210,8 +213,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         if not distance > 1.0:                   # NaN: nobody asked
             return
         if math.isinf(distance):
-            what, how = "nothing certifies these coefficients", ("the data may be separated, or the blocks too few: fit "
-                                                                  "the rows (GLMRegressor) to see")
+            what = "nothing certifies these coefficients"
+            how = "the data may be separated, or the blocks too few: fit the rows (GLMRegressor) to see"
         else:
             what = f"the coefficients are {distance:.2g} standard errors from the maximum likelihood estimate"
             how = ("take representative='moment-matched', " if self.representative != "moment-matched" else "") + (
@@ -277,7 +280,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         names = list(self.results_.fitted.names)
         if columns is None:
             return self._columns
-        chosen = np.array([column_number(j, names) for j in ([columns] if isinstance(columns, str) else columns)], int)
+        chosen = np.array(column_numbers(columns, names), int)
         lost = chosen[~np.isin(chosen, self._columns)]
         if lost.size:
             raise ValueError(f"Column {names[lost[0]]!r} was left out of this fit: refit from one that has it.")
@@ -318,8 +321,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         data = self._known_data(X, y, sample_weight, offset, exposure)
         found, _ = fitting.take_survey(data, model.family, Natural(), 0, False)
         if found.response.n_kept != n_rows:
-            raise ValueError(f"The fit stands for {n_rows:.0f} rows of positive weight, and {found.response.n_kept:.0f} "
-                             "were given: a certificate needs them all.")
+            raise ValueError(f"The fit stands for {n_rows:.0f} rows of positive weight, and "
+                             f"{found.response.n_kept:.0f} were given: a certificate needs them all.")
         rounds = Rounds(data, prepared.plan, prepared.collection.keep(self._which()), model,
                         bernoulli(model, prepared.found), "mean", n_rows, self.tol)
         sweep = rounds.run(fit.point.coef, 0).best

@@ -160,7 +160,7 @@ def test_centres_are_distinct_rows_that_count(X):
         warnings.simplefilter("error")
         whole = partitions.KMeans(60).assigner(layout, block, None)
         heavy = partitions.KMeans(60).assigner(layout, dataclasses.replace(block, weight=weight), None)
-        inside = partitions.Natural(within=partitions.KMeans(60)).assigner(layout, None, None).learn(block)
+        inside = partitions.Natural(within=partitions.KMeans(60)).assigner(layout, None, None)
         fewer = partitions.KMeans(7).assigner(layout, block, None, random_state=2 ** 40)
         nothing = partitions.KMeans(60).assigner(layout, dataclasses.replace(block, weight=0.0 * weight), None)
     assert [len(a.centers) for a in (whole, heavy, fewer, nothing)] == [8, 4, 7, 8]

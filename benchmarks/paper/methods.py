@@ -71,7 +71,8 @@ class Labels(Natural):
 @dataclasses.dataclass(frozen=True)
 class _Labels(Assigner):
     def keys(self, block):
-        return np.ascontiguousarray(block.extra["clusters"], np.int64)
+        labels, = block.extra.values()
+        return np.ascontiguousarray(labels, np.int64)
 
 
 def full(data):

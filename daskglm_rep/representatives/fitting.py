@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from daskglm_rep import passes
 from daskglm_rep.diagnostics import AliasWarning
@@ -14,7 +13,6 @@ from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.assignment import bisect, compress
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.representatives import mean_rows
-from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.survey import Pilot, concatenate
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.partitions import Layout
@@ -24,7 +22,7 @@ from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import Fit, polish
-from daskglm_rep.solvers.three_sweeps import Fitted, basis_of, bernoulli, check, null_deviance_of
+from daskglm_rep.solvers.three_sweeps import Fitted, basis_of, bernoulli, check, check_dense, null_deviance_of
 from daskglm_rep.summaries import Moments
 
 PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5      # moment-matched parts: at least, per coefficient, per block
@@ -64,9 +62,7 @@ def take_survey(data, family, partition, random_state, refined, fewest=1):
     pilot = Pilot(least, 0.0, least, random_state or 0)
     pair = passes.run(guarded_survey, data, family, pilot, fewest, partition.needs_sketch)
     found, sketch = pair.first, pair.second if partition.needs_sketch else None
-    if sparse.issparse(found.pilot[0].X):
-        raise ValueError("X is sparse, and representatives of sparse rows are dense: pass dense columns, or fit with "
-                         "GLMRegressor.")
+    check_dense(found, "representatives of sparse rows are dense")
     check(found, data, family)
     return found, sketch
 

@@ -99,9 +99,9 @@ class Equation:
         g(b) = sum_j w_j nu(e_j)(mean y_k - G(e_j)) z_j + sum_k nu(m_k'b) c_k,
 
     c_k the part's covariance of x and y. For canonical links the response's side is exact, and for every link all of it
-    where the slopes are 0. Where an exact score is known, `corrected` takes the share f(b) of the error found there off,
-    f in [0, 1] the regression coefficient of the linear predictors at b on those at that point: along penalty paths
-    that leaves 1 to 10 % of the error, on subsets of the columns mostly 20 to 60 %.
+    where the slopes are 0. Where an exact score is known, `corrected` takes the share f(b) of the error found there
+    off, f in [0, 1] the regression coefficient of the linear predictors at b on those at that point: along penalty
+    paths that leaves 1 to 10 % of the error, on subsets of the columns mostly 20 to 60 %.
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ def surrogate_step(objective, pilot, point, newton, tol):
             far = newton_method.minimise(convex, pilot, point.coef, 1e-2, 30).point.coef
             return far - point.coef, None
         step, previous, bend = step + change, size, step + change - newton
-        if size <= max(enough, 1e-3 * math.sqrt(max(bend @ solver @ bend, 0.0))):          # far below the pilot's own error
+        if size <= max(enough, 1e-3 * math.sqrt(max(bend @ solver @ bend, 0.0))):      # far below the pilot's own error
             break
     return step, here
 
@@ -245,7 +245,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
 
 
 def _first_order(objective, data, pilot, coef):
-    """One gradient-only sweep, and a step by the pilot's Hessian: a quarter of a full sweep's cost where columns are many.
+    """One gradient-only sweep, and a step by the pilot's Hessian: a quarter of a full sweep's cost for many columns.
 
     Iterations of step -= H_p^-1 gradient of the first-order surrogate; the start again where they do not contract.
     """
@@ -266,7 +266,7 @@ def _first_order(objective, data, pilot, coef):
 
 
 def _shorter(best, trial, step):
-    """The rejected step cut to the cubic's minimum between both ends (Nocedal & Wright 2006, equation 3.59), or to 0.3."""
+    """The rejected step cut to the minimum of both ends' cubic (Nocedal & Wright 2006, equation 3.59), or to 0.3."""
     share = 0.3
     if trial.valid and np.isfinite(trial.gradient).all():
         down, up = best.gradient @ step, trial.gradient @ step

@@ -27,7 +27,7 @@ PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
 def pilot_plan(data, seed):
     """Rows to bring home: 5 %, at least 20,000 and 20 a coefficient in all, at most 64 MiB.
 
-    Wide rows in memory, whose number is known, are content with 30 a coefficient: there the pilot costs more than it saves.
+    Wide rows in memory, whose number is known, are content with 30 a coefficient: more cost more than they save.
     """
     n_blocks, n_features = data.n_blocks, len(data.names)
     least = max(PILOT_ROWS, 20 * (n_features + 1))
@@ -227,7 +227,7 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
     """Coefficients of the pilot rows, and of the null model on them.
 
     A pilot that is a share of the rows may be separated or singular where the whole is not, and a level of a factor may
-    have few rows in it: a weak prior holds it, under which a column's whole range moves eta by a standard deviation of 1.
+    have few rows in it: a weak prior holds it, under which a column's whole range moves eta by 1.
     Its weight never passes a fiftieth of the pilot's rows, so the change stays below the pilot's sampling error.
     """
     held = objective
@@ -238,7 +238,7 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
         ridge = np.diag(np.r_[[0.0] * basis.intercept, np.clip(reach ** 2, 1.0, max(block.n_rows / 50.0, 1.0))])
         held = dataclasses.replace(objective, ridge=np.kron(np.eye(objective.model.n_equations), ridge) * unit)
     coef = newton.start(held, block, pilot)
-    tol = 1e-16 if pilot_is_all else 0.05 * objective.n_coef          # a twentieth of the pilot's sampling error, squared
+    tol = 1e-16 if pilot_is_all else 0.05 * objective.n_coef    # a twentieth of the pilot's sampling error, squared
     coef = newton.minimise(held, pilot, coef, tol).point.coef
     if null is None:
         return coef, None
