@@ -191,7 +191,8 @@ class KMeans(Partition):
     ----------
     n_clusters : int, default 1000
     subset : int, default 100_000
-        Rows that the centres are found on.
+        Rows that the centres are found on, as many from each chunk: with more rows than that, blocks depend on the
+        chunks.
     standardize : bool, default False
         Measure distances in standard deviations of the columns. False, as in the paper, lets columns of large spread
         decide; set it when units differ.

@@ -219,7 +219,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
             what = f"the coefficients are {distance:.2g} standard errors from the maximum likelihood estimate"
             how = ("take representative='moment-matched', " if self.representative != "moment-matched" else "") + (
                 "more rounds (n_rounds='auto') or more blocks")
-        warnings.warn(f"After {len(self.history_)} sweeps {what}: {how}.", ConvergenceWarning, stacklevel=4)
+        n = len(self.history_)
+        warnings.warn(f"After {n} sweep{'s' * (n > 1)} {what}: {how}.", ConvergenceWarning, stacklevel=4)
 
     def _report(self, fitted, covariance, response):
         self.results_ = GLMResults(fitted, covariance, None, response)
