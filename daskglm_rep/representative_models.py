@@ -273,7 +273,9 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         kept[np.flatnonzero(prepared.kept)[which]] = True
         new.cov_type, new.history_, new.n_passes_ = "nonrobust", self.history_.iloc[:0], 0
         fitted = dataclasses.replace(self.results_.fitted, fit=fit, kept=kept, n_passes=0)
-        new._report(fitted, model_based(fitted), self.results_.response)
+        covariance = model_based(fitted)
+        note = covariance.note or "A refit on representatives: all numbers are estimates until certify_on(X, y)."
+        new._report(fitted, dataclasses.replace(covariance, note=note), self.results_.response)
         return new
 
     def _chosen(self, columns):

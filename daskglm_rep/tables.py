@@ -1,5 +1,6 @@
 """The printed table of results: text in a terminal, HTML in Jupyter."""
 
+import math
 from html import escape
 
 
@@ -26,13 +27,14 @@ class Summary:
 
     def _notes(self):
         r = self.results
-        notes = [] if r.converged else ["The fit did not converge: see the warning."]
+        unknown = math.isnan(r.fitted.fit.distance)
+        notes = [] if r.converged or unknown else ["The fit did not converge: see the warning."]
         if r.fitted.separated is not None:
             notes.append(f"{r.fitted.separated[0].capitalize()} separation: some coefficients are infinite.")
         if getattr(r, "n_missing", 0):
             notes.append(f"{r.n_missing:,} rows with missing values were left out.")
         if not r.fitted.kept.all():
-            notes.append("NaN: columns that are constant or linear combinations of earlier ones.")
+            notes.append("NaN: columns that are constant, linear combinations of earlier ones, or left out of a refit.")
         return notes + ([r.covariance.note] if r.covariance.note else [])
 
     def _table(self):
