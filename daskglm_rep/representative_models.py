@@ -145,8 +145,6 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
             raise ValueError(f"n_rounds must be a whole number >= 0 or 'auto', got {self.n_rounds!r}.")
         if not (isinstance(self.min_block_size, whole) and self.min_block_size >= 1):
             raise ValueError(f"min_block_size must be a whole number >= 1, got {self.min_block_size!r}.")
-        if not (self.random_state is None or isinstance(self.random_state, numbers.Integral)):
-            raise ValueError(f"random_state must be a whole number or None, got {self.random_state!r}.")
 
     def fit(self, X, y, sample_weight=None, offset=None, exposure=None, blocks=None):
         """Collect representatives and improve them.
@@ -173,9 +171,6 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         partition = self.partition
         if blocks is not None and not isinstance(partition, Natural):
             raise ValueError("blocks= labels natural blocks: pass partition=partitions.Natural() with them.")
-        if blocks is not None and partition.column is not None:
-            raise ValueError("partition=Natural(column) takes the blocks from a column of X and fit's blocks= labels "
-                             "them too: pass one of the two.")
         data = self._build(X, y, sample_weight, offset, exposure, blocks=blocks)
         refined = self.representative == "moment-matched"
         prepared = fitting.prepare(data, model, partition, self.fit_intercept, refined, int(self.min_block_size),
@@ -331,7 +326,6 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         sweep = rounds.run(fit.point.coef, 0).best
         if sweep is None or not math.isfinite(sweep.deviance):
             raise ValueError(f"The coefficients give some rows means outside the domain of the {model} model.")
-        fit = dataclasses.replace(fitting.certified(fit, sweep), converged=sweep.distance <= self.tol)
-        fitted = dataclasses.replace(self.results_.fitted, fit=fit)
+        fitted = dataclasses.replace(self.results_.fitted, fit=fitting.certified(fit, sweep, self.tol))
         self._report(fitted, model_based(fitted), self.results_.response)
         return self.distance_to_mle_

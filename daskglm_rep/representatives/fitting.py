@@ -169,12 +169,12 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     coef, shown, sent = start(data, prepared, model, method)
     if method not in ITERATED:
         n_rounds = 0
-    null = math.nan if found.has_offset else null_deviance_of(model, found.response, c.basis.intercept)
+    null = _null_deviance(prepared, model)
     null_dispersion = null / max(n_rows - 1.0, 1.0) if math.isfinite(null) and null > 0 else math.inf
     rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol, max_radius, null_dispersion, verbose)
     outcome = rounds.run(coef, n_rounds, certify or n_rounds == 0)
     best = outcome.best
-    if best is None or not math.isfinite(best.deviance):
+    if best is None or not math.isfinite(outcome.exact.deviance):
         raise ValueError(f"The representatives' estimate leaves the domain of the {model} model for some rows: use a "
                          "link whose means always are inside (log, logit), or more blocks.")
     objective = Objective(model, c.basis)
@@ -193,6 +193,14 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
         shown = outcome.representatives
     fitted = Fitted(fit, found, list(data.names), prepared.kept, n_rows, data.n_passes, None, null)
     return Solved(fitted, outcome, shown, sent, exact)
+
+
+def _null_deviance(prepared, model):
+    """Of the model without slopes; unknown where there is an offset."""
+    found = prepared.found
+    if found.has_offset:
+        return math.nan
+    return null_deviance_of(model, found.response, prepared.collection.basis.intercept)
 
 
 def _newton_sent(found, q):
@@ -337,7 +345,7 @@ def refit(prepared, model, which, exact, same_link, ridge=None, lasso=None):
     """
     c = prepared.collection
     whole = surrogate.Equation(c, model)
-    start, deviance = _constant_model(prepared, model)
+    start, deviance = surrogate.constant(c, model), _null_deviance(prepared, model)
     coef = None
     if same_link:
         whole = whole.corrected(exact.coef, exact.score)
@@ -357,17 +365,8 @@ def refit(prepared, model, which, exact, same_link, ridge=None, lasso=None):
     return Fit(objective, objective.point(coef, moments), np.zeros_like(coef), math.nan, 0, False)
 
 
-def _constant_model(prepared, model):
-    """Coefficients and deviance of the model without slopes; None where there is an offset or no such model."""
-    c, found = prepared.collection, prepared.found
-    null = math.nan if found.has_offset else null_deviance_of(model, found.response, c.basis.intercept)
-    coef = np.zeros(c.basis.n_coef)
-    if c.basis.intercept:
-        coef[0] = model.link.link(found.response.weight_y / found.response.weight)
-    return (coef, null) if math.isfinite(null) and np.isfinite(coef).all() else (None, math.nan)
-
-
-def certified(fit, sweep):
+def certified(fit, sweep, tol):
     """A `Fit` with what one exact sweep at its coefficients said."""
     moments = dataclasses.replace(fit.point.moments, score=sweep.score, deviance=sweep.deviance, pearson=sweep.pearson)
-    return dataclasses.replace(fit, point=fit.objective.point(fit.point.coef, moments), distance=sweep.distance)
+    return dataclasses.replace(fit, point=fit.objective.point(fit.point.coef, moments), distance=sweep.distance,
+                               converged=sweep.distance <= tol)

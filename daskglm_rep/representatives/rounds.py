@@ -126,9 +126,10 @@ class Rounds:
         self.data, self.plan, self.collection, self.model, self.row_model = data, plan, collection, model, row_model
         self.method, self.n_rows, self.tol, self.max_radius, self.verbose = method, n_rows, tol, max_radius, verbose
         self.dispersion = null_dispersion
-        self.null_weight = surrogate.null_working_weight(collection, model)
         self.points = Points(*collection.points())
         self.means = Points(*collection.points(False))
+        null = surrogate.constant(collection, model)
+        self.null_weight = 0.0 if null is None else self.means.working_weight(model, null)
         self.history, self.sent, self.past = [], [], []
         self.representatives = None
         self.best = None

@@ -107,13 +107,13 @@ class Equation:
     ----------
     collection : Collection
     model : families.GLM
-    error : (q,) array
+    error : (q,) array, optional
         Of the equation at some coefficients.
     along : (n,) array, optional
         Linear form on the points' linear predictors that gives f.
     """
 
-    def __init__(self, collection, model, error=0.0, along=None):
+    def __init__(self, collection, model, error=None, along=None):
         self.collection, self.model, self.error, self.along = collection, model, error, along
         self.points, self.means = Points(*collection.points()), Points(*collection.points(False))
         self.y = np.tile(collection.mean_y, self.points.weight.size // self.means.weight.size)
@@ -126,7 +126,7 @@ class Equation:
         mu, nu, omega = mean_rows(self.model, eta)
         g = self.points.score(nu * (self.y - mu))
         g = g + self.collection.covariance_y[:, :coef.size].T @ mean_rows(self.model, at_means)[1]
-        if self.along is not None:
+        if self.error is not None:
             g = g + min(max(self.along @ (self.points.Z @ coef), 0.0), 1.0) * self.error
         return g, self.points.information(omega)
 
@@ -141,7 +141,7 @@ class Equation:
 
     def keep(self, which):
         """The equation of the model with some of the coefficients."""
-        error = self.error if self.along is None else self.error[which]
+        error = None if self.error is None else self.error[which]
         return Equation(self.collection.keep(which), self.model, error, self.along)
 
     def gain(self, start, end):
@@ -175,7 +175,7 @@ def first_estimate(collection, model, ridge=None, lasso=None):
         No coefficients are inside the family's domain at the points.
     """
     means = Points(*collection.points(False))
-    null = _constant(collection, model)
+    null = constant(collection, model)
     by_means = fit_weighted(means, collection.mean_y, model, ridge=ridge, lasso=lasso)
     tame = by_means is not None and not _is_wild(means, by_means, 2 * WILD) or not model.always_valid
     start = by_means if by_means is not None and tame else null
@@ -194,7 +194,7 @@ def _is_wild(points, coef, limit):
     return points.weight @ (np.abs(points.eta(coef)) > limit) > WILD_SHARE * points.weight.sum()
 
 
-def _constant(collection, model):
+def constant(collection, model):
     """The model of the mean response; None without an intercept where it needs one."""
     coef = np.zeros(collection.basis.n_coef)
     if not collection.basis.intercept:
@@ -243,15 +243,6 @@ def root(equation, coef, ridge=None, lasso=None):
             break
     wild = equation.model.always_valid and _is_wild(equation.means, coef, WILD)
     return None if wild or not size < 1e-6 else coef
-
-
-def null_working_weight(collection, model):
-    """Sum of the working weights in the model of the mean response; 0 where that is not in the family's domain."""
-    mean = float(collection.weight @ collection.mean_y / collection.weight.sum())
-    level = model.link.link(mean) if model.family.accepts_mean(mean) else math.nan
-    if not math.isfinite(level):
-        return 0.0
-    return float(collection.weight.sum() * mean_rows(model, np.array([level]))[2][0])
 
 
 def secants(coefs, errors, information):
