@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, MATRIX, OUT, call, kernel, types
+from daskglm_rep.domains import POSITIVE
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.summaries import Response, Spread, Survey
 
@@ -105,7 +106,7 @@ def response_totals(family, y, weight):
     if clean and y.size:
         stride_0 = weight.strides == (0,)
         log_weight = 0.0 if stride_0 and weight[0] == 1.0 else float(np.sum(np.log(weight[weight > 0])))
-        if family.facts.response == "numbers > 0":
+        if POSITIVE.holds(family.response_range):
             weight_log_y = float(np.dot(weight, np.log(y)))
         if family.facts.dispersion_known and (fractional or family.facts.name != "binomial"):
             saturated = float(family.row_saturated(*_compressed(family, y, weight)))
