@@ -17,32 +17,48 @@ DIFFERENCE = 1e-4          # in eta, for the derivative of working weights
 
 @dataclasses.dataclass(frozen=True)
 class Reach:
-    """Bound of max_i |z_i'd| over all rows from the columns' ranges.
+    """How far a step moves linear predictors: max_i |z_i'd|; with several equations, the largest difference of two.
 
     Attributes
     ----------
     low, high : (q,) array
-        Extremes of each column of the basis, the intercept's 1 among them.
+        Extremes over all rows of each column of the basis, the intercept's 1 among them.
+    stretch : float
+        Largest ratio of a column's range to its range in the pilot; infinite where the pilot saw it constant.
     """
 
     low: np.ndarray
     high: np.ndarray
+    stretch: float
 
     @classmethod
-    def of(cls, columns, basis):
-        """From the survey's `Spread` of the raw columns."""
+    def of(cls, columns, basis, pilot):
+        """From the survey's `Spread` of the raw columns and the pilot's."""
         low, high = ((end[basis.columns] - basis.center) / basis.scale for end in (columns.low, columns.high))
         one = [1.0] * basis.intercept
-        return cls(np.r_[one, low], np.r_[one, high])
+        seen = (pilot.high - pilot.low)[basis.columns] / basis.scale
+        with np.errstate(divide="ignore", invalid="ignore"):
+            stretch = np.where(high > low, (high - low) / seen, 1.0)
+        return cls(np.r_[one, low], np.r_[one, high], float(np.max(stretch, initial=1.0)))
 
-    def __call__(self, step):
-        """The bound for one equation; with several, for the largest difference between two linear predictors."""
+    def bound(self, step):
+        """Over all rows, from the columns' ranges."""
         D = step.reshape(-1, self.low.size)
         if len(D) > 1:
             D = np.vstack([D, *(D[j] - D[j + 1:] for j in range(len(D) - 1))])
         ends = D * self.low, D * self.high
         most, least = np.maximum(*ends).sum(axis=1), np.minimum(*ends).sum(axis=1)
         return float(np.max(np.maximum(most, -least), initial=0.0))
+
+    def estimate(self, step, pilot, basis):
+        """The pilot's own, stretched as the columns' ranges are: no bound where rows are extreme in combinations only."""
+        largest = 0.0
+        for block in pilot.parts if math.isfinite(self.stretch) else ():
+            change = linear_predictor(block.X, basis, step)
+            if change.ndim == 2:
+                change = change.max(axis=1, initial=0.0) - change.min(axis=1, initial=0.0)
+            largest = max(largest, float(np.max(np.abs(change), initial=0.0)))
+        return min(self.bound(step), self.stretch * largest) if math.isfinite(self.stretch) else self.bound(step)
 
 
 STEADY = {families.Binomial: links.Logit, families.Poisson: links.Log, families.Gamma: links.Log,

@@ -345,8 +345,8 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
         left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
         return Aim(newton, end if left <= tol else None, left, now)
     step, here, delta = _bent(objective, pilot, point, newton, tol)
-    R = math.inf if reach is None else reach(step)
-    left, carried = _bounds(objective, pilot, point, newton, step, here, delta, errors, R)
+    R = math.inf if reach is None else reach.bound(step)
+    left, carried = _bounds(objective, pilot, point, newton, step, here, delta, errors, reach)
     if left <= tol and carried <= CARRIED:
         end = _taylor(objective, point, step) if here is None else _carry(objective, pilot, point, here, step)
         if end is not None:
@@ -368,19 +368,22 @@ def _bent(objective, pilot, point, newton, tol):
     return surrogate_step(objective, pilot, point, here, newton, tol), here, delta
 
 
-def _bounds(objective, pilot, point, newton, step, here, delta, errors, R):
+def _bounds(objective, pilot, point, newton, step, here, delta, errors, reach):
     """Bounds of the distance left after the step, in standard errors of the worst coefficient, and of the relative error
     of informations carried to its end."""
     left = carried = math.inf
-    bend, worst = step - newton, certificate.worst_ratio(objective, point, errors)
-    size = math.sqrt(max(step @ point.hessian @ step, 0.0))
-    if certificate.is_steady(objective.model) and R < certificate.LONGEST:
+    if reach is None:
+        return left, carried
+    bend, worst, R = step - newton, certificate.worst_ratio(objective, point, errors), reach.bound(step)
+    size, steady = math.sqrt(max(step @ point.hessian @ step, 0.0)), certificate.is_steady(objective.model)
+    if steady and R < certificate.LONGEST:
         lost = math.sqrt(max(bend @ point.hessian @ bend, 0.0))
-        left, carried = worst * math.exp(R) * (lost + certificate.psi(R) * size), 0.5 * R
+        left, carried = worst * math.exp(R) * (lost + certificate.psi(R) * size), R
     if here is not None:
-        moved = R if certificate.is_steady(objective.model) else R * certificate.steepness(objective, pilot, point.coef)
+        moved = reach.estimate(step, pilot, objective.basis)
+        moved *= 1.0 if steady else certificate.steepness(objective, pilot, point.coef)
         believed = distance_of(objective, bend, errors, point.coef) + worst * delta * certificate.psi(moved) * size
-        left, carried = min(left, believed), min(0.5 * R, 0.5 * delta * moved)
+        left, carried = min(left, believed), min(carried, delta * moved)
     return left, carried
 
 

@@ -188,7 +188,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
     fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef,
                  newton.constant_start(objective, block), _ceiling(model, found, fit_intercept, null),
-                 Reach.of(found.columns, basis), None if alpha else functools.partial(separation, data), verbose)
+                 Reach.of(found.columns, basis, spread(block.X, np.ones(block.n_rows))), None if alpha else functools.partial(separation, data), verbose)
     separated = None if alpha else _separation(data, fit, n_rows)
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
