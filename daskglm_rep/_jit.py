@@ -11,18 +11,20 @@ from numba.core.imputils import lower_getattr_generic
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import NativeValue, intrinsic, models, overload_method, register_model, typeof_impl, unbox
 
+from daskglm_rep._compile_cache import keep
+
 STRICT = {"contract"}                                  # keeps NaN, inf and the order of additions
 SUMS = {"contract", "nsz", "reassoc", "arcp"}          # for accumulation loops: NaN and inf still propagate
 
 
 def kernel(function):
     """Compile for dask's threads: the GIL is released, and no parallel=True, which aborts under a thread pool."""
-    return njit(nogil=True, fastmath=SUMS, error_model="numpy")(function)
+    return keep(njit(nogil=True, fastmath=SUMS, error_model="numpy")(function))
 
 
 def formula(function):
     """Compile a scalar formula or a loop of them: additions stay in order, divisions by zero give inf."""
-    return njit(nogil=True, fastmath=STRICT, error_model="numpy")(function)
+    return keep(njit(nogil=True, fastmath=STRICT, error_model="numpy")(function))
 
 
 # ---------------------------------------------------------------- frozen dataclasses of floats as numba types
@@ -48,6 +50,10 @@ class _ScalarModelType(types.Type):
     @property
     def key(self):                  # the class object, not its name: a class redefined in a notebook is a new type
         return self.cls
+
+    def formulas(self):
+        """Names and methods that jitted code can call."""
+        return [(name, getattr(self.cls, name)) for name in sorted(_exposed) if hasattr(self.cls, name)]
 
 
 @cache
@@ -89,11 +95,15 @@ def _field(context, builder, typ, value, name):
     return getattr(cgutils.create_struct_proxy(typ)(context, builder, value=value), name)
 
 
+_exposed = set()
+
+
 def expose(cls):
     """Class decorator for an interface: each of its public methods becomes callable from jitted code."""
     for name, method in inspect.getmembers(cls, inspect.isfunction):
         if name.startswith("_"):
             continue
+        _exposed.add(name)
         args = ", ".join(inspect.signature(method).parameters)
         typing = eval(f"lambda {args}: getattr(self.cls, {name!r})")
         overload_method(_ScalarModelType, name, jit_options={"fastmath": STRICT, "error_model": "numpy"})(typing)
