@@ -91,8 +91,9 @@ def _response_sums(family, reference, y, weight, out):
             deviance += w * family.unit_deviance(v, reference)
             if w > 0.0:
                 low, high = min(low, v), max(high, v)
-    out[:] = np.array([kept, total, squared, wy, outside, negative, nan, infinite, fractional, low, high,
-                       deviance])
+    # number by number: assigning an array compiles numba's message for shapes that differ, 6 s
+    out[0], out[1], out[2], out[3], out[4], out[5] = kept, total, squared, wy, outside, negative
+    out[6], out[7], out[8], out[9], out[10], out[11] = nan, infinite, fractional, low, high, deviance
 
 
 def response_totals(family, y, weight):
