@@ -54,7 +54,7 @@ def take_survey(data, family, random_state, classify=False):
 
 
 def check(found, data, family):
-    """Turn what the survey saw into one clear sentence where it is bad."""
+    """Turn what the survey saw into one clear sentence where it is bad; later sweeps must find as many rows."""
     n = sum(found.lengths)
     if n == 0 and found.n_missing:
         raise ValueError(f"No row of data is complete: all {int(found.n_missing)} rows have a missing value in some column "
@@ -81,6 +81,7 @@ def check(found, data, family):
     if r.n_outside:
         raise ValueError(f"{response} has {int(r.n_outside)} of {n} rows outside the domain of the {family.facts.name} "
                          f"family, which takes {family.facts.response}: Some value(s) of y are out of the valid range.")
+    data.lengths = found.lengths
 
 
 def check_dense(found, why):
