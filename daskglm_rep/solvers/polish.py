@@ -235,7 +235,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             coef, ceiling = nearer, math.inf
             continue
         if best is not None and not (point.usable and point.value <= best.value + 1e-9 + 1e-11 * abs(best.value)):
-            step = _shorter(best, point, step)
+            step = _shorter(best, point, step, reach)
             if np.max(np.abs(step), initial=0.0) < 1e-14:
                 break
             coef = best.coef + step
@@ -289,13 +289,17 @@ def _first_order(objective, data, pilot, coef):
     return coef + step
 
 
-def _shorter(best, trial, step):
-    """The rejected step cut to the minimum of both ends' cubic (Nocedal & Wright 2006, equation 3.59), or to 0.3; where
-    means grew exponentially with the step, to the length at which they would grow by a few."""
-    if not trial.moments.n_invalid and best.value > 0.0:
-        folds = math.log(trial.value) - math.log(best.value) if trial.usable else 709.0
-        if folds > EXPLODED:
-            return 1.5 / folds * step
+def _shorter(best, trial, step, reach):
+    """The rejected step cut to the minimum of both ends' cubic (Nocedal & Wright 2006, equation 3.59), or to 0.3.
+
+    Where means grew exponentially with the step, value ~ A exp(R share): cut to where that part is a twentieth of the
+    last value. R is slope / value at the step's end, or the reach where the slope overflowed.
+    """
+    folds = math.log(trial.value) - math.log(best.value) if trial.value > 0.0 and best.value > 0.0 else 0.0
+    if folds > EXPLODED and not trial.moments.n_invalid:
+        rate = trial.gradient @ step / trial.value if trial.usable else math.inf if reach is None else reach.bound(step)
+        end = 1.0 - (folds + EXPLODED) / rate if folds < math.inf else 20.0 / rate
+        return min(max(end, 2e-3), 0.7) * step
     share = 0.3
     if trial.usable:
         down, up = best.gradient @ step, trial.gradient @ step
