@@ -39,14 +39,15 @@ class Moments:
         return cls(np.full(k, math.nan), nothing, nothing, math.inf, math.nan, n_invalid)
 
     def merge(self, other):
-        expected = None if self.expected is None or other.expected is None else self.expected + other.expected
-        if self.observed is None or other.observed is None:
-            observed = None
-        else:
-            same = self.observed is self.expected and other.observed is other.expected
-            observed = expected if same else self.observed + other.observed
-        return Moments(self.score + other.score, expected, observed, self.deviance + other.deviance,
-                       self.pearson + other.pearson, self.n_invalid + other.n_invalid)
+        with np.errstate(invalid="ignore", over="ignore"):          # a trial step that overflows is cut by the solver
+            expected = None if self.expected is None or other.expected is None else self.expected + other.expected
+            if self.observed is None or other.observed is None:
+                observed = None
+            else:
+                same = self.observed is self.expected and other.observed is other.expected
+                observed = expected if same else self.observed + other.observed
+            return Moments(self.score + other.score, expected, observed, self.deviance + other.deviance,
+                           self.pearson + other.pearson, self.n_invalid + other.n_invalid)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,9 +138,11 @@ class Response:
         return float(self.spread.mean[0])
 
     def deviance_at(self, mu):
-        """Sum of w d(y, mu) for one mean of all rows."""
+        """Sum of w d(y, mu) for one mean of all rows; NaN where it is no mean of the family or some y is none of it."""
         if not self.spread.weight or self.mean == mu:
             return self.deviance
+        if self.n_outside or self.n_negative or not self.family.accepts_mean(mu):
+            return math.nan
         return self.deviance + self.spread.weight * float(self.family.unit_deviance(self.mean, mu))
 
     def merge(self, other):

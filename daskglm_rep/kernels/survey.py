@@ -89,7 +89,9 @@ def _response_sums(family, y, weight, out):
                 fractional = 1.0
             if w > 0.0:
                 low, high = min(low, v), max(high, v)
-    out[:] = np.array([kept, total, squared, wy, outside, negative, nan, infinite, fractional, low, high])
+    # number by number: assigning an array compiles numba's message for shapes that differ, 6 s
+    out[0], out[1], out[2], out[3], out[4], out[5] = kept, total, squared, wy, outside, negative
+    out[6], out[7], out[8], out[9], out[10] = nan, infinite, fractional, low, high
 
 
 @kernel
@@ -118,7 +120,7 @@ def response_totals(family, y, weight):
             values, weights = _compressed(family, values, weights)
             saturated = float(family.row_saturated(values, weights))
         deviance = call(_deviance_around, (types.float64, FLOATS, FLOATS), family, float(around.mean[0]), values,
-                        np.ascontiguousarray(weights))          # a broadcast weight would keep the loop scalar
+                        weights)
     return Response(family, float(y.size), kept, total, squared, log_weight, weight_log_y, saturated, low, high,
                     outside, negative, bool(fractional), deviance, around), np.array([nan, infinite])
 

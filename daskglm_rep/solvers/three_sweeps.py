@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import functools
 import math
 import warnings
 
@@ -19,6 +20,7 @@ from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.solvers import newton
+from daskglm_rep.solvers.certificate import Reach
 from daskglm_rep.solvers.polish import WIDE, polish
 
 PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
@@ -52,7 +54,7 @@ def take_survey(data, family, random_state, classify=False):
 
 
 def check(found, data, family):
-    """Turn what the survey saw into one clear sentence where it is bad."""
+    """Turn what the survey saw into one clear sentence where it is bad; later sweeps must find as many rows."""
     n = sum(found.lengths)
     if n == 0 and found.n_missing:
         raise ValueError(f"No row of data is complete: all {int(found.n_missing)} rows have a missing value in some column "
@@ -79,6 +81,7 @@ def check(found, data, family):
     if r.n_outside:
         raise ValueError(f"{response} has {int(r.n_outside)} of {n} rows outside the domain of the {family.facts.name} "
                          f"family, which takes {family.facts.response}: Some value(s) of y are out of the valid range.")
+    data.lengths = found.lengths
 
 
 def check_dense(found, why):
@@ -185,7 +188,8 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
     fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef,
-                 newton.constant_start(objective, block), verbose)
+                 newton.constant_start(objective, block), _ceiling(model, found, fit_intercept, null),
+                 Reach.of(found.columns, basis, spread(block.X, np.ones(block.n_rows))), None if alpha else functools.partial(separation, data), verbose)
     separated = None if alpha else _separation(data, fit, n_rows)
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
@@ -193,6 +197,13 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         _warn_separated(separated, _coef_names(data.names, basis))
     return Fitted(fit, found, list(data.names), kept, n_rows, data.n_passes, separated,
                   _null_deviance(model, found, fit_intercept, fit.null), weights_kind == "frequency")
+
+
+def _ceiling(model, found, fit_intercept, null):
+    if null is not None or not fit_intercept:
+        return math.inf
+    d = _null_deviance(model, found, fit_intercept, None)
+    return 0.5 * d * (1 + 1e-6) if math.isfinite(d) else math.inf
 
 
 def bernoulli(model, found):
@@ -286,8 +297,7 @@ def null_deviance_of(model, response, fit_intercept):
     """Deviance at the mean response, at eta = 0 without intercept (NaN where that is no mean of the family)."""
     if fit_intercept:
         return response.deviance
-    mean = model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan
-    return response.deviance_at(mean) if model.family.accepts_mean(mean) else math.nan
+    return response.deviance_at(model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan)
 
 
 def _multinomial_null(found, fit_intercept, model):
