@@ -94,7 +94,7 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     Prepared
     """
     found, sketch = take_survey(data, model.family, partition, random_state, refined, least)
-    mean = found.response.weight_y / found.response.weight
+    mean = found.response.mean
     if fit_intercept and not model.family.accepts_mean(mean):
         raise ValueError(f"All responses are {mean:g}: the likelihood of a {model} model has no maximum for them.")
     basis, layout = basis_of(found, fit_intercept), Layout.of(data.names, found.columns)

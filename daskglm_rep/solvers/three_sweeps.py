@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from daskglm_rep import families, passes
 from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased, separation
 from daskglm_rep.kernels.block import Basis
-from daskglm_rep.kernels.survey import Pilot, REFERENCE_MEAN, concatenate, spread, survey
+from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.certificate import Reach
@@ -184,7 +184,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         basis = basis.keep(np.flatnonzero(kept))
     ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
     objective = Objective(model, basis, ridge, lasso)
-    null = objective.null() if found.has_offset and hasattr(model, "link") else None
+    null = objective.null() if found.has_offset else None
     if start is None:
         coef, null_coef = fit_pilot(objective, block, pilot, found.pilot_is_all, null)
     else:
@@ -289,27 +289,19 @@ def _warn_separated(separated, names):
 
 
 def _null_deviance(model, found, fit_intercept, null_point):
-    """Deviance of the constant model, from the survey's sums: the unit deviance is linear in y up to d(y, 1/2)."""
+    """Deviance of the model without the features, which with an offset is a fit of its own."""
+    if found.has_offset:
+        return math.nan if null_point is None else null_point.moments.deviance
     if not hasattr(model, "link"):
         return _multinomial_null(found, fit_intercept, model)
-    if null_point is not None:
-        return null_point.moments.deviance
     return null_deviance_of(model, found.response, fit_intercept)
 
 
-def null_deviance_of(model, totals, fit_intercept):
-    """Deviance at the mean response (at eta = 0 without intercept) from `summaries.Response`."""
-    family = families.Binomial() if isinstance(model.family, families.Bernoulli) else model.family
+def null_deviance_of(model, response, fit_intercept):
+    """Deviance at the mean response, at eta = 0 without intercept (NaN where that is no mean of the family)."""
     if fit_intercept:
-        if family.facts.name == "gaussian":
-            return float(totals.spread.squares[0])
-        mean = totals.weight_y / totals.weight
-    else:
-        mean = model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan
-    if not family.accepts_mean(mean):
-        return 0.0 if fit_intercept else math.nan
-    a, b = (family.unit_deviance(y, mean) - family.unit_deviance(y, REFERENCE_MEAN) for y in (0.25, 0.75))
-    return float(totals.reference_deviance + totals.weight * (1.5 * a - 0.5 * b) + totals.weight_y * 2.0 * (b - a))
+        return response.deviance
+    return response.deviance_at(model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan)
 
 
 def _multinomial_null(found, fit_intercept, model):
