@@ -14,10 +14,11 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
-from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased, separation
+from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, REFERENCE_MEAN, concatenate, spread, survey
-from daskglm_rep.objective import Objective, in_memory, inverse
+from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.separation import Watch
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.polish import WIDE, polish
 
@@ -184,9 +185,10 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
+    watch = Watch(objective, data, pilot, found)
     fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef,
                  newton.constant_start(objective, block), verbose)
-    separated = None if alpha else _separation(data, fit, n_rows)
+    separated = _separated(watch, fit)
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
     if separated is not None:
@@ -247,14 +249,11 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
     return coef, null_coef
 
 
-def _separation(data, fit, n_rows):
-    """Look for separation only where a coefficient is unbounded in effect: a huge error in units of its column."""
-    if not fit.point.valid:
-        return None
-    spread = np.sqrt(np.maximum(np.diag(inverse(fit.point.curvature)), 0.0))
-    if np.isfinite(spread).all() and np.max(spread, initial=0.0) < 100.0 and fit.converged:
-        return None
-    return separation(data, fit)
+def _separated(watch, fit):
+    """What is separated: looked for where a coefficient is unbounded in effect, or the fit did not settle."""
+    if not watch(fit.point) and not fit.converged:
+        watch.look(fit.point.coef)
+    return watch.separated
 
 
 def _warn_not_converged(fit, tol, max_iter, model):
