@@ -10,11 +10,12 @@ from scipy import stats
 
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.sandwich import dispersion
+from daskglm_rep.versions import Versioned
 
 INTERCEPT = "Intercept"
 
 
-class Estimates:
+class Estimates(Versioned):
     """Base of `results.GLMResults`, which documents its attributes and adds tests, effects and tables."""
 
     def __init__(self, fitted, covariance, classes=None, response="y"):

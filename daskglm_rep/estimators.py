@@ -27,6 +27,7 @@ from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_
 from daskglm_rep.solvers.negative_binomial import solve_with_alpha
 from daskglm_rep.solvers.three_sweeps import null_deviance_of, solve_model, take_survey
 from daskglm_rep.summaries import Pair, Total
+from daskglm_rep.versions import Versioned
 
 PARAMETERS = """
     Parameters
@@ -127,7 +128,7 @@ def _eager_targets(X, y, sample_weight, numeric):
     return y, sample_weight
 
 
-class _GLMBase(BaseEstimator):
+class _GLMBase(Versioned, BaseEstimator):
     """Data of checked inputs, fitted attributes and prediction of all generalized linear models."""
 
     def _build(self, X, y, sample_weight, offset, exposure, clusters=None, **recipe):

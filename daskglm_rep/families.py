@@ -1,11 +1,14 @@
 """Exponential families: variance function, unit deviance, and the parts of the log-likelihood that ignore the mean.
 
 A family is a frozen formula sheet. A model is a family and a link (`GLM`). One of your own is a subclass with its facts
-and three formulas in plain Python arithmetic, `math` and this package's `exp`, `log` and `xlogy` (they are compiled);
-it then goes wherever a family goes, as an object or by its name::
+and three formulas in plain Python arithmetic and `math`, which are compiled; it then goes wherever a family goes, as an
+object or by its name, the class's in lower case unless `name` says otherwise::
+
+    import math
+    from daskglm_rep.families import Family, Interval, links
 
     class Geometric(Family):
-        name, dispersion_known, default_link = "geometric", True, links.Log
+        dispersion_known, default_link = True, links.Log
         mean_range, response_range = (0.0, math.inf), Interval(0.0, low_inclusive=True)
 
         def variance(self, mu):
@@ -15,7 +18,8 @@ it then goes wherever a family goes, as an object or by its name::
             return 1.0 + 2.0 * mu
 
         def unit_deviance(self, y, mu):
-            return 2.0 * (xlogy(y, y / mu) - (y + 1.0) * log((1.0 + y) / (1.0 + mu)))
+            own = y * math.log(y / mu) if y > 0.0 else 0.0
+            return 2.0 * (own - (y + 1.0) * math.log((1.0 + y) / (1.0 + mu)))
 
 That is enough for estimates, errors, tests, effects and predictions. With unit deviance d and dispersion phi the
 log-likelihood is the saturated one, which does not know the mean, minus sum w d(y, mu) / (2 phi): `llf`, `aic` and
@@ -33,7 +37,7 @@ from scipy import stats
 from scipy.special import gammaln, xlogy as xlogy_array
 
 from daskglm_rep import links
-from daskglm_rep._jit import ScalarModel, expose, log, xlogy
+from daskglm_rep._jit import ScalarModel, exp, exp_excess, expose, log, relative_entropy
 from daskglm_rep.distributions import CompoundPoisson, Steps
 from daskglm_rep.domains import LINE, NOT_NEGATIVE, POSITIVE, UNIT, Interval, declare, find
 from daskglm_rep.links import LARGE, Link, get_link
@@ -146,7 +150,8 @@ class Binomial(Family):
         return complement - (1.0 - y) if mu > 0.5 else y - mu
 
     def unit_deviance_at(self, y, mu, complement):
-        return 2.0 * (xlogy(y, y / mu) + xlogy(1.0 - y, (1.0 - y) / complement))
+        error = self.error_at(y, mu, complement)
+        return 2.0 * (relative_entropy(y, mu, error) + relative_entropy(1.0 - y, complement, -error))
 
     def row_saturated(self, y, weight):
         k = weight * y
@@ -179,7 +184,7 @@ class Poisson(Family):
         return 1.0
 
     def unit_deviance(self, y, mu):
-        return 2.0 * (xlogy(y, y / mu) - (y - mu))
+        return 2.0 * relative_entropy(y, mu, y - mu)
 
     def row_saturated(self, y, weight):
         return np.sum(weight * (xlogy_array(y, y) - y - gammaln(y + 1)))
@@ -201,7 +206,7 @@ class Gamma(Family):
         return 2.0 * mu
 
     def unit_deviance(self, y, mu):
-        return 2.0 * ((y - mu) / mu - log(y / mu))
+        return 2.0 * relative_entropy(mu, y, mu - y) / mu
 
     def log_saturated(self, totals, dispersion):
         shape = 1.0 / dispersion
@@ -239,7 +244,8 @@ class InverseGaussian(Family):
 class Tweedie(Family):
     """V = mu^power, 1 < power < 2: a Poisson number of gamma summands, with mass at zero.
 
-    Its likelihood has no closed form: llf, aic and bic are NaN, as in R.
+    d = 2 (y^b / (a b) - y mu^a / a + mu^b / b) with a = 1 - power and b = 2 - power. The likelihood has no closed form:
+    llf, aic and bic are NaN, as in R.
 
     Parameters
     ----------
@@ -264,8 +270,12 @@ class Tweedie(Family):
         return self.power * mu ** (self.power - 1.0)
 
     def unit_deviance(self, y, mu):
-        a, b = 1.0 - self.power, 2.0 - self.power
-        return 2.0 * (y ** b / (a * b) - y * mu ** a / a + mu ** b / b)
+        a, b, u = 1.0 - self.power, 2.0 - self.power, (y - mu) / mu
+        gap = relative_entropy(mu, y, mu - y) / mu                  # u - ln(y / mu)
+        x = b * (u - gap)
+        near = exp_excess(x) - b * gap                              # t^b - 1 - b (t - 1) at t = y / mu
+        far = exp(b * log(y / mu)) - 1.0 - b * u
+        return 2.0 * exp(b * log(mu)) / (a * b) * (near if abs(x) < 0.3 else far)
 
     def distribution(self, mu, weight, dispersion):
         return CompoundPoisson(self.power, mu, dispersion / weight)
@@ -300,7 +310,10 @@ class NegativeBinomial(Family):
         return 1.0 + 2.0 * self.alpha * mu
 
     def unit_deviance(self, y, mu):
-        return 2.0 * (xlogy(y, y / mu) - (y + 1.0 / self.alpha) * log((1.0 + self.alpha * y) / (1.0 + self.alpha * mu)))
+        a, b = 1.0 + self.alpha * y, 1.0 + self.alpha * mu
+        error = (y - mu) / b
+        return 2.0 * (relative_entropy(y, mu * a / b, error)
+                      + relative_entropy(b, a, self.alpha * (mu - y)) / (self.alpha * b))
 
     def row_saturated(self, y, weight):
         r = 1.0 / self.alpha

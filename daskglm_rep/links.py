@@ -1,8 +1,11 @@
 """Link functions eta = g(mu): the inverse, its first two derivatives, and where each is defined.
 
-A link of your own is a subclass with four formulas in plain Python arithmetic, `math` and this package's `exp` and
-`log` (they are compiled), and two facts: the means it can give, and the eta its inverse is defined at. From then on it
-goes wherever a link goes, as an object or by its name, the class's in lower case unless `name` says otherwise::
+A link of your own is a subclass with four formulas in plain Python arithmetic and `math`, which are compiled, and two
+facts: the means it can give, and the eta its inverse is defined at. From then on it goes wherever a link goes, as an
+object or by its name, the class's in lower case unless `name` says otherwise::
+
+    import math
+    from daskglm_rep.links import Link
 
     class Quartic(Link):
         mean_range = eta_range = (0.0, math.inf)

@@ -25,9 +25,9 @@ def example(module):
     """The class that a module's docstring shows."""
     text = module.__doc__.split("::\n", 1)[1]
     code = textwrap.dedent(text[:text.index("\n\n", text.rindex("        return"))])
-    scope = dict(vars(module), __name__=__name__)
+    scope = {"__name__": __name__}
     exec(code, scope)
-    return next(v for k, v in scope.items() if k not in vars(module) and isinstance(v, type))
+    return next(v for v in scope.values() if isinstance(v, type) and v.__module__ == __name__)
 
 
 Quartic, Geometric = example(links), example(families)

@@ -150,6 +150,7 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     rows, n_missing = _readable(rows, spec, columns, wants_labels)
     found = take_survey(rows, None if wants_labels else model.family, random_state or 0, classify=wants_labels)
     found = dataclasses.replace(found, n_missing=found.n_missing + n_missing)
+    _check_learnt(learnt, sum(found.lengths) + found.n_missing)
     if na == "raise" and found.n_missing:
         raise ValueError(_missing_text({}, sum(found.lengths) + found.n_missing, found.n_missing))
     classes = None
@@ -165,6 +166,14 @@ def _check_options(cov_type, na, options):
     if na not in ("drop", "raise"):
         raise ValueError(f"na={na!r} is not known: choose 'drop' or 'raise'.")
     check_fit(options, cov_type)
+
+
+def _check_learnt(learnt, n_rows):
+    """Refuse levels and states that were learnt on other rows than the survey's."""
+    if learnt is not None and learnt.n_rows != n_rows:
+        raise ValueError(f"data had {int(learnt.n_rows)} rows in the sweep that learnt the formula's levels and "
+                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. Persist "
+                         "them (.persist()), or stop what writes to their files, and fit again.")
 
 
 def _missing_text(missing, n_rows, n_missing=None):
