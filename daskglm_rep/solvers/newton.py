@@ -131,7 +131,7 @@ def _start_means(model, block, average=None):
     if high == 1.0:
         return 0.5 * (block.y + 0.5), min(max(average, 1e-6), 1 - 1e-6)
     if low == 0.0:
-        average = max(average, 1e-8)
+        average = average if average > 0.0 else 1e-8
         return 0.5 * (block.y + average), average
     reach_low, reach_high = model.link.mean_range
     return np.clip(block.y, 1e-3 * abs(average) if reach_low == 0.0 else -math.inf, math.inf), average
