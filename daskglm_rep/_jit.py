@@ -17,6 +17,7 @@ from daskglm_rep._compile_cache import keep
 
 STRICT = {"contract"}                                  # keeps NaN, inf and the order of additions
 SUMS = {"contract", "nsz", "reassoc", "arcp"}          # for accumulation loops: NaN and inf still propagate
+INLINED = {"fastmath": STRICT, "error_model": "numpy", "forceinline": True}       # a loop with a call is not vectorised
 
 
 def kernel(function):
@@ -108,7 +109,7 @@ def expose(cls):
         _exposed.add(name)
         args = ", ".join(inspect.signature(method).parameters)
         typing = eval(f"lambda {args}: getattr(self.cls, {name!r})")
-        overload_method(_ScalarModelType, name, jit_options={"fastmath": STRICT, "error_model": "numpy"})(typing)
+        overload_method(_ScalarModelType, name, jit_options=INLINED)(typing)
     return cls
 
 
@@ -190,26 +191,58 @@ def exp(x):
 
 
 @formula
+def _exponent(bits):
+    """k of x = 2^k m with m in [sqrt(1/2), sqrt(2)), from the bits of x."""
+    return (bits - 0x3FE6A09E667F3BCD) >> 52
+
+
+@formula
+def _log_tail(s):
+    """(2 atanh(s) - 2 s) / s for |s| <= 0.1716: what ln((1 + s) / (1 - s)) has beyond its linear term, over s."""
+    z = s * s
+    return z * (6.666666666666735130e-01 + z * (3.999999999940941908e-01 + z * (2.857142874366239149e-01 + z * (
+        2.222219843214978396e-01 + z * (1.818357216161805012e-01 + z * (1.531383769920937332e-01
+                                                                       + z * 1.479819860511658591e-01))))))
+
+
+@formula
 def log(x):
     """ln x for normal positive x to 1 ulp or so; -inf at (sub)normal zero, NaN below zero and at NaN, inf at inf."""
     bits = _bits_of_float(x)
-    # x = 2^k m with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh(s), s = (m - 1)/(m + 1)
-    k = (bits - 0x3FE6A09E667F3BCD) >> 52
-    m = _float_from_bits(bits - (k << 52))
-    f = m - 1.0
+    k = _exponent(bits)                                              # ln m = 2 atanh(s), s = (m - 1) / (m + 1)
+    f = _float_from_bits(bits - (k << 52)) - 1.0
     s = f / (2.0 + f)
-    z = s * s
-    r = z * (6.666666666666735130e-01 + z * (3.999999999940941908e-01 + z * (2.857142874366239149e-01 + z * (
-        2.222219843214978396e-01 + z * (1.818357216161805012e-01 + z * (1.531383769920937332e-01
-                                                                       + z * 1.479819860511658591e-01))))))
     h = 0.5 * f * f
-    value = k * 6.93147180369123816490e-01 - ((h - (s * (h + r) + k * 1.90821492927058770002e-10)) - f)
+    value = k * 6.93147180369123816490e-01 - ((h - (s * (h + _log_tail(s)) + k * 1.90821492927058770002e-10)) - f)
     value = -float("inf") if x < 2.2250738585072014e-308 else value
     value = x if x == float("inf") else value
     return value if x >= 0.0 else float("nan")
 
 
 @formula
-def xlogy(x, y):
-    """x ln y, and 0 where x = 0."""
-    return 0.0 if x == 0.0 else x * log(y)
+def relative_entropy(a, b, difference):
+    """a ln(a / b) - (a - b) >= 0 for a >= 0, b > 0, to a few ulp also where a is close to b; `difference` is a - b.
+
+    With s = (a - b) / (a + b) it is (a - b) s + a (2 atanh(s) - 2 s): near a = b two terms of which the first, the
+    square, rules. The logarithm's reduction a / b = 2^k m says when: k = 0; the same polynomial serves both cases.
+    """
+    ratio = a / b
+    bits = _bits_of_float(ratio)
+    k = _exponent(bits)
+    m = _float_from_bits(bits - (k << 52))
+    s = (difference if k == 0 else m - 1.0) / (a + b if k == 0 else m + 1.0)
+    tail = s * _log_tail(s)
+    far = a * (k * 6.931471805599453094e-01 + (2.0 * s + tail)) - difference
+    value = difference * s + a * tail if k == 0 else far
+    value = ratio if ratio == float("inf") else value
+    return value if ratio > 2.2250738585072014e-308 else -difference
+
+
+@formula
+def exp_excess(x):
+    """e^x - 1 - x for |x| <= 0.35, by its Taylor series."""
+    p = 0.0
+    for c in (1 / 1307674368000.0, 1 / 87178291200.0, 1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0,
+              1 / 362880.0, 1 / 40320.0, 1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 0.5):
+        p = p * x + c
+    return p * x * x

@@ -209,7 +209,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     reach : certificate.Reach, optional
         Without it nothing is proved, and a last sweep measures.
     separated : callable, optional
-        Asked with a `Fit` whose steps shrink in standard errors but keep moving linear predictors; true ends the loop.
+        Asked with a point from which steps shrink in standard errors but keep moving linear predictors; true ends the
+        loop.
     verbose : int
         Above 0 each sweep prints its deviance and distance.
 
@@ -217,7 +218,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     -------
     Fit
     """
-    best, step, last, asked, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, 0, None
+    best, step, last, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
         n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
@@ -250,10 +251,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         if aim.end is not None:
             return Fit(objective, aim.end, aim.step, aim.left, n_iter, True, null_end)
         coef, step, last = point.coef + aim.step, aim.step, aim.now
-        if separated is not None and aim.runs_away and n_iter >= 2 * asked:
-            asked, fit = n_iter, Fit(objective, point, newton, aim.now, n_iter, False, null_end)
-            if separated(fit):
-                return fit
+        if separated is not None and aim.runs_away and separated(point):
+            break
     newton = None if best is None else direction(objective, best)
     if newton is None:
         return Fit(objective, point if best is None else best, step, math.inf, n_iter, False, null_end)
@@ -292,13 +291,13 @@ def _first_order(objective, data, pilot, coef):
 def _shorter(best, trial, step, reach):
     """The rejected step cut to the minimum of both ends' cubic (Nocedal & Wright 2006, equation 3.59), or to 0.3.
 
-    Where means grew exponentially with the step, value ~ A exp(R share): cut to where that part is a twentieth of the
+    Where means grew exponentially with the step, value ~ A exp(R share): cut to where that part is e^-5 of the
     last value. R is slope / value at the step's end, or the reach where the slope overflowed.
     """
     folds = math.log(trial.value) - math.log(best.value) if trial.value > 0.0 and best.value > 0.0 else 0.0
     if folds > EXPLODED and not trial.moments.n_invalid:
         rate = trial.gradient @ step / trial.value if trial.usable else math.inf if reach is None else reach.bound(step)
-        end = 1.0 - (folds + EXPLODED) / rate if folds < math.inf else 20.0 / rate
+        end = 1.0 - (folds + 5.0) / rate if folds < math.inf else 20.0 / rate
         return min(max(end, 2e-3), 0.7) * step
     share = 0.3
     if trial.usable:
