@@ -313,7 +313,8 @@ class _ExactBase(_GLMBase):
         Parameters
         ----------
         X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
-            Row chunks are the blocks.
+            Row chunks are the blocks. Lazy ones are read in every sweep and must give the same rows each time: another
+            number of rows is refused, other values are not seen (persist what is drawn at random when it is read).
         y : (n,) of any of those kinds
         sample_weight : (n,), optional
             Prior or frequency weights, >= 0.
