@@ -9,6 +9,7 @@ or described exactly is compiled as if there were no cache.
 
 import builtins
 import hashlib
+import inspect
 import io
 import itertools
 import logging
@@ -32,6 +33,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
+from numba.core.runtime import rtsys
 from numba.core.serialize import NumbaPickler
 from numba.core.sigutils import normalize_signature
 from numba.misc.appdirs import AppDirs
@@ -44,6 +46,7 @@ _NAMED = (type, python.FunctionType, python.BuiltinFunctionType, python.ModuleTy
 _VERSIONED = ("builtins", "math", "cmath", "operator", "numpy", "numba", "llvmlite")      # known by their version
 _SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "FULL_TRACEBACKS",
              "DISABLE_INTEL_SVML", "ENABLE_PROFILING", "CUDA_LOW_OCCUPANCY_WARNINGS")
+_SHAPE = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR          # numba clears others to trace
 
 logger = logging.getLogger("daskglm_rep")
 
@@ -144,7 +147,7 @@ def _describe_function(function, add, seen):
 
 def _describe_code(code, scope, add, seen):
     add(f"code {code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {code.co_cellvars} "
-        f"{code.co_argcount} {code.co_posonlyargcount} {code.co_kwonlyargcount} {code.co_flags}")
+        f"{code.co_argcount} {code.co_posonlyargcount} {code.co_kwonlyargcount} {code.co_flags & _SHAPE}")
     for value in code.co_consts:
         if isinstance(value, python.CodeType):
             _describe_code(value, scope, add, seen)
@@ -220,7 +223,7 @@ class DiskCache(_Cache):
     def load_overload(self, sig, target_context):
         if not self._enabled or folder() is None:
             return None
-        target_context.refresh()
+        rtsys.initialize(target_context)
         path, models = self._place(sig, target_context)
         data = path and _read(path)
         if not data:

@@ -202,6 +202,10 @@ class Survey:
                       self.pilot + other.pilot, self.pilot_is_all and other.pilot_is_all,
                       self.has_offset or other.has_offset, self.n_missing + other.n_missing)
 
+    def without_rows(self):
+        """The sums alone: what a fitted model may keep."""
+        return dataclasses.replace(self, pilot=(), lengths=())
+
 
 @dataclasses.dataclass(frozen=True)
 class Pair:

@@ -292,13 +292,13 @@ def _first_order(objective, data, pilot, coef):
 def _shorter(best, trial, step, reach):
     """The rejected step cut to the minimum of both ends' cubic (Nocedal & Wright 2006, equation 3.59), or to 0.3.
 
-    Where means grew exponentially with the step, value ~ A exp(R share): cut to where that part is a twentieth of the
+    Where means grew exponentially with the step, value ~ A exp(R share): cut to where that part is e^-5 of the
     last value. R is slope / value at the step's end, or the reach where the slope overflowed.
     """
     folds = math.log(trial.value) - math.log(best.value) if trial.value > 0.0 and best.value > 0.0 else 0.0
     if folds > EXPLODED and not trial.moments.n_invalid:
         rate = trial.gradient @ step / trial.value if trial.usable else math.inf if reach is None else reach.bound(step)
-        end = 1.0 - (folds + EXPLODED) / rate if folds < math.inf else 20.0 / rate
+        end = 1.0 - (folds + 5.0) / rate if folds < math.inf else 20.0 / rate
         return min(max(end, 2e-3), 0.7) * step
     share = 0.3
     if trial.usable:

@@ -103,12 +103,13 @@ def basis_of(found, fit_intercept):
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """Everything that results and inference need of a fit.
+    """Everything that results and inference need of a fit: numbers, no rows.
 
     Attributes
     ----------
     fit : solvers.polish.Fit
     survey : Survey
+        Its sums; the pilot's rows and the blocks' lengths are left behind.
     names : list of str
         All feature names, the aliased ones included.
     kept : (q,) bool array
@@ -131,6 +132,9 @@ class Fitted:
     separated: tuple
     null_deviance: float
     frequency: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "survey", self.survey.without_rows())
 
 
 def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
