@@ -137,16 +137,19 @@ class Fitted:
         object.__setattr__(self, "survey", self.survey.without_rows())
 
 
-def penalties(basis, model, alpha, l1_ratio, weight, standardize, penalty_factor):
+def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
     """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
 
-    The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
+    `columns` is the survey's `Spread`: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the
+    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
     sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
     """
     if not alpha:
         return None, None
+    weight = columns.weight
     factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
-    unit = np.ones(basis.columns.size) if standardize else 1.0 / basis.scale
+    deviation = np.where(columns.high > columns.low, columns.deviation, 1.0)[basis.columns]
+    unit = (deviation if standardize else 1.0) / basis.scale
     free = [0.0] * basis.intercept
     J = model.n_equations
     ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
@@ -182,7 +185,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     if not alpha:
         kept = independent_columns(data, pilot, found, basis, rank)
         basis = basis.keep(np.flatnonzero(kept))
-    ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
+    ridge, lasso = penalties(basis, model, found.columns, alpha, l1_ratio, standardize, penalty_factor)
     objective = Objective(model, basis, ridge, lasso)
     null = objective.null() if found.has_offset else None
     if start is None:
@@ -230,6 +233,9 @@ def _coef_names(names, basis):
 
 def independent_columns(data, pilot, found, basis, rank):
     kept = aliased(data, pilot, found.pilot_is_all, basis)
+    if not kept.any():
+        raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} columns, "
+                         "the model is a constant. Pass other columns, or fit_intercept=True.")
     if not kept.all():
         lost = [name for name, k in zip(_coef_names(data.names, basis), kept) if not k]
         text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
