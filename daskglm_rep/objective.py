@@ -51,6 +51,12 @@ class Point:
     def valid(self):
         return math.isfinite(self.value)
 
+    @property
+    def usable(self):
+        """Whether value and derivatives are finite: means may overflow inside the domain."""
+        return self.valid and bool(np.isfinite(self.gradient).all() and (
+            self.hessian is None or np.isfinite(self.hessian).all()))
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
@@ -119,7 +125,8 @@ class Objective:
 
 
 def solve(matrix, vector):
-    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where not positive definite."""
+    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where it is not positive definite or
+    the numbers overflow."""
     if vector.size == 0:
         return vector
     diagonal = np.diag(matrix)
@@ -128,13 +135,14 @@ def solve(matrix, vector):
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         s = 1.0 / np.sqrt(diagonal)
         scaled = s[:, None] * matrix * s
-    if not np.isfinite(scaled).all():
+        scaled_vector = (s * vector.T).T
+    if not (np.isfinite(scaled).all() and np.isfinite(scaled_vector).all()):
         return None
     try:
         factor = linalg.cho_factor(scaled, lower=True, check_finite=False)
     except linalg.LinAlgError:
         return None
-    return (s * linalg.cho_solve(factor, (s * vector.T).T).T).T
+    return (s * linalg.cho_solve(factor, scaled_vector, check_finite=False).T).T
 
 
 def solve_damped(matrix, vector):

@@ -123,14 +123,15 @@ def _best(objective, data, candidates):
     return min(points, key=lambda p: p.value).coef if points else None
 
 
-def _start_means(model, block):
+def _start_means(model, block, average=None):
     total = block.weight.sum()
-    average = float(block.weight @ block.y / total) if total else 0.5
+    if average is None:
+        average = float(block.weight @ block.y / total) if total else 0.5
     low, high = model.family.facts.mean_range
     if high == 1.0:
         return 0.5 * (block.y + 0.5), min(max(average, 1e-6), 1 - 1e-6)
     if low == 0.0:
-        average = max(average, 1e-8)
+        average = average if average > 0.0 else 1e-8
         return 0.5 * (block.y + average), average
     reach_low, reach_high = model.link.mean_range
     return np.clip(block.y, 1e-3 * abs(average) if reach_low == 0.0 else -math.inf, math.inf), average
@@ -159,12 +160,13 @@ def _least_squares_start(objective, block):
     return solve_damped(A, b)
 
 
-def constant_start(objective, block):
-    """The constant model at the average response: inside every domain where there is an intercept."""
+def constant_start(objective, block, average=None):
+    """The constant model at the average response (default: the block's): inside every domain where there is an
+    intercept."""
     if not hasattr(objective.model, "link"):
         return np.zeros(objective.n_coef)
     model, basis = objective.model, objective.basis
-    _, average = _start_means(model, block)
+    _, average = _start_means(model, block, average)
     level = model.link.link(average)
     if basis.intercept:
         coef = np.zeros(basis.n_coef)
