@@ -284,18 +284,21 @@ def _separated(watch, fit):
 
 def _warn_not_converged(fit, tol, max_iter, model):
     where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
-        "at coefficients whose means leave the family's domain"
+        "at coefficients whose means leave the family's domain" if not fit.point.valid else \
+        "where the information is singular, so that its distance to the optimum is unknown"
     warnings.warn(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
                   f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
                   ConvergenceWarning, stacklevel=4)
 
 
 def _warn_separated(separated, names):
-    kind, positions = separated
-    which = ", ".join(repr(names[j]) for j in positions[:10])
-    warnings.warn(f"{kind.capitalize()} separation: a combination of {which} predicts responses perfectly, so coefficients "
-                  "run to infinity and their standard errors mean nothing. Penalize (alpha > 0), use Firth's method, or "
-                  "drop or merge these columns.", SeparationWarning, stacklevel=4)
+    which = ", ".join(repr(names[j]) for j in separated.positions[:10])
+    more = separated.positions.size - 10
+    warnings.warn(f"{separated.kind.capitalize()} separation: a combination of {which}"
+                  f"{f' and {more} more columns' if more > 0 else ''} predicts responses perfectly, so "
+                  f"{'all' if separated.kind == 'complete' else 'their'} coefficients run to infinity and the standard "
+                  "errors of these mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
+                  SeparationWarning, stacklevel=4)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):
