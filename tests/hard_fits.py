@@ -2,6 +2,7 @@
 
     python -m tests.hard_fits 0 300             one line a fit, then what broke the promise
     python -m tests.hard_fits --ordinary 0 40   ordinary data: sweeps and errors
+    python -m tests.hard_fits --against old.txt 0 300      also which seeds need more sweeps than in a saved run
     python tests/hard_fits.py 17 18             by path: the package of the current directory is judged
 
 Truths are kept in $HARD_TRUTHS (/tmp/hard_truths) by a hash of the data.
@@ -11,6 +12,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import re
 import sys
 import time
 import warnings
@@ -261,13 +263,20 @@ def line(case, result):
     return f"{head} {'' if result['converged'] else 'NOT CONVERGED '}{' '.join(result['warned'])}"
 
 
+def sweeps_of(text):
+    """Sweeps by seed from a run's output."""
+    return {int(seed): float(sweeps) for seed, sweeps in re.findall(r"^ *(\d+) .*? (\d+\.\d) sweeps ", text, re.M)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("start", type=int)
     parser.add_argument("stop", type=int)
     parser.add_argument("--ordinary", action="store_true")
     parser.add_argument("--truths", action="store_true", help="compute and keep the truths only")
+    parser.add_argument("--against", type=pathlib.Path, help="an earlier run's output, for its sweeps")
     chosen = parser.parse_args()
+    before = {} if chosen.against is None else sweeps_of(chosen.against.read_text())
     if not chosen.truths:
         import daskglm_rep
 
@@ -282,6 +291,8 @@ def main():
         wrong = verdict(result, chosen.ordinary)
         print(line(this, result), "<<", ", ".join(wrong) if wrong else "ok", flush=True)
         passes.append(result["passes"])
+        if result["passes"] > before.get(seed, np.inf):
+            bad.setdefault("more sweeps than before", []).append(seed)
         if result["exists"] and result["passes"] > 2 * result["newton"] + 6:
             bad.setdefault("more than twice damped Newton's sweeps", []).append(seed)
         for name in wrong or ["right" if result["exists"] else "separated, named"]:
