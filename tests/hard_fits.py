@@ -160,7 +160,7 @@ def _solve(case):
     if found is None or not found.converged:
         return dict(exists=False)
     problem, n_newton = quick, found.n_iter
-    if case["X"].shape[1] <= 15:
+    if case["X"].shape[1] <= 8:
         problem = naive.Problem(*parts)
         found = naive.fit(problem, [problem.basis_coef(quick.raw(found.state.coef))])
     if found is None or not found.converged:
