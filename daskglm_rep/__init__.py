@@ -7,10 +7,9 @@ from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussia
                                     NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
 from daskglm_rep.representative_models import RepresentativeGLM
 from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
-
-__version__ = "0.1.0"
+from daskglm_rep.versions import __version__
 
 __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
-           "RepresentativeGLM", "families", "glm", "links", "lm", "logit", "mnlogit", "partitions"]
+           "RepresentativeGLM", "__version__", "families", "glm", "links", "lm", "logit", "mnlogit", "partitions"]

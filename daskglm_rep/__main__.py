@@ -87,6 +87,8 @@ def _parser():
 def fit(options):
     """Fit a formula to Parquet files, print the tables, write JSON where asked."""
     from daskglm_rep import formula
+    from daskglm_rep.inference.intervals import confidence_level
+    confidence_level(options.level)
     data = dd.read_parquet(_paths(options.data))
     cov_type, _, clusters = options.cov.partition(":")
     if (cov_type == "cluster") != bool(clusters):
@@ -108,7 +110,7 @@ def fit(options):
     margins = None
     if options.margins is not None:
         variables = [v.strip() for v in options.margins.split(",")] if options.margins else None
-        margins = results.margins(data, variables=variables).frame
+        margins = results.margins(data, variables=variables, level=options.level).frame
         print("\nAverage marginal effects\n" + margins.to_string(index=False, float_format=_number))
     if options.out:
         Path(options.out).write_text(json.dumps(_plain(record(results, options, margins)), indent=1) + "\n")

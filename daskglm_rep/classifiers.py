@@ -87,7 +87,7 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         return _Probabilities(self._glm().link, tuple(range(len(self.classes_))))
 
     def predict_proba(self, X, offset=None, exposure=None):
-        """Class probabilities in the order of `classes_`, (n, n_classes), of the kind of X."""
+        """Class probabilities in the order of `classes_`, (n, n_classes), of the kind that `predict` gives."""
         return self._predict_with(self._probabilities_checked(), X, offset, exposure, len(self.classes_), self.classes_)
 
     def _probabilities_checked(self):
@@ -105,7 +105,7 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         return self._predict_with(_Decision(tuple(range(J))), X, offset, exposure, None if J == 2 else J, self.classes_)
 
     def predict(self, X, offset=None, exposure=None):
-        """The most probable class of each row, of the kind of X."""
+        """The most probable class of each row: numpy for numpy and pandas, else of the kind of X."""
         return self._predict_with(_Label(self._probabilities_checked(), self.classes_), X, offset, exposure)
 
     def score(self, X, y, sample_weight=None, offset=None, exposure=None):
@@ -129,7 +129,7 @@ class GLMClassifier(_GLMClassifierBase):
     """Binary regression with any link, as a classifier; the model is of the probability of `classes_[1]`."""
 
     def __init__(self, link="logit", alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100, tol=1e-6,
-                 cov_type="nonrobust", standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
+                 cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
                  random_state=0, rank="warn", verbose=0):
         super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
                          weights_kind, warm_start, random_state, rank, verbose)
@@ -155,7 +155,7 @@ class LogisticRegression(_GLMClassifierBase):
     """
 
     def __init__(self, baseline=None, alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100,
-                 tol=1e-6, cov_type="nonrobust", standardize=False, penalty_factor=None, weights_kind="prior",
+                 tol=1e-6, cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior",
                  warm_start=False, random_state=0, rank="warn", verbose=0):
         super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
                          weights_kind, warm_start, random_state, rank, verbose)

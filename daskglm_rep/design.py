@@ -37,12 +37,14 @@ class Data:
         Feature names.
     n_passes : int
         Sweeps so far.
+    lengths : tuple of int or None
+        Rows of each block, once a survey has counted them: every later sweep must find as many.
     """
 
     def __init__(self, parts, prepare, names, collections=None):
         self.parts, self.prepare, self.names, self.collections = parts, prepare, list(names), collections
         self.n_passes = 0
-        self.placed = None
+        self.placed = self.lengths = None
 
     @property
     def n_blocks(self):
@@ -51,8 +53,13 @@ class Data:
     def with_prepare(self, **changes):
         """The same chunks read with some fields of the recipe changed; sweeps are counted on."""
         new = Data(self.parts, self.prepare.with_fields(**changes), self.names, self.collections)
-        new.n_passes, new.placed = self.n_passes, self.placed
+        new.n_passes, new.placed, new.lengths = self.n_passes, self.placed, self.lengths
         return new
+
+    def expected(self, first=0, n=None):
+        """Rows of n blocks from number `first` on, None where they were not counted."""
+        n = self.n_blocks - first if n is None else n
+        return (None,) * n if self.lengths is None else self.lengths[first:first + n]
 
     def with_names(self, names):
         """The same data under other feature names."""

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.sandwich import dispersion
+from daskglm_rep.versions import Versioned
 
 INTERCEPT = "Intercept"
 
 
-class Estimates:
+class Estimates(Versioned):
     """Base of `results.GLMResults`, which documents its attributes and adds tests, effects and tables."""
 
     def __init__(self, fitted, covariance, classes=None, response="y"):
@@ -100,16 +102,16 @@ class Estimates:
         """Two-sided p-values of `tvalues`."""
         return pd.Series(2.0 * self._each.sf(np.abs(self.tvalues)), self.index, name="pvalue")
 
-    def conf_int(self, level=0.95):
+    def conf_int(self, level=0.95, alpha=None):
         """Confidence limits, a DataFrame with columns ci_lower and ci_upper.
 
         Parameters
         ----------
-        level : float in (0, 1)
+        level : float in [0.5, 1)
+        alpha : float in (0, 0.5], optional
+            1 - level, in its place: statsmodels' word.
         """
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 gives 95 % intervals.")
-        half = self._each.ppf(0.5 + level / 2) * self.bse
+        half = self._each.ppf(0.5 + confidence_level(level, alpha) / 2) * self.bse
         return pd.DataFrame({"ci_lower": self.params - half, "ci_upper": self.params + half}, self.index)
 
     # ------------------------------------------------------------ fit statistics

@@ -22,10 +22,11 @@ from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
-from daskglm_rep.settings import check_choice, check_fit, check_flag, check_seed
+from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_flag, check_seed
 from daskglm_rep.solvers.negative_binomial import solve_with_alpha
 from daskglm_rep.solvers.three_sweeps import null_deviance_of, solve_model, take_survey
 from daskglm_rep.summaries import Pair, Total
+from daskglm_rep.versions import Versioned
 
 PARAMETERS = """
     Parameters
@@ -42,8 +43,9 @@ PARAMETERS = """
         Sweeps at most.
     tol : float, default 1e-6
         Distance to the optimum at which to stop, in standard errors of the worst coefficient.
-    cov_type : str, default "nonrobust"
-        "nonrobust", "HC0", "HC1", "HC2", "HC3" or "cluster" (with `clusters=` at fit).
+    cov_type : str, optional
+        "nonrobust", "HC0" to "HC4", "cluster", "CR2" or "CR3" (the last three with `clusters=` at fit). Default
+        "cluster" where fit is given clusters, else "nonrobust".
     standardize : bool, default False
         Penalize coefficients of columns scaled to unit population standard deviation.
     penalty_factor : (n_features,) array, optional
@@ -125,7 +127,7 @@ def _eager_targets(X, y, sample_weight, numeric):
     return y, sample_weight
 
 
-class _GLMBase(BaseEstimator):
+class _GLMBase(Versioned, BaseEstimator):
     """Data of checked inputs, fitted attributes and prediction of all generalized linear models."""
 
     def _build(self, X, y, sample_weight, offset, exposure, clusters=None, **recipe):
@@ -177,10 +179,8 @@ class _GLMBase(BaseEstimator):
             names, named = design.feature_names(X)
             _check_features(self, names, named)
         else:
-            index = X.index if isinstance(X, pd.DataFrame) else None
             X = self._numbers(X, reset=False)
             names = [f"x{j}" for j in range(self.n_features_in_)]
-            X = X if index is None else pd.DataFrame(X, index=index, columns=names)
         function = _Predictor(self._raw_predictor(), transform)
         return map_rows(X, function, n_outputs, names, columns, offset, exposure)
 
@@ -209,7 +209,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
     """Means and the share of the deviance explained."""
 
     def predict(self, X, offset=None, exposure=None):
-        """Means, of the kind of X: lazy for lazy input.
+        """Means: numpy for numpy and pandas, as scikit-learn's own estimators give; dask and xarray keep kind and labels.
 
         Parameters
         ----------
@@ -218,7 +218,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
 
         Returns
         -------
-        (n,) array, Series or DataArray
+        (n,) numpy or dask array, dask Series or DataArray
         """
         return self._predict_with(_Mean(self._glm().link), X, offset, exposure)
 
@@ -243,7 +243,7 @@ class _BinomialProbabilities:
     """For estimators of any family that are no classifiers."""
 
     def predict_proba(self, X, offset=None, exposure=None):
-        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind of X.
+        """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind that `predict` gives.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class _ExactBase(_GLMBase):
     """Survey, pilot, polish: the parameters and the fit of the exact estimators."""
 
     def __init__(self, alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100, tol=1e-6,
-                 cov_type="nonrobust", standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
+                 cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
                  random_state=0, rank="warn", verbose=0):
         self.alpha = alpha
         self.l1_ratio = l1_ratio
@@ -305,7 +305,6 @@ class _ExactBase(_GLMBase):
                     tol=self.tol, max_iter=self.max_iter, rank=self.rank, verbose=self.verbose)
 
     def _check_parameters(self):
-        check_fit(self._settings(), self.cov_type, self._penalty)
         check_choice("solver", self.solver, ("auto",))
 
     def fit(self, X, y, sample_weight=None, offset=None, exposure=None, clusters=None):
@@ -323,7 +322,7 @@ class _ExactBase(_GLMBase):
         exposure : (n,), optional
             Its logarithm is added to the linear predictor.
         clusters : (n,) or (n, 2), optional
-            Cluster labels for cov_type="cluster".
+            Cluster labels. Standard errors are then clustered, unless `cov_type` names another kind.
 
         Returns
         -------
@@ -335,11 +334,11 @@ class _ExactBase(_GLMBase):
             Bad input or parameters, each in one sentence.
         """
         self._check_parameters()
-        if self.cov_type == "cluster" and clusters is None:
-            raise ValueError("cov_type='cluster' needs cluster labels: fit(X, y, clusters=...).")
+        cov_type = check_cov_type(self.cov_type, clusters is not None, "fit(X, y, clusters=...)")
+        check_fit(self._settings(), cov_type, self._penalty)
         data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify).coalesced()
         data, found, model, classes = self._look(data)
-        self._solve(data, found, model, classes)
+        self._solve(data, found, model, classes, cov_type)
         return self
 
     def _look(self, data):
@@ -347,7 +346,7 @@ class _ExactBase(_GLMBase):
         model = self._glm()
         return data, take_survey(data, model.family, self.random_state or 0), model, None
 
-    def _solve(self, data, found, model, classes):
+    def _solve(self, data, found, model, classes, cov_type):
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
         settings = self._settings() | {"start": start}
         if _estimates_alpha(model):
@@ -355,7 +354,7 @@ class _ExactBase(_GLMBase):
             self.alpha_ = fitted.fit.objective.model.family.alpha
         else:
             fitted = solve_model(data, found, model, **settings)
-        self._set_results(data, fitted, covariance.compute(fitted, self.cov_type, data), classes)
+        self._set_results(data, fitted, covariance.compute(fitted, cov_type, data), classes)
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_ = fitted.fit.distance
 

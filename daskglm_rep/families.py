@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import gammaln, xlogy as xlogy_array
 
 from daskglm_rep import links
-from daskglm_rep._jit import ScalarModel, expose, log, xlogy
+from daskglm_rep._jit import ScalarModel, exp, exp_excess, expose, log, relative_entropy
 from daskglm_rep.links import LARGE, Link, get_link
 
 
@@ -119,7 +119,8 @@ class Binomial(Family):
         return complement - (1.0 - y) if mu > 0.5 else y - mu
 
     def unit_deviance_at(self, y, mu, complement):
-        return 2.0 * (xlogy(y, y / mu) + xlogy(1.0 - y, (1.0 - y) / complement))
+        error = self.error_at(y, mu, complement)
+        return 2.0 * (relative_entropy(y, mu, error) + relative_entropy(1.0 - y, complement, -error))
 
     def accepts_mean(self, mu):
         return (mu > 0.0) & (mu < 1.0)
@@ -154,7 +155,7 @@ class Poisson(Family):
         return 1.0
 
     def unit_deviance(self, y, mu):
-        return 2.0 * (xlogy(y, y / mu) - (y - mu))
+        return 2.0 * relative_entropy(y, mu, y - mu)
 
     def accepts_mean(self, mu):
         return mu > 0.0
@@ -179,7 +180,7 @@ class Gamma(Family):
         return 2.0 * mu
 
     def unit_deviance(self, y, mu):
-        return 2.0 * ((y - mu) / mu - log(y / mu))
+        return 2.0 * relative_entropy(mu, y, mu - y) / mu
 
     def accepts_mean(self, mu):
         return mu > 0.0
@@ -221,6 +222,8 @@ class InverseGaussian(Family):
 class Tweedie(Family):
     """V = mu^power, 1 < power < 2: a Poisson number of gamma summands, with mass at zero.
 
+    d = 2 (y^b / (a b) - y mu^a / a + mu^b / b) with a = 1 - power and b = 2 - power.
+
     Parameters
     ----------
     power : float
@@ -242,8 +245,12 @@ class Tweedie(Family):
         return self.power * mu ** (self.power - 1.0)
 
     def unit_deviance(self, y, mu):
-        a, b = 1.0 - self.power, 2.0 - self.power
-        return 2.0 * (y ** b / (a * b) - y * mu ** a / a + mu ** b / b)
+        a, b, u = 1.0 - self.power, 2.0 - self.power, (y - mu) / mu
+        gap = relative_entropy(mu, y, mu - y) / mu                  # u - ln(y / mu)
+        x = b * (u - gap)
+        near = exp_excess(x) - b * gap                              # t^b - 1 - b (t - 1) at t = y / mu
+        far = exp(b * log(y / mu)) - 1.0 - b * u
+        return 2.0 * exp(b * log(mu)) / (a * b) * (near if abs(x) < 0.3 else far)
 
     def accepts_mean(self, mu):
         return mu > 0.0
@@ -282,7 +289,10 @@ class NegativeBinomial(Family):
         return 1.0 + 2.0 * self.alpha * mu
 
     def unit_deviance(self, y, mu):
-        return 2.0 * (xlogy(y, y / mu) - (y + 1.0 / self.alpha) * log((1.0 + self.alpha * y) / (1.0 + self.alpha * mu)))
+        a, b = 1.0 + self.alpha * y, 1.0 + self.alpha * mu
+        error = (y - mu) / b
+        return 2.0 * (relative_entropy(y, mu * a / b, error)
+                      + relative_entropy(b, a, self.alpha * (mu - y)) / (self.alpha * b))
 
     def accepts_mean(self, mu):
         return mu > 0.0

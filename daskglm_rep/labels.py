@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from daskglm_rep.families import Binomial
+from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.recipes import encode
 
 
@@ -25,7 +27,9 @@ def encode_classes(data, found, labels):
     pilot = tuple(dataclasses.replace(b, y=encode(b.y, labels)) for b in found.pilot)
     response = found.response
     if len(labels) == 2:          # sums over labels become sums over codes: the null deviance needs them
-        response = dataclasses.replace(response, weight_y=found.labels[labels[1]], low=0.0, high=1.0,
-                                       reference_deviance=response.weight * 2.0 * np.log(2.0))
+        totals = np.array([found.labels[label] for label in labels], float)
+        codes, _ = response_totals(Binomial(), np.array([0.0, 1.0]), totals)
+        response = dataclasses.replace(response, family=codes.family, low=codes.low, high=codes.high,
+                                       deviance=codes.deviance, spread=codes.spread)
     return (data.with_prepare(raw_labels=False, labels=labels),
             dataclasses.replace(found, pilot=pilot, response=response))

@@ -51,6 +51,12 @@ class Point:
     def valid(self):
         return math.isfinite(self.value)
 
+    @property
+    def usable(self):
+        """Whether value and derivatives are finite: means may overflow inside the domain."""
+        return self.valid and bool(np.isfinite(self.gradient).all() and (
+            self.hessian is None or np.isfinite(self.hessian).all()))
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:

@@ -3,27 +3,34 @@
 Three ways to the same sum, chosen by where the rows are:
 
 - rows in this process: neighbouring blocks are bundled, one task a bundle (a task costs more than a small block);
-- lazy collections: one task a chunk on top of their own graph, merged by a `dask.array.reduction` tree;
+- lazy collections: one task a chunk on top of their own graph, merged by a tree of tasks;
 - rows on the workers of a cluster: one bundle a worker, built once and softly pinned there.
 
-Merges follow the order of the blocks in all three, so two runs agree to the last bit.
+Merges follow the order of the blocks in all three, so two runs agree to the last bit. Two graphs never share a key,
+whichever processes build them: clients of one scheduler get each other's results for equal keys. Rows that a survey has
+counted are counted in every later sweep: a block that comes with more or fewer is refused.
 """
 
-import itertools
 import sys
+import uuid
 from functools import cache
 
 import dask
 import dask.array as da
 import numpy as np
 from dask._task_spec import Task, TaskRef
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
 from threadpoolctl import ThreadpoolController
 
 SPLIT_EVERY = 8
 BUNDLES_PER_THREAD = 4
-_serial = itertools.count()
+
+
+def fresh_name(what):
+    """A name that no other graph has; dask's dashboard groups tasks by what stands before the token."""
+    return f"{what}-{uuid.uuid4().hex}"
 
 
 def merge_all(summaries):
@@ -34,14 +41,30 @@ def merge_all(summaries):
     return total
 
 
-def fold(kernel, prepare, bundle, first, arguments):
+def fold(kernel, prepare, bundle, first, lengths, arguments):
     """Run a kernel over the parts of a bundle, whose first part is block number `first`, and merge."""
-    return merge_all(kernel(prepare(part, first + i), *arguments) for i, part in enumerate(bundle))
+    return merge_all(kernel(counted(prepare(part, first + i), first + i, n), *arguments)
+                     for i, (part, n) in enumerate(zip(bundle, lengths)))
 
 
-def _fold_on_worker(kernel, prepare, bundle, first, arguments):
+def counted(block, index, expected):
+    """The block, if it has the rows that the survey counted (None: nobody has).
+
+    Raises
+    ------
+    ValueError
+        More rows or fewer.
+    """
+    if expected is not None and block.n_rows != expected:
+        raise ValueError(f"Block {index} has {block.n_rows} rows in this sweep and had {expected} in the first one: "
+                         "the data change while they are fitted. Persist them (.persist()) if reading them twice gives "
+                         "different rows, or stop what writes to their files, and fit again.")
+    return block
+
+
+def _fold_on_worker(*work):
     _one_blas_thread()
-    return fold(kernel, prepare, bundle, first, arguments)
+    return fold(*work)
 
 
 _blas_limit = []
@@ -83,6 +106,11 @@ def run(kernel, data, *arguments):
     Returns
     -------
     The merged summary.
+
+    Raises
+    ------
+    ValueError
+        A block that has not the rows which `data.lengths` says.
     """
     data.n_passes += 1
     client = active_client()
@@ -110,12 +138,13 @@ def n_threads():
 
 def _run_local(kernel, data, arguments):
     if len(data.parts) == 1 or n_threads() == 1:
-        return fold(kernel, data.prepare, data.parts, 0, arguments)
-    name = f"{kernel.__name__}-{next(_serial)}"
+        return fold(kernel, data.prepare, data.parts, 0, data.expected(), arguments)
+    name = fresh_name(kernel.__name__)
     graph, keys = {}, []
     for i, (first, bundle) in enumerate(bundles(data.parts, BUNDLES_PER_THREAD * n_threads())):
         keys.append((name, i))
-        graph[name, i] = Task((name, i), _Bundle(kernel, data.prepare, bundle, first, arguments))
+        lengths = data.expected(first, len(bundle))
+        graph[name, i] = Task((name, i), _Bundle(kernel, data.prepare, bundle, first, lengths, arguments))
     scheduler = dask.config.get("scheduler", None)
     get = dask.base.get_scheduler(scheduler="threads" if scheduler in (None, "distributed", "dask.distributed")
                                   else scheduler)
@@ -134,18 +163,38 @@ class _Bundle:
 
 
 def _run_lazy(kernel, data, arguments, client):
-    name = f"{kernel.__name__}-{next(_serial)}"
-    work = _Chunk(kernel, data.prepare, arguments, client is not None)
-    layer = {(name, i): Task((name, i), work, i, *[None if key is None else TaskRef(key) for key in keys])
-             for i, keys in enumerate(data.parts)}
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=data.collections)
-    states = da.Array(graph, name, chunks=((1,) * len(layer),), dtype=object, meta=np.empty(0, object))
-    total = da.reduction(states, chunk=_as_is, combine=_merge_states, aggregate=_merge_states, axis=0, concatenate=False,
-                         split_every=SPLIT_EVERY, dtype=object, name=f"merge-{name}").to_delayed().item()
+    name = fresh_name(kernel.__name__)
+    layer = _chunk_tasks(name, (), kernel, data, arguments, client is not None)
+    last = _merge_tree(layer, fresh_name(f"{kernel.__name__}-merge"))
+    total = Delayed(last, HighLevelGraph.from_collections(name, layer, dependencies=data.collections), layer=name)
     if client is not None:
         return total.compute(optimize_graph=False)
     with _controller().limit(limits=1, user_api="blas"):
         return total.compute(optimize_graph=False)
+
+
+def _chunk_tasks(name, tail, kernel, data, arguments, on_worker):
+    """A task a chunk of lazy data, under keys (name, number, *tail)."""
+    work, layer = _Chunk(kernel, data.prepare, arguments, on_worker), {}
+    for i, (part, n) in enumerate(zip(data.parts, data.expected())):
+        key = (name, i, *tail)
+        layer[key] = Task(key, work, i, n, *[None if k is None else TaskRef(k) for k in part])
+    return layer
+
+
+def _merge_tree(layer, name):
+    """Add to a layer of tasks the tree that merges them, in their order; returns the key of its root."""
+    level, depth = list(layer), 0
+    while len(level) > 1:
+        groups = [level[i:i + SPLIT_EVERY] for i in range(0, len(level), SPLIT_EVERY)]
+        level = [(name, depth, i) for i in range(len(groups))]
+        layer.update({key: Task(key, _merge, *map(TaskRef, group)) for key, group in zip(level, groups)})
+        depth += 1
+    return level[0]
+
+
+def _merge(*summaries):
+    return merge_all(summaries)
 
 
 def rows(kernel, data, lengths, width, *arguments):
@@ -164,14 +213,12 @@ def rows(kernel, data, lengths, width, *arguments):
     -------
     (n, width) dask array, a chunk a block
     """
-    name = f"{kernel.__name__}-{next(_serial)}"
+    name = fresh_name(kernel.__name__)
     if data.collections is None:
-        layer = {(name, i, 0): Task((name, i, 0), _Bundle(kernel, data.prepare, [part], i, arguments))
-                 for i, part in enumerate(data.parts)}
+        layer = {(name, i, 0): Task((name, i, 0), _Bundle(kernel, data.prepare, [part], i, [n], arguments))
+                 for i, (part, n) in enumerate(zip(data.parts, data.expected()))}
     else:
-        work = _Chunk(kernel, data.prepare, arguments, active_client() is not None)
-        layer = {(name, i, 0): Task((name, i, 0), work, i, *[None if key is None else TaskRef(key) for key in keys])
-                 for i, keys in enumerate(data.parts)}
+        layer = _chunk_tasks(name, (0,), kernel, data, arguments, active_client() is not None)
     graph = HighLevelGraph.from_collections(name, layer, dependencies=data.collections or [])
     return da.Array(graph, name, chunks=(tuple(lengths), (width,)), dtype=float, meta=np.empty((0, 0)))
 
@@ -180,24 +227,18 @@ class _Chunk:
     def __init__(self, kernel, prepare, arguments, on_worker):
         self.kernel, self.prepare, self.arguments, self.on_worker = kernel, prepare, arguments, on_worker
 
-    def __call__(self, index, *part):
+    def __call__(self, index, expected, *part):
         if self.on_worker:
             _one_blas_thread()
-        return self.kernel(self.prepare(part, index), *self.arguments)
-
-
-def _as_is(state, axis, keepdims):
-    return state
-
-
-def _merge_states(states, axis, keepdims):
-    return merge_all(states if isinstance(states, list) else [states])
+        return self.kernel(counted(self.prepare(part, index), index, expected), *self.arguments)
 
 
 def _run_placed(kernel, data, arguments, client):
-    futures = [client.submit(_fold_on_worker, kernel, data.prepare, bundle, first, arguments, workers=workers,
-                             allow_other_workers=True, pure=False, key=f"{kernel.__name__}-{next(_serial)}-{i}")
-               for i, (first, bundle, workers) in enumerate(data.placed)]
+    name, futures = fresh_name(kernel.__name__), []
+    for i, (first, n, bundle, workers) in enumerate(data.placed):
+        futures.append(client.submit(_fold_on_worker, kernel, data.prepare, bundle, first, data.expected(first, n),
+                                     arguments, workers=workers, allow_other_workers=True, pure=False,
+                                     key=f"{name}-{i}"))
     return merge_all(client.gather(futures))
 
 
@@ -217,7 +258,7 @@ def place(client, parts, futures):
 
     Returns
     -------
-    list of (first block, bundle future, workers)
+    list of (first block, number of blocks, bundle future, workers)
     """
     where = client.who_has(list(futures.values()))
     home = []
@@ -226,7 +267,7 @@ def place(client, parts, futures):
         home.append(holders[0] if holders else None)
     workers = sorted({w for w in home if w is not None})
     run_length = max(1, -(-len(parts) // max(1, 2 * len(workers))))
-    placed = []
+    name, placed = fresh_name("bundle"), []
     for first in range(0, len(parts), run_length):
         chosen = parts[first:first + run_length]
         homes = [w for w in home[first:first + run_length] if w is not None]
@@ -238,6 +279,6 @@ def place(client, parts, futures):
             flat += [futures[key] for key in part if key is not None]
         pin = [worker] if worker else None
         bundle = client.submit(_collect, layout, *flat, workers=pin, allow_other_workers=True, pure=False,
-                               key=f"bundle-{next(_serial)}")
-        placed.append((first, bundle, pin))
+                               key=f"{name}-{first}")
+        placed.append((first, len(chosen), bundle, pin))
     return placed

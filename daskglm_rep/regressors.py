@@ -20,7 +20,7 @@ class GLMRegressor(_ExactRegressor):
     """Generalized linear model of any family and link."""
 
     def __init__(self, family="gaussian", link=None, alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto",
-                 max_iter=100, tol=1e-6, cov_type="nonrobust", standardize=False, penalty_factor=None,
+                 max_iter=100, tol=1e-6, cov_type=None, standardize=False, penalty_factor=None,
                  weights_kind="prior", warm_start=False, random_state=0, rank="warn", verbose=0):
         super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
                          weights_kind, warm_start, random_state, rank, verbose)
@@ -41,7 +41,7 @@ class LinearRegression(_ExactRegressor):
 
 class _LinkRegressor(_ExactRegressor):
     def __init__(self, link="log", alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100, tol=1e-6,
-                 cov_type="nonrobust", standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
+                 cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
                  random_state=0, rank="warn", verbose=0):
         super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
                          weights_kind, warm_start, random_state, rank, verbose)
@@ -86,7 +86,7 @@ class TweedieRegressor(_LinkRegressor):
     """Tweedie regression, variance mu^power: responses >= 0 with a mass at zero."""
 
     def __init__(self, power=1.5, link="log", alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100,
-                 tol=1e-6, cov_type="nonrobust", standardize=False, penalty_factor=None, weights_kind="prior",
+                 tol=1e-6, cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior",
                  warm_start=False, random_state=0, rank="warn", verbose=0):
         super().__init__(link, alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize,
                          penalty_factor, weights_kind, warm_start, random_state, rank, verbose)
@@ -106,7 +106,7 @@ class NegativeBinomialRegressor(_LinkRegressor):
     _penalty = "penalty"
 
     def __init__(self, alpha="estimate", link="log", penalty=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto",
-                 max_iter=100, tol=1e-6, cov_type="nonrobust", standardize=False, penalty_factor=None,
+                 max_iter=100, tol=1e-6, cov_type=None, standardize=False, penalty_factor=None,
                  weights_kind="prior", warm_start=False, random_state=0, rank="warn", verbose=0):
         super().__init__(link, alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize,
                          penalty_factor, weights_kind, warm_start, random_state, rank, verbose)

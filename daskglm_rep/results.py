@@ -11,6 +11,7 @@ from daskglm_rep import design
 from daskglm_rep.estimates import Estimates
 from daskglm_rep.inference import covariance as cov, hypotheses, influence, prediction
 from daskglm_rep.inference import margins as effects
+from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.restrictions import restrictions
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.tables import Summary
@@ -79,14 +80,15 @@ class GLMResults(Estimates):
             new.__dict__.pop(name, None)
         return new
 
-    def with_covariance(self, cov_type, X=None, y=None, sample_weight=None, offset=None, clusters=None,
+    def with_covariance(self, cov_type=None, X=None, y=None, sample_weight=None, offset=None, clusters=None,
                         use_correction=True, exposure=None, **options):
         """The same estimates with another covariance: one sweep over the rows of the fit.
 
         Parameters
         ----------
-        cov_type : str
+        cov_type : str, optional
             "nonrobust", "HC0" to "HC4", "cluster" (one cluster column, or several), "CR2" or "CR3" (few clusters).
+            Default "cluster" where clusters are given, else "nonrobust".
         X, y, sample_weight, offset, exposure
             The rows of the fit, of any kind `fit` takes; not needed for "nonrobust".
         clusters : (n,) or (n, 2), optional
@@ -107,6 +109,7 @@ class GLMResults(Estimates):
         ValueError
             Unknown types or options, rows that are not those of the fit, missing or single cluster labels.
         """
+        cov_type = cov_type or ("nonrobust" if clusters is None else "cluster")
         data = None if X is None else self._data(X, y, sample_weight, offset, exposure, clusters)
         return self._with(cov.compute(self.fitted, cov_type, data, **cov.options_of(use_correction, options)))
 
@@ -224,14 +227,15 @@ class GLMResults(Estimates):
         data = self._data(X, y, sample_weight, offset, exposure, clusters)
         return hypotheses.wild_cluster(self.fitted, data, R[:, self._kept], q, n_boot, weights, seed, text)
 
-    def get_prediction(self, X, offset=None, exposure=None, level=0.95):
+    def get_prediction(self, X, offset=None, exposure=None, level=0.95, alpha=None):
         """Means with standard errors and intervals from this covariance; lazy for lazy X.
 
         Parameters
         ----------
         X : (n, p) array or frame of any kind `fit` takes
         offset, exposure : (n,) or scalar, optional
-        level : float in (0, 1)
+        level, alpha : float
+            As for `conf_int`.
 
         Returns
         -------
@@ -239,8 +243,7 @@ class GLMResults(Estimates):
             With mean, se, ci_lower, ci_upper (and linear, linear_se, ... on the scale of the linear predictor;
             obs_ci_lower, obs_ci_upper for linear models), and `frame` for all of them.
         """
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"level must lie in (0, 1), got {level!r}; 0.95 gives 95 % intervals.")
+        level = confidence_level(level, alpha)
         many = not hasattr(self.model, "link")
         classes = list(self.class_labels) if many else None
         order = tuple(list(self.classes).index(label) for label in classes) if many else ()
@@ -276,23 +279,24 @@ class GLMResults(Estimates):
 
     # ------------------------------------------------------------ tables
 
-    def summary_frame(self, level=0.95):
+    def summary_frame(self, level=0.95, alpha=None):
         """The coefficient table as a DataFrame: coef, std err, t or z, pvalue, ci_lower, ci_upper.
 
         Parameters
         ----------
-        level : float in (0, 1)
-            Of the confidence limits.
+        level, alpha : float
+            Of the confidence limits, as for `conf_int`.
         """
-        columns = [self.params, self.bse, self.tvalues, self.pvalues, self.conf_int(level)]
+        columns = [self.params, self.bse, self.tvalues, self.pvalues, self.conf_int(level, alpha)]
         return pd.concat(columns, axis=1)
 
-    def to_xarray(self, level=0.95):
+    def to_xarray(self, level=0.95, alpha=None):
         """The coefficient table as labelled arrays.
 
         Parameters
         ----------
-        level : float in (0, 1)
+        level, alpha : float
+            As for `conf_int`.
 
         Returns
         -------
@@ -300,21 +304,26 @@ class GLMResults(Estimates):
             coef, std_err, statistic, pvalue, ci_lower, ci_upper over feature (class and feature for multinomial
             models).
         """
-        table = self.summary_frame(level)
+        table = self.summary_frame(level, alpha)
         table.columns = ["coef", "std_err", "statistic", "pvalue", "ci_lower", "ci_upper"]
         shape = [len(level_values) for level_values in getattr(self.index, "levels", [self.index])]
         names = list(self.index.names)
         coords = {name: self.index.get_level_values(name).unique() for name in names}
         return xr.Dataset({c: (names, table[c].to_numpy().reshape(shape)) for c in table}, coords)
 
-    def summary(self, level=0.95):
+    def summary(self, level=0.95, alpha=None):
         """The table with the fit statistics above it: text in a terminal, HTML in Jupyter.
+
+        Parameters
+        ----------
+        level, alpha : float
+            Of the confidence limits, as for `conf_int`.
 
         Returns
         -------
         Summary
         """
-        return Summary(self, level)
+        return Summary(self, confidence_level(level, alpha))
 
     def __repr__(self):
         return f"<{type(self).__name__}: {self.model}, {int(self.nobs):,} rows, {self.cov_type}>"

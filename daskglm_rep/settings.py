@@ -4,7 +4,7 @@ import numbers
 
 import numpy as np
 
-from daskglm_rep.inference.covariance import COV_TYPES
+from daskglm_rep.inference.covariance import CLUSTERED, COV_TYPES
 
 NUMBERS = (("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
            ("tol", lambda v: v > 0, "> 0"), ("max_iter", lambda v: v >= 1, ">= 1"))
@@ -35,6 +35,32 @@ def check_seed(value):
         raise ValueError(f"random_state must be an integer >= 0 (it fixes the random choices), got {value!r}.")
 
 
+def check_cov_type(cov_type, has_clusters, example):
+    """The covariance to compute: the one named, else "cluster" where clusters are given and "nonrobust" where not.
+
+    Parameters
+    ----------
+    cov_type : str or None
+    has_clusters : bool
+    example : str
+        How clusters are given, for the message.
+
+    Raises
+    ------
+    ValueError
+        An unknown type; clusters without a type that needs them, or the other way round.
+    """
+    if cov_type is None:
+        return "cluster" if has_clusters else "nonrobust"
+    check_choice("cov_type", cov_type, COV_TYPES)
+    if cov_type in CLUSTERED and not has_clusters:
+        raise ValueError(f"cov_type={cov_type!r} needs cluster labels: {example}.")
+    if cov_type == "nonrobust" and has_clusters:
+        raise ValueError("clusters are given, and cov_type='nonrobust' ignores them: leave cov_type out for clustered "
+                         "standard errors, or leave clusters out.")
+    return cov_type
+
+
 def check_fit(settings, cov_type, penalty="alpha"):
     """Check the settings of `solvers.three_sweeps.solve_model` and the covariance that is to follow.
 
@@ -54,7 +80,6 @@ def check_fit(settings, cov_type, penalty="alpha"):
         check_number(penalty if name == "alpha" else name, settings[name], good, words)
     for name, allowed in CHOICES:
         check_choice(name, settings[name], allowed)
-    check_choice("cov_type", cov_type, COV_TYPES)
     if cov_type != "nonrobust" and settings["alpha"] > 0:
         raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
                          f"cov_type={cov_type!r}.")

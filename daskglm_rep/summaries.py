@@ -39,14 +39,15 @@ class Moments:
         return cls(np.full(k, math.nan), nothing, nothing, math.inf, math.nan, n_invalid)
 
     def merge(self, other):
-        expected = None if self.expected is None or other.expected is None else self.expected + other.expected
-        if self.observed is None or other.observed is None:
-            observed = None
-        else:
-            same = self.observed is self.expected and other.observed is other.expected
-            observed = expected if same else self.observed + other.observed
-        return Moments(self.score + other.score, expected, observed, self.deviance + other.deviance,
-                       self.pearson + other.pearson, self.n_invalid + other.n_invalid)
+        with np.errstate(invalid="ignore", over="ignore"):          # a trial step that overflows is cut by the solver
+            expected = None if self.expected is None or other.expected is None else self.expected + other.expected
+            if self.observed is None or other.observed is None:
+                observed = None
+            else:
+                same = self.observed is self.expected and other.observed is other.expected
+                observed = expected if same else self.observed + other.observed
+            return Moments(self.score + other.score, expected, observed, self.deviance + other.deviance,
+                           self.pearson + other.pearson, self.n_invalid + other.n_invalid)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +89,19 @@ class Spread:
 class Response:
     """Sums over the response that every log-likelihood needs beside the deviance.
 
+    Around the weighted mean m of y, sum w d(y, mu) = sum w d(y, m) + W d(m, mu) for every mu: a unit deviance is a
+    Bregman divergence in its first argument. So constant models need the deviance around the mean alone, and blocks
+    merge by D = D_a + D_b + W_a d(m_a, m) + W_b d(m_b, m): positive terms, nothing cancels.
+
     Attributes
     ----------
+    family : families.Family or None
+        Whose deviance this is; None for labels that are not coded yet.
     n_rows, n_kept : float
         Rows seen, and those of positive weight.
-    weight, weight_squared, weight_y, log_weight, weight_log_y, saturated : float
-        Sums of w, w^2, w y, ln w, w ln y (where the family needs it) and the saturated log-likelihood (where it does
-        not depend on the dispersion).
+    weight, weight_squared, log_weight, weight_log_y, saturated : float
+        Sums of w, w^2, ln w, w ln y (where the family needs it) and the saturated log-likelihood (where it does not
+        depend on the dispersion).
     low, high : float
         Extremes of y where w > 0.
     n_outside : float
@@ -103,17 +110,17 @@ class Response:
         Rows of negative weight.
     fractional : bool
         Whether some y is neither 0 nor 1.
-    reference_deviance : float
-        Sum of w d(y, 1/2), from which the deviance at any constant mean follows.
+    deviance : float
+        Sum of w d(y, m) around the mean.
     spread : Spread
         Of y.
     """
 
+    family: object
     n_rows: float
     n_kept: float
     weight: float
     weight_squared: float
-    weight_y: float
     log_weight: float
     weight_log_y: float
     saturated: float
@@ -122,14 +129,30 @@ class Response:
     n_outside: float
     n_negative: float
     fractional: bool
-    reference_deviance: float
+    deviance: float
     spread: "Spread"
 
+    @property
+    def mean(self):
+        """Weighted mean of y."""
+        return float(self.spread.mean[0])
+
+    def deviance_at(self, mu):
+        """Sum of w d(y, mu) for one mean of all rows; NaN where it is no mean of the family or some y is none of it."""
+        if not self.spread.weight or self.mean == mu:
+            return self.deviance
+        if self.n_outside or self.n_negative or not self.family.accepts_mean(mu):
+            return math.nan
+        return self.deviance + self.spread.weight * float(self.family.unit_deviance(self.mean, mu))
+
     def merge(self, other):
-        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)[:-1]}
-        sums["spread"] = self.spread.merge(other.spread)
-        return Response(**(sums | dict(low=min(self.low, other.low), high=max(self.high, other.high),
-                                       fractional=self.fractional or other.fractional)))
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)[1:-2]}
+        both = Response(self.family, **(sums | dict(
+            low=min(self.low, other.low), high=max(self.high, other.high), deviance=0.0,
+            fractional=self.fractional or other.fractional, spread=self.spread.merge(other.spread))))
+        if self.family is None:
+            return both
+        return dataclasses.replace(both, deviance=self.deviance_at(both.mean) + other.deviance_at(both.mean))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +201,10 @@ class Survey:
                       self.n_infinite + other.n_infinite, self.n_bad_y + other.n_bad_y, response, labels,
                       self.pilot + other.pilot, self.pilot_is_all and other.pilot_is_all,
                       self.has_offset or other.has_offset, self.n_missing + other.n_missing)
+
+    def without_rows(self):
+        """The sums alone: what a fitted model may keep."""
+        return dataclasses.replace(self, pilot=(), lengths=())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -408,3 +408,14 @@ def test_level_of_intervals():
     results = LinearRegression().fit(X, Y).results_
     with pytest.raises(ValueError, match="level must lie in"):
         results.conf_int(95)
+
+
+@pytest.mark.parametrize("ask", [
+    lambda r: r.conf_int(0.05), lambda r: r.conf_int(alpha=0.95), lambda r: r.summary(0.05),
+    lambda r: r.summary_frame(level=0.05), lambda r: r.to_xarray(level=0.05), lambda r: r.get_prediction(X, level=0.05),
+    lambda r: r.margins(X, level=0.05), lambda r: r.average_predictions(X, level=0.05)])
+def test_an_interval_of_five_percent_is_a_mistake(ask):
+    """statsmodels' conf_int(0.05) means 95 %: here it is refused, with the word to use."""
+    results = LinearRegression().fit(X, Y).results_
+    with pytest.raises(ValueError, match=r"asks for 5 % intervals; for 95 % intervals write alpha=0.05 or level=0.95"):
+        ask(results)

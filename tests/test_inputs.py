@@ -195,7 +195,7 @@ def test_predictions_of_numpy_and_pandas(truth):
     assert type(got) is np.ndarray and got == pytest.approx(means(truth), rel=1e-12)
     fitted = model().fit(FRAME, Y, WEIGHT, OFFSET, EXPOSURE)
     got = fitted.predict(FRAME, OFFSET, EXPOSURE)
-    assert np.asarray(got) == pytest.approx(means(truth), rel=1e-9)
+    assert type(got) is np.ndarray and got == pytest.approx(means(truth), rel=1e-9)
 
 
 def test_predictions_of_dask_arrays_stay_lazy(truth):

@@ -8,8 +8,9 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.interpolate import BSpline
 
-from daskglm_rep import GLMClassifier, LinearRegression, LogisticRegression, glm, links, mnlogit
+from daskglm_rep import GLMClassifier, LinearRegression, LogisticRegression, glm, links, lm, mnlogit
 from daskglm_rep.inference.margins import survey
 from daskglm_rep.inference.margins.terms import parse_product
 from daskglm_rep.kernels.margins import prediction_rows, response_state, slope_rows
@@ -466,3 +467,39 @@ def test_notebook_of_doctor_visits():
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(Path(__file__).parents[1] / "notebooks" / "doctor_visits.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+
+
+@pytest.mark.parametrize("degree, df", [(3, 5), (3, 8), (2, 4)])
+@pytest.mark.parametrize("chunks", [None, 7])
+def test_effects_through_a_spline_reach_its_boundary_knots(degree, df, chunks):
+    """bs() refuses values beyond the rows of the fit, the first and last of which lie on its boundary knots."""
+    r = np.random.default_rng(0)
+    frame = pd.DataFrame({"t": np.r_[1.0, 1.0, 5.0, r.uniform(1, 5, 197)], "z": r.normal(size=200)})
+    frame["y"] = np.sin(frame["t"]) * frame["z"] + frame["z"]
+    data = frame if chunks is None else dd.from_pandas(frame, npartitions=chunks)
+    fit = lm(f"y ~ bs(t, df={df}, degree={degree}) * z", data)
+    knots, params = next(iter(fit.spec.state.values()))["knots"], fit.params.to_numpy()
+    plain, times_z = params[1:df + 1], params[df + 2:]
+    slopes = [BSpline(np.array(knots), np.r_[0.0, b], degree).derivative() for b in (plain, times_z)]
+
+    def truth(t, z):
+        return slopes[0](t) + slopes[1](t) * z
+
+    table = fit.margins(data, variables="t").frame
+    assert table["effect"][0] == pytest.approx(truth(frame["t"], frame["z"]).mean(), rel=1e-8)
+    for t in (1.0, 1.001, 3.0, 4.999, 5.0):
+        effect = fit.margins(data, variables="t", at={"t": t}).frame["effect"][0]
+        assert effect == pytest.approx(truth(t, frame["z"]).mean(), rel=1e-8)
+
+
+def test_a_term_that_no_side_can_take_is_named():
+    """A point of a user's function with no neighbours has no derivative."""
+    frame = pd.DataFrame({"t": np.arange(40.0), "y": np.arange(40.0) ** 2})
+    with pytest.raises(ValueError, match="cannot be evaluated on either side of t = 0"):
+        lm("y ~ whole(t)", frame, context={"whole": whole}).margins(frame)
+
+
+def whole(t):
+    if (np.asarray(t) % 1).any():
+        raise ValueError("only whole numbers")
+    return t ** 2

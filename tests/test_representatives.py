@@ -244,7 +244,7 @@ def test_input_kinds_and_prediction(logistic):
     assert est.representatives_["weight"].sum() == pytest.approx(20_000)
     assert isinstance(est.predict(da.from_array(X, chunks=(5000, 4))), da.Array)
     probability = expit(est.intercept_ + X @ est.coef_)
-    np.testing.assert_allclose(est.predict_proba(frame).to_numpy()[:, 1], probability, rtol=1e-12)
+    np.testing.assert_allclose(est.predict_proba(frame)[:, 1], probability, rtol=1e-12)
     assert "Distance to optimum" in str(est.results_.summary())
 
 

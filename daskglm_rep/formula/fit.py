@@ -12,7 +12,7 @@ from daskglm_rep.formula.rows import Columns, FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.labels import encode_classes
 from daskglm_rep.multinomial import Multinomial
-from daskglm_rep.settings import check_fit, check_seed
+from daskglm_rep.settings import check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
 
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
@@ -40,7 +40,7 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     clusters : str or list of two str, optional
         Column names; cov_type is then "cluster" unless given.
     cov_type : str, optional
-        "nonrobust", "HC0", "HC1", "HC2", "HC3" or "cluster".
+        "nonrobust", "HC0" to "HC4", "cluster", "CR2" or "CR3".
     na : {"drop", "raise"}
         What to do about rows with a missing value in any column used; dropped rows are counted in `n_missing`. Infinite
         values always raise.
@@ -133,8 +133,8 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
 
 def _fit(formula, data, model, columns, cov_type, na, random_state, context, baseline, options):
     """1. Learn the formula. 2. Survey. 3. Solve. 4. Covariance."""
-    cov_type = cov_type or ("cluster" if columns.clusters else "nonrobust")
-    _check_options(cov_type, columns, na, options)
+    cov_type = check_cov_type(cov_type, bool(columns.clusters), "name their column, clusters='firm'")
+    _check_options(cov_type, na, options)
     check_seed(random_state)
     context = dict(context or {})
     table = sources.open_table(data)
@@ -150,6 +150,7 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     rows, n_missing = _readable(rows, spec, columns, wants_labels)
     found = take_survey(rows, None if wants_labels else model.family, random_state or 0, classify=wants_labels)
     found = dataclasses.replace(found, n_missing=found.n_missing + n_missing)
+    _check_learnt(learnt, sum(found.lengths) + found.n_missing)
     if na == "raise" and found.n_missing:
         raise ValueError(_missing_text({}, sum(found.lengths) + found.n_missing, found.n_missing))
     classes = None
@@ -161,12 +162,18 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     return FormulaResults(fitted, cov, spec, columns, classes)
 
 
-def _check_options(cov_type, columns, na, options):
+def _check_options(cov_type, na, options):
     if na not in ("drop", "raise"):
         raise ValueError(f"na={na!r} is not known: choose 'drop' or 'raise'.")
-    if cov_type == "cluster" and not columns.clusters:
-        raise ValueError("cov_type='cluster' needs cluster labels: name their column, clusters='firm'.")
     check_fit(options, cov_type)
+
+
+def _check_learnt(learnt, n_rows):
+    """Refuse levels and states that were learnt on other rows than the survey's."""
+    if learnt is not None and learnt.n_rows != n_rows:
+        raise ValueError(f"data had {int(learnt.n_rows)} rows in the sweep that learnt the formula's levels and "
+                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. Persist "
+                         "them (.persist()), or stop what writes to their files, and fit again.")
 
 
 def _missing_text(missing, n_rows, n_missing=None):

@@ -13,7 +13,6 @@ from daskglm_rep.summaries import Response, Spread, Survey
 
 STRIP = 256
 MAX_LABELS = 1000
-REFERENCE_MEAN = 0.5          # a mean that every family can have
 
 
 @kernel
@@ -67,10 +66,10 @@ def spread(X, weight):
 
 
 @kernel
-def _response_sums(family, reference, y, weight, out):
-    """Sums of w, w^2, w y, w d(y, reference); counts of kept, outside, negative, non-finite; extremes; fractional."""
+def _response_sums(family, y, weight, out):
+    """Sums of w, w^2 and w y; counts of kept, outside, negative, non-finite; extremes; fractional."""
     n = y.size
-    kept = total = squared = wy = outside = negative = nan = infinite = fractional = deviance = 0.0
+    kept = total = squared = wy = outside = negative = nan = infinite = fractional = 0.0
     low, high = math.inf, -math.inf
     for i in range(n):
         w, v = weight[i], y[i]
@@ -88,29 +87,42 @@ def _response_sums(family, reference, y, weight, out):
                 outside += 1.0
             if v != 0.0 and v != 1.0:
                 fractional = 1.0
-            deviance += w * family.unit_deviance(v, reference)
             if w > 0.0:
                 low, high = min(low, v), max(high, v)
-    out[:] = np.array([kept, total, squared, wy, outside, negative, nan, infinite, fractional, low, high,
-                       deviance])
+    # number by number: assigning an array compiles numba's message for shapes that differ, 6 s
+    out[0], out[1], out[2], out[3], out[4], out[5] = kept, total, squared, wy, outside, negative
+    out[6], out[7], out[8], out[9], out[10] = nan, infinite, fractional, low, high
+
+
+@kernel
+def _deviance_around(family, mean, y, weight):
+    total = 0.0
+    for i in range(y.size):
+        d = family.unit_deviance(y[i], mean)
+        total += weight[i] * d if weight[i] > 0.0 else 0.0
+    return total
 
 
 def response_totals(family, y, weight):
     """`Response` of a block, and its NaN and infinite counts as a (2,) array."""
-    out = np.zeros(12)
-    call(_response_sums, (types.float64, FLOATS, FLOATS, OUT), family, REFERENCE_MEAN, y, weight, out)
-    kept, total, squared, wy, outside, negative, nan, infinite, fractional, low, high, deviance = out
-    clean = not (outside or nan or infinite or negative)
-    log_weight = weight_log_y = saturated = 0.0
-    if clean and y.size:
+    out = np.zeros(11)
+    call(_response_sums, (FLOATS, FLOATS, OUT), family, y, weight, out)
+    kept, total, squared, wy, outside, negative, nan, infinite, fractional, low, high = out
+    log_weight = weight_log_y = saturated = deviance = 0.0
+    around = spread(y[:, None], weight)
+    if around.weight and not (outside or nan or infinite or negative):
         stride_0 = weight.strides == (0,)
         log_weight = 0.0 if stride_0 and weight[0] == 1.0 else float(np.sum(np.log(weight[weight > 0])))
         if family.facts.response == "numbers > 0":
             weight_log_y = float(np.dot(weight, np.log(y)))
+        values, weights = (y, weight) if fractional else (np.array([0.0, 1.0]), np.array([total - wy, wy]))
         if family.facts.dispersion_known and (fractional or family.facts.name != "binomial"):
-            saturated = float(family.row_saturated(*_compressed(family, y, weight)))
-    return Response(float(y.size), kept, total, squared, wy, log_weight, weight_log_y, saturated, low, high, outside,
-                    negative, bool(fractional), deviance, spread(y[:, None], weight)), np.array([nan, infinite])
+            values, weights = _compressed(family, values, weights)
+            saturated = float(family.row_saturated(values, weights))
+        deviance = call(_deviance_around, (types.float64, FLOATS, FLOATS), family, float(around.mean[0]), values,
+                        weights)
+    return Response(family, float(y.size), kept, total, squared, log_weight, weight_log_y, saturated, low, high,
+                    outside, negative, bool(fractional), deviance, around), np.array([nan, infinite])
 
 
 def _compressed(family, y, weight):
@@ -239,7 +251,7 @@ def survey(block, family, pilot, classify=False):
         labels = labels_of(block.y, block.weight)
         kept, total = float(np.sum(block.weight > 0)), float(np.sum(block.weight))
         negative = float(np.sum(block.weight < 0))
-        response = Response(float(block.n_rows), kept, total, float(np.dot(block.weight, block.weight)), 0.0, 0.0, 0.0,
+        response = Response(None, float(block.n_rows), kept, total, float(np.dot(block.weight, block.weight)), 0.0, 0.0,
                             0.0, math.inf, -math.inf, 0.0, negative, False, 0.0, spread(np.empty((0, 1)), np.empty(0)))
     else:
         response, n_bad_y = response_totals(family, block.y, block.weight)

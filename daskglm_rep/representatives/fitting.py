@@ -31,7 +31,7 @@ SUBSET_SIDE = 5                                     # rows of the subset on each
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What the first two sweeps bring: survey, plan, collection and an account of what left the blocks.
+    """What the first two sweeps bring: survey (its rows left behind), plan, collection, what left the blocks.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     Prepared
     """
     found, sketch = take_survey(data, model.family, partition, random_state, refined, least)
-    mean = found.response.weight_y / found.response.weight
+    mean = found.response.mean
     if fit_intercept and not model.family.accepts_mean(mean):
         raise ValueError(f"All responses are {mean:g}: the likelihood of a {model} model has no maximum for them.")
     basis, layout = basis_of(found, fit_intercept), Layout.of(data.names, found.columns)
@@ -116,8 +116,8 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     _warn_aliased(kept, basis, data.names, len(collection.keys))
     delta = collection.delta if collection.low.shape[1] else max((s[3] for s in parts.sent), default=0.0)
     collection = collection.keep(np.flatnonzero(kept))
-    return Prepared(found, dataclasses.replace(plan, basis=collection.basis), collection, kept, parts.blocks.size,
-                    int(parts.totals[0]), delta, sent)
+    return Prepared(found.without_rows(), dataclasses.replace(plan, basis=collection.basis), collection, kept,
+                    parts.blocks.size, int(parts.totals[0]), delta, sent)
 
 
 def _cuts(rows, assigner, layout, n_coef):
@@ -187,7 +187,7 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
         fit = polish(objective, data, _pilot(c), best.coef, n_rows, min(tol, 1e-6))
         m = fit.point.moments
         exact = dataclasses.replace(exact, coef=fit.point.coef, score=m.score, deviance=m.deviance, pearson=m.pearson)
-        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", _newton_sent(found, c.basis.n_coef))
+        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", _newton_sent(data.n_blocks, c.basis.n_coef))
                        for i in range(fit.n_iter)]
     if outcome.representatives is not None:
         shown = outcome.representatives
@@ -203,8 +203,8 @@ def _null_deviance(prepared, model):
     return null_deviance_of(model, found.response, prepared.collection.basis.intercept)
 
 
-def _newton_sent(found, q):
-    return [(i, 1, 8 * (q * (q + 1) // 2 + q + 3), 0.0) for i in range(len(found.lengths))]
+def _newton_sent(n_blocks, q):
+    return [(i, 1, 8 * (q * (q + 1) // 2 + q + 3), 0.0) for i in range(n_blocks)]
 
 
 def _pilot(collection):

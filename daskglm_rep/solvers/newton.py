@@ -123,9 +123,10 @@ def _best(objective, data, candidates):
     return min(points, key=lambda p: p.value).coef if points else None
 
 
-def _start_means(model, block):
+def _start_means(model, block, average=None):
     total = block.weight.sum()
-    average = float(block.weight @ block.y / total) if total else 0.5
+    if average is None:
+        average = float(block.weight @ block.y / total) if total else 0.5
     low, high = model.family.facts.mean_range
     if high == 1.0:
         return 0.5 * (block.y + 0.5), min(max(average, 1e-6), 1 - 1e-6)
@@ -159,12 +160,13 @@ def _least_squares_start(objective, block):
     return solve_damped(A, b)
 
 
-def constant_start(objective, block):
-    """The constant model at the average response: inside every domain where there is an intercept."""
+def constant_start(objective, block, average=None):
+    """The constant model at the average response (default: the block's): inside every domain where there is an
+    intercept."""
     if not hasattr(objective.model, "link"):
         return np.zeros(objective.n_coef)
     model, basis = objective.model, objective.basis
-    _, average = _start_means(model, block)
+    _, average = _start_means(model, block, average)
     level = model.link.link(average)
     if basis.intercept:
         coef = np.zeros(basis.n_coef)

@@ -1,4 +1,4 @@
-"""From a pilot to the optimum in few sweeps: full Newton steps bent by the pilot's third derivative.
+"""From a pilot to the optimum in few sweeps: full Newton steps bent by the pilot's third derivative, and a proof.
 
 A sweep at b gives the exact gradient g and Hessian H. The pilot's rows, in memory and weighted to stand for all, give
 an approximation l_p of the objective. The surrogate
@@ -6,10 +6,17 @@ an approximation l_p of the objective. The surrogate
     m(d) = g'd + d'Hd / 2 + [l_p(b + d) - l_p(b) - g_p'd - d'H_p d / 2]
 
 agrees with the objective in value, gradient and Hessian at b exactly and in all higher derivatives up to the pilot's
-sampling error (Jordan, Lee & Yang 2019 correct the gradient alone). Its minimum is a third-order step: with a pilot of
-5 % the error after two sweeps falls from about 1e-2 to below 1e-4 standard errors, after three below 1e-8. How far it
-lies from the Newton step bounds the error of what is left, as the pair of orders does in an ODE solver: that distance
-certifies the result without another sweep.
+sampling error (Jordan, Lee & Yang 2019 correct the gradient alone). Its minimum is a third-order step.
+
+When to stop. A pilot is blind to rows that it has not drawn, so what it predicts is no certificate. Let
+R = max_i |z_i'd| over all rows, bounded by the columns' ranges. For canonical logit, Poisson and softmax, and for the log
+link with the observed Hessian of gamma, negative binomial and tweedie, a row's third derivative is at most its second;
+then (generalized self-concordance: Bach 2010, Electronic Journal of Statistics 4; Sun & Tran-Dinh 2019, Mathematical
+Programming 178) e^-R H(b) <= H(b + d) <= e^R H(b), and the gradient left at b + d is at most |g + Hd| + psi(R) |d| in the
+norms of H^-1 and H, psi(R) = (e^R - 1 - R) / R: a proof, whatever the tails. Where it is too weak, the pilot is believed if
+its Hessian agrees with the full one in every direction: the unseen rows then hold a share delta of each direction's
+information, so that delta psi(R) |d| bounds what they add to the bend it predicts. Else another sweep measures. Moments are
+carried to the end of the step only where R, or delta R of a believed pilot, moves them by less than `CARRIED`.
 """
 
 import dataclasses
@@ -18,14 +25,15 @@ import math
 import numpy as np
 
 from daskglm_rep.objective import inverse, solve
-from daskglm_rep.solvers import newton as newton_method
+from daskglm_rep.solvers import certificate
 from daskglm_rep.solvers.newton import direction
 
 FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
 WIDE = 40               # columns from which rows in memory are first swept for the gradient alone
-FOLLOWED = 100          # pilot rows a coefficient below which a long step is not left to the pilot
-SETTLED = 1e-2          # standard errors: a last step longer than this is looked at again by a sweep
-
+BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
+CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
+STILL = 0.1             # largest change of a linear predictor by the last step: more is no neighbourhood of an optimum
+EXPLODED = 3.0          # e-folds of the objective by which a trial step is too long for a cubic
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
@@ -56,10 +64,22 @@ class Fit:
     null: object = None
 
 
-def standard_errors(objective, point, n_rows):
-    """Standard errors of the raw coefficients from the expected information, (k,) array."""
-    cov = objective.basis.covariance(inverse(point.curvature))
-    return np.sqrt(np.maximum(np.diag(cov), 0.0) * dispersion(objective.model, point, n_rows))
+def standard_errors(objective, point, n_rows, least=False):
+    """Standard errors of the raw coefficients from the expected information, (k,) array.
+
+    Parameters
+    ----------
+    least : bool
+        Take the deviance for Pearson's chi-squared where it is smaller: far from the optimum one row can blow up the
+        dispersion, and every distance would look short. Columns that others determine count by themselves.
+    """
+    cov = inverse(point.curvature)
+    if least and not np.isfinite(cov).all():
+        cov = np.diag(1.0 / np.maximum(np.diag(point.curvature), 1e-300))
+    scale = dispersion(objective.model, point, n_rows)
+    if least and not objective.model.dispersion_known:
+        scale = min(scale, point.moments.deviance / max(n_rows - point.coef.size, 1.0))
+    return np.sqrt(np.maximum(np.diag(objective.basis.covariance(cov)) * scale, 0.0))
 
 
 def dispersion(model, point, n_rows):
@@ -100,7 +120,6 @@ class Surrogate:
     point: object
     here: object
     second_order: bool = True
-    lasso = None
 
     def evaluate(self, pilot, coef, informative=True):
         """`Point` of the surrogate; its gradient and Hessian at `point.coef` are the full objective's."""
@@ -116,22 +135,20 @@ class Surrogate:
         return dataclasses.replace(there, **changes)
 
 
-def surrogate_step(objective, pilot, point, newton, tol):
-    """Minimum of the surrogate: first by iterations of step -= H^-1 gradient, which need no new Hessian; where they do
-    not contract, the step is a long one, and the minimum of the first-order surrogate is taken by damped Newton.
+def surrogate_step(objective, pilot, point, here, newton, tol):
+    """Minimum of the surrogate by iterations of step -= H^-1 gradient, which need no new Hessian.
+
+    Parameters
+    ----------
+    here : Point
+        The pilot's objective at the start of the step.
+    newton : (k,) array
 
     Returns
     -------
-    step : (k,) array or None
-        None where the pilot has nothing to say here.
-    here : Point or None
-        The pilot's objective at the start of the step; None where the step is a long one.
+    (k,) array
+        Newton's step where the iterations do not contract: the step is too long for the pilot's curvature.
     """
-    if pilot is None:
-        return None, None
-    here = objective.evaluate(pilot, point.coef)
-    if not here.valid:
-        return None, None
     surrogate = Surrogate(objective, point, here)
     solver = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
     step, previous = newton, math.sqrt(max(newton @ solver @ newton, 0.0))
@@ -141,17 +158,11 @@ def surrogate_step(objective, pilot, point, newton, tol):
         change = solve(solver, -there.gradient) if there.valid else None
         size = math.inf if change is None else math.sqrt(max(change @ solver @ change, 0.0))
         if not size <= 0.5 * previous:
-            if size <= FLOOR:                                       # lost in rounding, not a long step
-                break
-            if sum(part.n_rows for part in pilot.parts) < FOLLOWED * newton.size:
-                return None, None
-            convex = dataclasses.replace(surrogate, second_order=False)
-            far = newton_method.minimise(convex, pilot, point.coef, 1e-2, 30).point.coef
-            return far - point.coef, None
+            return step if size <= FLOOR else newton                 # lost in rounding, or not contracting
         step, previous, bend = step + change, size, step + change - newton
         if size <= max(enough, 1e-3 * math.sqrt(max(bend @ solver @ bend, 0.0))):      # far below the pilot's own error
             break
-    return step, here
+    return step
 
 
 def _carry(objective, pilot, point, here, step):
@@ -172,14 +183,12 @@ def _carry(objective, pilot, point, here, step):
 
 
 def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=None, null_coef=None,
-           safe=None, verbose=0):
+           safe=None, ceiling=math.inf, reach=None, separated=None, verbose=0):
     """Sweep until the distance to the optimum is below `tol` standard errors.
 
-    1. Sweep at b: value, gradient, Hessian. A value above the last one: go back to the minimum of the cubic that both
-       ends' values and slopes give.
-    2. Newton step, and the surrogate's step.
-    3. Take the surrogate's. What is left is bounded by the two steps' difference: stop when that is below tol and the
-       step was short enough for the moments to be carried along; else repeat.
+    1. Sweep at b: value, gradient, Hessian. A value above the last one: go back along the step.
+    2. Newton's step, bent by a pilot that agrees with the data (`BELIEVED`).
+    3. Stop where the end of that step, or b itself, is certified; else take it and repeat.
 
     Parameters
     ----------
@@ -192,20 +201,26 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         Rows that count, for the dispersion.
     null, null_coef : Objective, (j,) array, optional
         A null model to fit alongside.
+    safe : (k,) array, optional
+        Where to begin instead if the objective at `coef` is above `ceiling` or not finite (the constant model), and
+        coefficients to retreat towards where a start leaves the family's domain on some row.
+    ceiling : float
+        The objective at `safe`, as far as it is known.
+    reach : certificate.Reach, optional
+        Without it nothing is proved, and a last sweep measures.
+    separated : callable, optional
+        Asked with a point from which steps shrink in standard errors but keep moving linear predictors; true ends the
+        loop.
     verbose : int
         Above 0 each sweep prints its deviance and distance.
-    safe : (k,) array, optional
-        Coefficients to retreat towards where the start leaves the family's domain on some row.
 
     Returns
     -------
     Fit
     """
-    best, step, last, promised, n_iter = None, np.zeros_like(coef), None, math.inf, 0
+    best, step, last, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
-        n_iter, safe = 1, coef
-        coef = _first_order(objective, data, pilot, coef)
-    null_end = None
+        n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
         n_iter += 1
         if null is None:
@@ -214,34 +229,42 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             point, null_point = objective.evaluate_with_null(data, coef, null, null_coef)
             null_end = _taylor(null, null_point, direction(null, null_point)) if null_point.valid else None
             null_coef = null_coef if null_end is None else null_end.coef
-        if best is not None and not point.value <= best.value + 1e-9 + 1e-11 * abs(best.value):
-            step, promised = _shorter(best, point, step), math.inf
+        if best is None and not (point.usable and point.value <= ceiling):
+            nearer = _retreat(coef, safe, point)
+            if nearer is None:
+                return Fit(objective, point, step, math.inf, n_iter, False, null_end)
+            coef, ceiling = nearer, math.inf
+            continue
+        if best is not None and not (point.usable and point.value <= best.value + 1e-9 + 1e-11 * abs(best.value)):
+            step = _shorter(best, point, step, reach)
             if np.max(np.abs(step), initial=0.0) < 1e-14:
                 break
             coef = best.coef + step
             continue
-        if not point.valid and safe is not None and np.max(np.abs(coef - safe), initial=0.0) > 1e-12:
-            coef = safe + 0.5 * (coef - safe)
-            continue
-        if not point.valid:
-            return Fit(objective, point, step, math.inf, n_iter, False, null_end)
         best, newton = point, direction(objective, point)
         if newton is None or not np.isfinite(newton).all() or _vanishing(point, newton):
             break
-        se = standard_errors(objective, point, n_rows)
-        now = distance_of(objective, newton, se, coef)
+        aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last)
         if verbose:
-            print(f"sweep {n_iter}: deviance {point.moments.deviance:.10g}, {now:.1e} standard errors from the optimum")
-        step, end, left = _aim(objective, pilot, point, newton, se, tol, now, last, promised)
-        floor = last is not None and 0.5 * last <= now < FLOOR          # no sweep brings it nearer: rounding
-        if floor or now <= tol or (left <= tol and (now <= SETTLED or objective.is_quadratic)):
-            return Fit(objective, end or point, step, min(now, left), n_iter, True, null_end)
-        coef, last, promised = point.coef + step, now, left
-    newton = direction(objective, best)
+            print(f"sweep {n_iter}: deviance {point.moments.deviance:.10g}, {aim.now:.1e} standard errors from the "
+                  "optimum")
+        if aim.end is not None:
+            return Fit(objective, aim.end, aim.step, aim.left, n_iter, True, null_end)
+        coef, step, last = point.coef + aim.step, aim.step, aim.now
+        if separated is not None and aim.runs_away and separated(point):
+            break
+    newton = None if best is None else direction(objective, best)
     if newton is None:
-        return Fit(objective, best, step, math.inf, n_iter, False, null_end)
-    now = distance_of(objective, newton, standard_errors(objective, best, n_rows), best.coef)
-    return Fit(objective, best, newton, now, n_iter, now <= tol, null_end)
+        return Fit(objective, point if best is None else best, step, math.inf, n_iter, False, null_end)
+    now = distance_of(objective, newton, standard_errors(objective, best, n_rows, True), best.coef)
+    return Fit(objective, best, newton, now, n_iter, False, null_end)
+
+
+def _retreat(coef, safe, point):
+    """The safe start where the objective is above its ceiling, halfway to it from outside the domain; None at its end."""
+    if safe is None or np.max(np.abs(coef - safe), initial=0.0) <= 1e-12:
+        return coef if point.usable else None
+    return safe + 0.5 * (coef - safe) if point.moments.n_invalid else safe
 
 
 def _first_order(objective, data, pilot, coef):
@@ -265,10 +288,19 @@ def _first_order(objective, data, pilot, coef):
     return coef + step
 
 
-def _shorter(best, trial, step):
-    """The rejected step cut to the minimum of both ends' cubic (Nocedal & Wright 2006, equation 3.59), or to 0.3."""
+def _shorter(best, trial, step, reach):
+    """The rejected step cut to the minimum of both ends' cubic (Nocedal & Wright 2006, equation 3.59), or to 0.3.
+
+    Where means grew exponentially with the step, value ~ A exp(R share): cut to where that part is e^-5 of the
+    last value. R is slope / value at the step's end, or the reach where the slope overflowed.
+    """
+    folds = math.log(trial.value) - math.log(best.value) if trial.value > 0.0 and best.value > 0.0 else 0.0
+    if folds > EXPLODED and not trial.moments.n_invalid:
+        rate = trial.gradient @ step / trial.value if trial.usable else math.inf if reach is None else reach.bound(step)
+        end = 1.0 - (folds + 5.0) / rate if folds < math.inf else 20.0 / rate
+        return min(max(end, 2e-3), 0.7) * step
     share = 0.3
-    if trial.valid and np.isfinite(trial.gradient).all():
+    if trial.usable:
         down, up = best.gradient @ step, trial.gradient @ step
         mixed = down + up - 3.0 * (trial.value - best.value)
         root = mixed * mixed - down * up
@@ -283,25 +315,79 @@ def _vanishing(point, newton):
     return -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
 
 
-def _aim(objective, pilot, point, newton, se, tol, now, last, promised):
-    """The step to take, the point at its end (None where it is not known or not close), a bound on the distance left.
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """What a sweep decides.
 
-    The bound is the bent step's difference from Newton's, times the share of it (tripled) that this sweep found left of
-    the last step's difference: the pilot's accuracy, seen at work.
+    Attributes
+    ----------
+    step : (k,) array
+        To take from here.
+    end : Point or None
+        The certified end of the fit; None: sweep again.
+    left, now : float
+        Standard errors from the optimum, bounded at `end` and measured before the step.
+    runs_away : bool
+        Steps shrink slowly in standard errors and not in linear predictors, as where the rows are separated.
     """
-    if objective.lasso is not None:
-        return newton, None, math.inf
+
+    step: np.ndarray
+    end: object
+    left: float
+    now: float
+    runs_away: bool = False
+
+
+def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
+    """Step, certificate and moments at the end, as the module's docstring says."""
+    errors = standard_errors(objective, point, n_rows, least=True)
+    now = distance_of(objective, newton, errors, point.coef)
     if objective.is_quadratic:
         end = _taylor(objective, point, newton)
-        rest = solve(point.hessian, point.gradient + point.hessian @ newton)
-        return newton, end, distance_of(objective, rest, se, point.coef) if rest is not None else math.inf
-    bent, here = surrogate_step(objective, pilot, point, newton, tol)
+        rest = direction(objective, end)
+        left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
+        return Aim(newton, end if left <= tol else None, left, now)
+    step, here, delta = _bent(objective, pilot, point, newton, tol)
+    R = math.inf if reach is None else reach.bound(step)
+    left, carried = _bounds(objective, pilot, point, newton, step, here, delta, errors, reach)
+    if left <= tol and carried <= CARRIED:
+        end = _taylor(objective, point, step) if here is None else _carry(objective, pilot, point, here, step)
+        if end is not None:
+            return Aim(step, end, min(left, now), now)
+    still = reach is None or R <= STILL
+    if still and (now <= tol or 0.5 * last <= now < FLOOR):         # measured; or no sweep brings it nearer: rounding
+        return Aim(newton, point, now, now)
+    return Aim(step, None, left, now, now <= STILL < R and now >= 0.3 * last)
+
+
+def _bent(objective, pilot, point, newton, tol):
+    """The step, the pilot's point behind it (None: it is Newton's) and the pilot's disagreement with the data."""
+    if pilot is None or objective.lasso is not None:
+        return newton, None, math.inf
+    here = objective.evaluate(pilot, point.coef)
+    delta = certificate.disagreement(here, point)
+    if not delta <= BELIEVED:
+        return newton, None, delta
+    return surrogate_step(objective, pilot, point, here, newton, tol), here, delta
+
+
+def _bounds(objective, pilot, point, newton, step, here, delta, errors, reach):
+    """Bounds of the distance left after the step, in standard errors of the worst coefficient, and of the relative error
+    of informations carried to its end."""
+    left = carried = math.inf
+    if reach is None:
+        return left, carried
+    bend, worst, R = step - newton, certificate.worst_ratio(objective, point, errors), reach.bound(step)
+    size, steady = math.sqrt(max(step @ point.hessian @ step, 0.0)), certificate.is_steady(objective.model)
+    if steady and R < certificate.LONGEST:
+        lost = math.sqrt(max(bend @ point.hessian @ bend, 0.0))
+        left, carried = worst * math.exp(R) * (lost + certificate.psi(R) * size), R
     if here is not None:
-        left = distance_of(objective, bent - newton, se, point.coef)
-        seen = min(1.0, 3.0 * now / promised) if 0.0 < promised < math.inf else 1.0
-        done = now <= tol or (left * seen <= tol and now <= SETTLED)
-        return bent, _carry(objective, pilot, point, here, bent) if done else None, left * seen if done else left
-    return (newton if bent is None else bent), None, now * min(1.0, now / last) if last and now < 1e-3 else math.inf
+        moved = reach.estimate(step, pilot, objective.basis)
+        moved *= 1.0 if steady else certificate.steepness(objective, pilot, point.coef)
+        believed = distance_of(objective, bend, errors, point.coef) + worst * delta * certificate.psi(moved) * size
+        left, carried = min(left, believed), min(carried, delta * moved)
+    return left, carried
 
 
 def _taylor(objective, point, step):

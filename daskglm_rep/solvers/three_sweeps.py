@@ -14,11 +14,13 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
-from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased, separation
+from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
 from daskglm_rep.kernels.block import Basis
-from daskglm_rep.kernels.survey import Pilot, REFERENCE_MEAN, concatenate, spread, survey
-from daskglm_rep.objective import Objective, in_memory, inverse
+from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
+from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.separation import Watch
 from daskglm_rep.solvers import newton
+from daskglm_rep.solvers.certificate import Reach
 from daskglm_rep.solvers.polish import WIDE, polish
 
 PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
@@ -52,7 +54,7 @@ def take_survey(data, family, random_state, classify=False):
 
 
 def check(found, data, family):
-    """Turn what the survey saw into one clear sentence where it is bad."""
+    """Turn what the survey saw into one clear sentence where it is bad; later sweeps must find as many rows."""
     n = sum(found.lengths)
     if n == 0 and found.n_missing:
         raise ValueError(f"No row of data is complete: all {int(found.n_missing)} rows have a missing value in some column "
@@ -79,6 +81,7 @@ def check(found, data, family):
     if r.n_outside:
         raise ValueError(f"{response} has {int(r.n_outside)} of {n} rows outside the domain of the {family.facts.name} "
                          f"family, which takes {family.facts.response}: Some value(s) of y are out of the valid range.")
+    data.lengths = found.lengths
 
 
 def check_dense(found, why):
@@ -100,12 +103,13 @@ def basis_of(found, fit_intercept):
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """Everything that results and inference need of a fit.
+    """Everything that results and inference need of a fit: numbers, no rows.
 
     Attributes
     ----------
     fit : solvers.polish.Fit
     survey : Survey
+        Its sums; the pilot's rows and the blocks' lengths are left behind.
     names : list of str
         All feature names, the aliased ones included.
     kept : (q,) bool array
@@ -128,6 +132,9 @@ class Fitted:
     separated: tuple
     null_deviance: float
     frequency: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "survey", self.survey.without_rows())
 
 
 def penalties(basis, model, alpha, l1_ratio, weight, standardize, penalty_factor):
@@ -177,22 +184,37 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         basis = basis.keep(np.flatnonzero(kept))
     ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
     objective = Objective(model, basis, ridge, lasso)
-    null = objective.null() if found.has_offset and hasattr(model, "link") else None
+    null = objective.null() if found.has_offset else None
     if start is None:
         coef, null_coef = fit_pilot(objective, block, pilot, found.pilot_is_all, null)
     else:
         coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
-    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef,
-                 newton.constant_start(objective, block), verbose)
-    separated = None if alpha else _separation(data, fit, n_rows)
+    watch = Watch(objective, data, pilot, found)
+    safe, ceiling = _constant_model(objective, block, found)
+    reach = Reach.of(found.columns, basis, spread(block.X, np.ones(block.n_rows)))
+    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null=null, null_coef=null_coef, safe=safe,
+                 ceiling=ceiling, reach=reach, separated=watch, verbose=verbose)
+    separated = _separated(watch, fit)
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
     if separated is not None:
         _warn_separated(separated, _coef_names(data.names, basis))
     return Fitted(fit, found, list(data.names), kept, n_rows, data.n_passes, separated,
                   _null_deviance(model, found, fit_intercept, fit.null), weights_kind == "frequency")
+
+
+def _constant_model(objective, block, found):
+    """The constant model's coefficients, and the objective there, which the survey knows (infinite: it does not)."""
+    model, one_equation = objective.model, hasattr(objective.model, "link")
+    intercept = objective.basis.intercept
+    average = found.response.mean if one_equation and intercept else None
+    safe = newton.constant_start(objective, block, average)
+    if found.has_offset or not intercept:
+        return safe, math.inf
+    deviance = _null_deviance(model, found, one_equation, None)          # all classes alike at zero coefficients
+    return safe, 0.5 * deviance * (1.0 + 1e-6) + 1e-6 if math.isfinite(deviance) else math.inf
 
 
 def bernoulli(model, found):
@@ -247,14 +269,11 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
     return coef, null_coef
 
 
-def _separation(data, fit, n_rows):
-    """Look for separation only where a coefficient is unbounded in effect: a huge error in units of its column."""
-    if not fit.point.valid:
-        return None
-    spread = np.sqrt(np.maximum(np.diag(inverse(fit.point.curvature)), 0.0))
-    if np.isfinite(spread).all() and np.max(spread, initial=0.0) < 100.0 and fit.converged:
-        return None
-    return separation(data, fit)
+def _separated(watch, fit):
+    """What is separated: looked for where a coefficient is unbounded in effect, or the fit did not settle."""
+    if not watch(fit.point) and not fit.converged:
+        watch.look(fit.point.coef)
+    return watch.separated
 
 
 def _warn_not_converged(fit, tol, max_iter, model):
@@ -274,27 +293,19 @@ def _warn_separated(separated, names):
 
 
 def _null_deviance(model, found, fit_intercept, null_point):
-    """Deviance of the constant model, from the survey's sums: the unit deviance is linear in y up to d(y, 1/2)."""
+    """Deviance of the model without the features, which with an offset is a fit of its own."""
+    if found.has_offset:
+        return math.nan if null_point is None else null_point.moments.deviance
     if not hasattr(model, "link"):
         return _multinomial_null(found, fit_intercept, model)
-    if null_point is not None:
-        return null_point.moments.deviance
     return null_deviance_of(model, found.response, fit_intercept)
 
 
-def null_deviance_of(model, totals, fit_intercept):
-    """Deviance at the mean response (at eta = 0 without intercept) from `summaries.Response`."""
-    family = families.Binomial() if isinstance(model.family, families.Bernoulli) else model.family
+def null_deviance_of(model, response, fit_intercept):
+    """Deviance at the mean response, at eta = 0 without intercept (NaN where that is no mean of the family)."""
     if fit_intercept:
-        if family.facts.name == "gaussian":
-            return float(totals.spread.squares[0])
-        mean = totals.weight_y / totals.weight
-    else:
-        mean = model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan
-    if not family.accepts_mean(mean):
-        return 0.0 if fit_intercept else math.nan
-    a, b = (family.unit_deviance(y, mean) - family.unit_deviance(y, REFERENCE_MEAN) for y in (0.25, 0.75))
-    return float(totals.reference_deviance + totals.weight * (1.5 * a - 0.5 * b) + totals.weight_y * 2.0 * (b - a))
+        return response.deviance
+    return response.deviance_at(model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan)
 
 
 def _multinomial_null(found, fit_intercept, model):

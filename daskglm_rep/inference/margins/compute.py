@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from daskglm_rep import passes
+from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.margins import data as sources
 from daskglm_rep.inference.margins import effects as wanted
 from daskglm_rep.inference.margins.survey import learn
@@ -22,7 +23,7 @@ FACTORS_AT = ("reference", "mode", "proportions")
 
 def margins(results, data, variables=None, at="overall", method="dydx", discrete="factors", change=None, contrast=None,
             over=None, weights=None, offset=None, exposure=None, interactions=None, factors=None,
-            factors_at="reference", level=0.95):
+            factors_at="reference", level=0.95, alpha=None):
     """Marginal effects on E[y], averaged over rows or at chosen values, with delta-method errors.
 
     Effects are on base variables, through all terms: x, x^2, x:z, log(x), splines. All effects take one sweep over the
@@ -63,8 +64,8 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     factors_at : {"reference", "mode", "proportions"}
         Factors in at="mean" and "median": their reference level, their most frequent one, or a mixture of the design's
         rows by share.
-    level : float
-        Of the intervals.
+    level, alpha : float
+        Of the intervals: a level in [0.5, 1), or alpha = 1 - level in its place.
 
     Returns
     -------
@@ -80,6 +81,7 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     With f_i the effect on row i, the estimate is sum w f / sum w, its gradient S = sum w df/db / sum w and its
     covariance S V S' with the covariance V that the results carry (regression-design chapter, "Standard errors").
     """
+    level = confidence_level(level, alpha)
     wanted.check_options(method, discrete, change, contrast)
     job = _Job(results, data, over, weights, offset, exposure, interactions, factors)
     explicit = variables is not None
@@ -91,7 +93,7 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
 
 
 def average_predictions(results, data, at="overall", over=None, weights=None, offset=None, exposure=None,
-                        interactions=None, factors=None, factors_at="reference", level=0.95):
+                        interactions=None, factors=None, factors_at="reference", level=0.95, alpha=None):
     """Average of E[y] over rows, or E[y] at chosen values, with delta-method errors.
 
     Parameters are those of `margins`. A list of values in `at` gives one row each, which `.plot()` draws along the
@@ -102,6 +104,7 @@ def average_predictions(results, data, at="overall", over=None, weights=None, of
     MarginsResult
         `variable` is "E[y]".
     """
+    level = confidence_level(level, alpha)
     job = _Job(results, data, over, weights, offset, exposure, interactions, factors)
     job.look(at, factors_at, (), set(), ())
     return job.result([wanted.Effect("E[y]", "", ((wanted.Prediction(), 1.0),))], level)

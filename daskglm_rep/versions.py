@@ -1,0 +1,30 @@
+"""The library's version, and pickles that remember it."""
+
+import importlib.metadata
+import warnings
+
+try:
+    __version__ = importlib.metadata.version("daskglm_rep")
+except importlib.metadata.PackageNotFoundError:          # a source tree that nobody installed
+    __version__ = "0+unknown"
+
+KEY = "_daskglm_rep_version"
+
+
+class VersionWarning(UserWarning):
+    """A model was pickled by another version of the library than the one that loads it."""
+
+
+class Versioned:
+    """Mixin: pickles carry the library's version, and one of another version warns when it is loaded."""
+
+    def __getstate__(self):
+        return super().__getstate__() | {KEY: __version__}
+
+    def __setstate__(self, state):
+        made_by = state.get(KEY, "an unknown version")
+        if made_by != __version__:
+            warnings.warn(f"This {type(self).__name__} was pickled by daskglm_rep {made_by} and is loaded by "
+                          f"{__version__}: its numbers may be wrong and its methods fail; fit it again, or load it with "
+                          "the version that made it.", VersionWarning, stacklevel=2)
+        self.__dict__.update({name: value for name, value in state.items() if name != KEY})
