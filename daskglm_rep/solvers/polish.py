@@ -378,7 +378,7 @@ def _bounds(objective, pilot, point, newton, step, here, delta, errors, reach):
     if reach is None:
         return left, carried
     bend, worst, R = step - newton, certificate.worst_ratio(objective, point, errors), reach.bound(step)
-    size, steady = math.sqrt(max(step @ point.hessian @ step, 0.0)), certificate.is_steady(objective.model)
+    size, steady = math.sqrt(max(step @ point.hessian @ step, 0.0)), objective.model.is_steady
     if steady and R < certificate.LONGEST:
         lost = math.sqrt(max(bend @ point.hessian @ bend, 0.0))
         left, carried = worst * math.exp(R) * (lost + certificate.psi(R) * size), R
