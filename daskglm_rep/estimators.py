@@ -318,7 +318,8 @@ class _ExactBase(_GLMBase):
         Parameters
         ----------
         X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
-            Row chunks are the blocks. Rows of all inputs are paired by position; where an input carries the row labels
+            Row chunks are the blocks. Lazy ones are read in every sweep and must give the same rows each time: another
+            number of rows is refused, other values are not seen (persist what is drawn at random when it is read). Rows of all inputs are paired by position; where an input carries the row labels
             of X (pandas or dask index, xarray coordinate) in another order, it is refused. Labels of another set are
             left aside, as scikit-learn leaves them.
         y : (n,) of any of those kinds

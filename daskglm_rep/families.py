@@ -85,11 +85,12 @@ class Family(Formulas):
 
     Class attributes: `name`; `mean_range`, the open interval of means, a pair; `response_range`, the `Interval` of
     responses, and `response_noun` for what lies in it; `dispersion_known`, phi = 1; `canonical`, link class -> the
-    constant G'(eta) / V(mu) under it; `default_link`, a link class (default the first canonical one, or identity).
+    constant G'(eta) / V(mu) under it; `default_link`, a link class (default the first canonical one, or identity);
+    `steady`, the links under which a row's loss has a third derivative in eta of at most its second, whatever y.
     """
 
     name, mean_range, response_range, response_noun = None, (-LARGE, LARGE), LINE, "numbers"
-    dispersion_known, canonical, default_link = False, {}, None
+    dispersion_known, canonical, default_link, steady = False, {}, None, ()
     facts = property(type, doc="Its class, whose attributes the facts are.")
 
     def __init_subclass__(cls):
@@ -129,7 +130,7 @@ class Gaussian(Family):
 class Binomial(Family):
     """V = mu (1 - mu); y a proportion of `weight` trials (0/1 with weight 1 is the Bernoulli case)."""
 
-    name, canonical, dispersion_known = "binomial", {links.Logit: 1.0}, True
+    name, canonical, dispersion_known, steady = "binomial", {links.Logit: 1.0}, True, (links.Logit,)
     mean_range, response_range, response_noun = (0.0, 1.0), UNIT, "proportions"
 
     def variance(self, mu):
@@ -172,7 +173,7 @@ class Bernoulli(Binomial):
 class Poisson(Family):
     """V = mu, d = 2 (y ln(y / mu) - (y - mu))."""
 
-    name, canonical, dispersion_known = "poisson", {links.Log: 1.0}, True
+    name, canonical, dispersion_known, steady = "poisson", {links.Log: 1.0}, True, (links.Log,)
     mean_range, response_range, response_noun = (0.0, LARGE), NOT_NEGATIVE, "counts or rates"
 
     def variance(self, mu):
@@ -194,7 +195,7 @@ class Poisson(Family):
 class Gamma(Family):
     """V = mu^2, d = 2 ((y - mu) / mu - ln(y / mu)). The default link is the log, which needs no positivity of eta."""
 
-    name, canonical, default_link = "gamma", {links.Inverse: -1.0}, links.Log
+    name, canonical, default_link, steady = "gamma", {links.Inverse: -1.0}, links.Log, (links.Log,)
     mean_range, response_range = (0.0, LARGE), POSITIVE
 
     def variance(self, mu):
@@ -379,6 +380,12 @@ class GLM:
     @property
     def is_canonical(self):
         return type(self.link) in self.family.canonical
+
+    @property
+    def is_steady(self):
+        """Whether |third derivative| <= second derivative of every row's loss in eta: curvature changes at most e-fold
+        where eta changes by 1, on which a fit's certificate rests."""
+        return type(self.link) in self.family.steady
 
     @property
     def dispersion_known(self):

@@ -262,7 +262,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         which = new._which()
         new.link = self.link if link is None else link
         model = new._glm()
-        penalty = penalties(basis.keep(which), model, alpha, l1_ratio, prepared.found.response.weight, False, None)
+        penalty = penalties(basis.keep(which), model, prepared.found.columns, alpha, l1_ratio)
         fit = fitting.refit(prepared, model, which, self._exact, model == self._fitted_model, *penalty)
         kept = np.zeros_like(prepared.kept)
         kept[np.flatnonzero(prepared.kept)[which]] = True

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from dask.utils import key_split
 
-from daskglm_rep import (DivideAndConquerGLM, GLMClassifier, PoissonRegressor, RepresentativeGLM, glm, logit,
-                         passes)
+from daskglm_rep import DivideAndConquerGLM, GLMClassifier, PoissonRegressor, RepresentativeGLM, glm, logit, passes
 from daskglm_rep.design import build
 from daskglm_rep.partitions import Natural
 from daskglm_rep.summaries import Total

@@ -31,7 +31,8 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
         learnt over all rows, in one further sweep where the formula has some.
     data : pandas or dask DataFrame, xarray Dataset, or path
         A path names Parquet file(s): a file, a folder or a glob pattern. Only the columns used are read. A Dataset's
-        dimensions are unrolled into rows.
+        dimensions are unrolled into rows. Lazy rows are read in every sweep and must be the same each time: another
+        number of rows is refused, other values are not seen.
     family, link : str or object
         As for `GLMRegressor`. A text, boolean or categorical response of two levels is coded 1 for the second level in
         the binomial family.

@@ -242,7 +242,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             coef = best.coef + step
             continue
         best, newton = point, direction(objective, point)
-        if newton is None or not np.isfinite(newton).all() or _vanishing(point, newton):
+        if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton):
             break
         aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last)
         if verbose:
@@ -280,7 +280,7 @@ def _first_order(objective, data, pilot, coef):
         there = surrogate.evaluate(pilot, coef + step, informative=False)
         change = solve(here.curvature, -there.gradient) if there.valid else None
         size = math.inf if change is None else math.sqrt(max(change @ here.curvature @ change, 0.0))
-        if not size <= 0.5 * previous:
+        if change is None or not size <= 0.5 * previous:
             return coef
         step, previous = step + change, size
         if size < 0.1:
@@ -310,9 +310,9 @@ def _shorter(best, trial, step, reach):
     return min(max(share, 0.05), 0.7) * step
 
 
-def _vanishing(point, newton):
+def _vanishing(objective, point, newton):
     """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
-    return -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
+    return objective.lasso is None and -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,7 +378,7 @@ def _bounds(objective, pilot, point, newton, step, here, delta, errors, reach):
     if reach is None:
         return left, carried
     bend, worst, R = step - newton, certificate.worst_ratio(objective, point, errors), reach.bound(step)
-    size, steady = math.sqrt(max(step @ point.hessian @ step, 0.0)), certificate.is_steady(objective.model)
+    size, steady = math.sqrt(max(step @ point.hessian @ step, 0.0)), objective.model.is_steady
     if steady and R < certificate.LONGEST:
         lost = math.sqrt(max(bend @ point.hessian @ bend, 0.0))
         left, carried = worst * math.exp(R) * (lost + certificate.psi(R) * size), R

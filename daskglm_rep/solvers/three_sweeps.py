@@ -137,16 +137,19 @@ class Fitted:
         object.__setattr__(self, "survey", self.survey.without_rows())
 
 
-def penalties(basis, model, alpha, l1_ratio, weight, standardize, penalty_factor):
+def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
     """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
 
-    The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
+    `columns` is the survey's `Spread`: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the
+    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
     sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
     """
     if not alpha:
         return None, None
+    weight = columns.weight
     factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
-    unit = np.ones(basis.columns.size) if standardize else 1.0 / basis.scale
+    deviation = np.where(columns.high > columns.low, columns.deviation, 1.0)[basis.columns]
+    unit = (deviation if standardize else 1.0) / basis.scale
     free = [0.0] * basis.intercept
     J = model.n_equations
     ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
@@ -182,7 +185,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     if not alpha:
         kept = independent_columns(data, pilot, found, basis, rank)
         basis = basis.keep(np.flatnonzero(kept))
-    ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
+    ridge, lasso = penalties(basis, model, found.columns, alpha, l1_ratio, standardize, penalty_factor)
     objective = Objective(model, basis, ridge, lasso)
     null = objective.null() if found.has_offset else None
     if start is None:
@@ -230,6 +233,9 @@ def _coef_names(names, basis):
 
 def independent_columns(data, pilot, found, basis, rank):
     kept = aliased(data, pilot, found.pilot_is_all, basis)
+    if not kept.any():
+        raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} columns, "
+                         "the model is a constant. Pass other columns, or fit_intercept=True.")
     if not kept.all():
         lost = [name for name, k in zip(_coef_names(data.names, basis), kept) if not k]
         text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
@@ -278,18 +284,21 @@ def _separated(watch, fit):
 
 def _warn_not_converged(fit, tol, max_iter, model):
     where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
-        "at coefficients whose means leave the family's domain"
+        "at coefficients whose means leave the family's domain" if not fit.point.valid else \
+        "where the information is singular, so that its distance to the optimum is unknown"
     warnings.warn(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
                   f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
                   ConvergenceWarning, stacklevel=4)
 
 
 def _warn_separated(separated, names):
-    kind, positions = separated
-    which = ", ".join(repr(names[j]) for j in positions[:10])
-    warnings.warn(f"{kind.capitalize()} separation: a combination of {which} predicts responses perfectly, so coefficients "
-                  "run to infinity and their standard errors mean nothing. Penalize (alpha > 0), use Firth's method, or "
-                  "drop or merge these columns.", SeparationWarning, stacklevel=4)
+    which = ", ".join(repr(names[j]) for j in separated.positions[:10])
+    more = separated.positions.size - 10
+    warnings.warn(f"{separated.kind.capitalize()} separation: a combination of {which}"
+                  f"{f' and {more} more columns' if more > 0 else ''} predicts responses perfectly, so "
+                  f"{'all' if separated.kind == 'complete' else 'their'} coefficients run to infinity and the standard "
+                  "errors of these mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
+                  SeparationWarning, stacklevel=4)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):
