@@ -9,6 +9,7 @@ import pandas as pd
 
 from daskglm_rep import passes
 from daskglm_rep.diagnostics import AliasWarning
+from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.assignment import bisect, compress
 from daskglm_rep.kernels.block import Block
@@ -21,8 +22,8 @@ from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarde
 from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
-from daskglm_rep.solvers.polish import Fit, polish
-from daskglm_rep.solvers.three_sweeps import Fitted, basis_of, bernoulli, check, check_dense, null_deviance_of
+from daskglm_rep.solvers.polish import polish
+from daskglm_rep.solvers.three_sweeps import basis_of, bernoulli, check, check_dense, null_deviance_of
 from daskglm_rep.summaries import Moments
 
 PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5      # moment-matched parts: at least, per coefficient, per block

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
 from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
+from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory
@@ -99,42 +100,6 @@ def basis_of(found, fit_intercept):
     else:
         center, scale = np.zeros(p), np.sqrt(spread.mean ** 2 + spread.deviation ** 2)
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """Everything that results and inference need of a fit: numbers, no rows.
-
-    Attributes
-    ----------
-    fit : solvers.polish.Fit
-    survey : Survey
-        Its sums; the pilot's rows and the blocks' lengths are left behind.
-    names : list of str
-        All feature names, the aliased ones included.
-    kept : (q,) bool array
-        Which coefficients (the intercept first) are not aliased.
-    n_rows : float
-        Rows that count: positive weight, or the sum of frequency weights.
-    n_passes : float
-    separated : tuple or None
-    null_deviance : float
-    frequency : bool
-        Whether weights count rows.
-    """
-
-    fit: object
-    survey: object
-    names: list
-    kept: np.ndarray
-    n_rows: float
-    n_passes: float
-    separated: tuple
-    null_deviance: float
-    frequency: bool = False
-
-    def __post_init__(self):
-        object.__setattr__(self, "survey", self.survey.without_rows())
 
 
 def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
