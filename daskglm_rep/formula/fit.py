@@ -173,8 +173,8 @@ def _check_learnt(learnt, n_rows):
     """Refuse levels and states that were learnt on other rows than the survey's."""
     if learnt is not None and learnt.n_rows != n_rows:
         raise ValueError(f"data had {int(learnt.n_rows)} rows in the sweep that learnt the formula's levels and "
-                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. Persist "
-                         "them (.persist()), or stop what writes to their files, and fit again.")
+                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. "
+                         "Persist them (.persist()), or stop what writes to their files, and fit again.")
 
 
 def _missing_text(missing, n_rows, n_missing=None):

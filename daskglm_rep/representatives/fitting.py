@@ -188,8 +188,8 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
         fit = polish(objective, data, _pilot(c), best.coef, n_rows, min(tol, 1e-6))
         m = fit.point.moments
         exact = dataclasses.replace(exact, coef=fit.point.coef, score=m.score, deviance=m.deviance, pearson=m.pearson)
-        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", _newton_sent(data.n_blocks, c.basis.n_coef))
-                       for i in range(fit.n_iter)]
+        a_round = _newton_sent(data.n_blocks, c.basis.n_coef)
+        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", a_round) for i in range(fit.n_iter)]
     if outcome.representatives is not None:
         shown = outcome.representatives
     fitted = Fitted(fit, found, list(data.names), prepared.kept, n_rows, data.n_passes, None, null)
