@@ -30,7 +30,6 @@ Parameters are float fields of a frozen dataclass (see `Tweedie`): their values 
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import numpy as np
 from scipy import stats
@@ -111,10 +110,9 @@ class Family(Formulas):
         return math.nan
 
     def distribution(self, mu, weight, dispersion):
-        """Distribution of the responses at (n,) means, weights and a dispersion: see `distributions`."""
-        raise ValueError(f"The {self.name} family declares no distribution, which quantile residuals ask for: give "
-                         f"{type(self).__name__} a method distribution(mu, weight, dispersion) that returns one of "
-                         "scipy.stats.")
+        """Distribution of responses at (n,) means, weights and a dispersion: see `distributions`."""
+        raise ValueError(f"The {self.name} family declares no distribution, which quantile residuals ask for: give it "
+                         "a method distribution(mu, weight, dispersion) that returns one of scipy.stats.")
 
 
 class Gaussian(Family):
@@ -256,7 +254,6 @@ class Tweedie(Family):
 
     name, default_link = "tweedie", links.Log
     mean_range, response_range = (0.0, LARGE), NOT_NEGATIVE
-
     power: float = 1.5
 
     def __post_init__(self):
@@ -294,7 +291,6 @@ class NegativeBinomial(Family):
 
     name, default_link, dispersion_known = "negative_binomial", links.Log, True
     mean_range, response_range, response_noun = (0.0, LARGE), NOT_NEGATIVE, "counts or rates"
-
     alpha: float = 1.0
 
     def __post_init__(self):
@@ -329,10 +325,6 @@ class NegativeBinomial(Family):
 def get_family(family):
     """Turn a name or a Family into a Family.
 
-    Parameters
-    ----------
-    family : str or Family
-
     Raises
     ------
     ValueError
@@ -353,7 +345,7 @@ class GLM:
 
     family: Family
     link: Link
-    n_equations: ClassVar[int] = 1
+    n_equations = 1          # no annotation, hence no field
 
     @classmethod
     def of(cls, family, link=None):
@@ -402,8 +394,7 @@ class GLM:
     @property
     def always_valid(self):
         """Whether every linear predictor gives a mean of the family."""
-        eta, mu = (getattr(test, "interval", None) for test in (type(self.link).accepts,
-                                                                type(self.family).accepts_mean))
+        eta, mu = (getattr(test, "interval", None) for test in (self.link.accepts, self.family.accepts_mean))
         return eta == LINE and mu is not None and mu.holds(Interval(*self.link.mean_range))
 
     @property
