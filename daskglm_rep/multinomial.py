@@ -20,6 +20,7 @@ class Multinomial:
     canonical = 1.0
     is_canonical = True
     dispersion_known = True
+    estimates_alpha = False
     always_valid = True
 
     @property

@@ -102,6 +102,22 @@ def basis_of(found, fit_intercept):
 
 
 @dataclasses.dataclass(frozen=True)
+class Overdispersion:
+    """What estimating a negative binomial's alpha adds to a fit.
+
+    Attributes
+    ----------
+    standard_error : float
+        Of alpha.
+    llnull : float
+        Log-likelihood of the model without the features, whose alpha is its own.
+    """
+
+    standard_error: float
+    llnull: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Fitted:
     """Everything that results and inference need of a fit: numbers, no rows.
 
@@ -121,6 +137,8 @@ class Fitted:
     null_deviance : float
     frequency : bool
         Whether weights count rows.
+    overdispersion : Overdispersion or None
+        Where alpha was estimated.
     """
 
     fit: object
@@ -132,6 +150,7 @@ class Fitted:
     separated: tuple
     null_deviance: float
     frequency: bool = False
+    overdispersion: Overdispersion = None
 
     def __post_init__(self):
         object.__setattr__(self, "survey", self.survey.without_rows())
@@ -141,15 +160,15 @@ def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, pen
     """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
 
     `columns` is the survey's `Spread`: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the
-    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
-    sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
+    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric
+    coefficients: with the baseline at zero and J classes, sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
     """
     if not alpha:
         return None, None
     weight = columns.weight
     factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
-    deviation = np.where(columns.high > columns.low, columns.deviation, 1.0)[basis.columns]
-    unit = (deviation if standardize else 1.0) / basis.scale
+    constant = (columns.high <= columns.low) | (columns.deviation == 0.0)
+    unit = (np.where(constant, 1.0, columns.deviation)[basis.columns] if standardize else 1.0) / basis.scale
     free = [0.0] * basis.intercept
     J = model.n_equations
     ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
