@@ -22,7 +22,7 @@ class GLMResults(Estimates):
 
     Parameters
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     covariance : inference.sandwich.Covariance
     classes : array, optional
         Class labels, baseline first, for classification.

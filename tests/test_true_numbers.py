@@ -41,7 +41,7 @@ def tweedie(y, m, power):
 
 def exact(family, y, mu, weight=None):
     """Sum of w d(y, mu) in 60 digits."""
-    formula_ = EXACT[family.facts.name]
+    formula_ = EXACT[family.name]
     with localcontext(prec=60):
         weight = np.ones(len(y)) if weight is None else weight
         mu = mu if isinstance(mu, Decimal) else Decimal(float(mu))
@@ -59,7 +59,7 @@ FAMILIES = [families.Gaussian(), families.Binomial(), families.Poisson(), famili
 
 
 def name(family):
-    return f"{family.facts.name}{next((getattr(family, f) for f in ('alpha', 'power') if hasattr(family, f)), '')}"
+    return f"{family.name}{next((getattr(family, f) for f in ('alpha', 'power') if hasattr(family, f)), '')}"
 
 
 # ---------------------------------------------------------------- unit deviances
@@ -70,14 +70,14 @@ def test_unit_deviances_do_not_cancel(family):
     """From y = mu to far away, means over 18 decades: 12 digits (they were differences of terms of the size of y)."""
     rng = np.random.default_rng(0)
     for _ in range(300):
-        unit = family.facts.name == "binomial"
+        unit = family.name == "binomial"
         mu = rng.uniform(0.01, 0.99) if unit else 10.0 ** rng.uniform(-6, 12)
         y = mu * max(1.0 + 10.0 ** rng.uniform(-7, 1) * rng.choice([-1.0, 1.0]), 1e-3)
         y = min(y, 1.0) if unit else y
         got, want = family.unit_deviance(y, mu), float(exact(family, [y], mu))
         assert got >= 0.0 and got == pytest.approx(want, rel=2e-12 if unit else 2e-13, abs=0.0), (y, mu)
     assert family.unit_deviance(mu, mu) == 0.0
-    if family.accepts_response(0.0) and family.facts.name != "gaussian":
+    if family.accepts_response(0.0) and family.name != "gaussian":
         assert family.unit_deviance(0.0, mu) == pytest.approx(float(exact(family, [0.0], mu)), rel=1e-13)
 
 
@@ -86,7 +86,7 @@ def test_unit_deviances_do_not_cancel(family):
 
 def draw(family, mean, n, rng):
     """Responses around a mean; those of large means vary little against it."""
-    kind = family.facts.name
+    kind = family.name
     if kind == "binomial":
         return rng.binomial(20, 0.3, n) / 20
     if kind in ("poisson", "negative_binomial"):

@@ -32,7 +32,8 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
         learnt over all rows, in one further sweep where the formula has some.
     data : pandas or dask DataFrame, xarray Dataset, or path
         A path names Parquet file(s): a file, a folder or a glob pattern. Only the columns used are read. A Dataset's
-        dimensions are unrolled into rows.
+        dimensions are unrolled into rows. Lazy rows are read in every sweep and must be the same each time: another
+        number of rows is refused, other values are not seen.
     family, link : str or object
         As for `GLMRegressor`. A text, boolean or categorical response of two levels is coded 1 for the second level in
         the binomial family.
@@ -173,8 +174,8 @@ def _check_learnt(learnt, n_rows):
     """Refuse levels and states that were learnt on other rows than the survey's."""
     if learnt is not None and learnt.n_rows != n_rows:
         raise ValueError(f"data had {int(learnt.n_rows)} rows in the sweep that learnt the formula's levels and "
-                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. Persist "
-                         "them (.persist()), or stop what writes to their files, and fit again.")
+                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. "
+                         "Persist them (.persist()), or stop what writes to their files, and fit again.")
 
 
 def _missing_text(missing, n_rows, n_missing=None):

@@ -238,7 +238,7 @@ def score(fitted, data, n_added):
 
     Parameters
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     data : design.Data
         The fit's features and the added ones after them.
     n_added : int
@@ -297,7 +297,7 @@ def wild_cluster(fitted, data, R, q, n_boot=9999, weights="rademacher", seed=0, 
 
     Parameters
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     data : design.Data
         The fit's rows with clusters.
     R : (r, k) array

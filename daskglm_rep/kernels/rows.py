@@ -100,3 +100,21 @@ def inverse_link(link, eta):
     mu = np.empty(eta.size)
     call(_inverse_link, (FLOATS, OUT), link, eta, mu)
     return mu
+
+
+@formula
+def _count_outside(family, link, eta):
+    outside = 0
+    for i in range(eta.size):
+        good = link.accepts(eta[i])
+        if good:
+            good = family.accepts_mean(link.inverse(eta[i]))
+        if not good:
+            outside += 1
+    return outside
+
+
+def inside(model, eta):
+    """Whether all linear predictors are finite and give means inside the family's domain."""
+    return bool(np.isfinite(eta).all()) and (model.always_valid
+                                             or not call(_count_outside, (FLOATS,), model.family, model.link, eta))

@@ -11,13 +11,14 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
+from daskglm_rep.fitted import Overdispersion
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.dispersion import (distinct_responses, likelihood_and_derivatives, log_size_derivatives,
                                             response)
 from daskglm_rep.kernels.survey import concatenate
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.solvers import newton
-from daskglm_rep.solvers.three_sweeps import Overdispersion, basis_of, null_deviance_of, solve_model
+from daskglm_rep.solvers.three_sweeps import basis_of, null_deviance_of, solve_model
 
 LARGEST_SIZE = 1e8          # r = 1 / alpha beyond which the data show no overdispersion
 MAX_ROUNDS = 25

@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-import functools
 import math
 import warnings
 
@@ -15,10 +14,12 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
-from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased, separation
+from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
+from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
-from daskglm_rep.objective import Objective, in_memory, inverse
+from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.separation import Watch
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.certificate import Reach
 from daskglm_rep.solvers.polish import WIDE, polish
@@ -101,61 +102,6 @@ def basis_of(found, fit_intercept):
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
 
 
-@dataclasses.dataclass(frozen=True)
-class Overdispersion:
-    """What estimating a negative binomial's alpha adds to a fit.
-
-    Attributes
-    ----------
-    standard_error : float
-        Of alpha.
-    llnull : float
-        Log-likelihood of the model without the features, whose alpha is its own.
-    """
-
-    standard_error: float
-    llnull: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """Everything that results and inference need of a fit: numbers, no rows.
-
-    Attributes
-    ----------
-    fit : solvers.polish.Fit
-    survey : Survey
-        Its sums; the pilot's rows and the blocks' lengths are left behind.
-    names : list of str
-        All feature names, the aliased ones included.
-    kept : (q,) bool array
-        Which coefficients (the intercept first) are not aliased.
-    n_rows : float
-        Rows that count: positive weight, or the sum of frequency weights.
-    n_passes : float
-    separated : tuple or None
-    null_deviance : float
-    frequency : bool
-        Whether weights count rows.
-    overdispersion : Overdispersion or None
-        Where alpha was estimated.
-    """
-
-    fit: object
-    survey: object
-    names: list
-    kept: np.ndarray
-    n_rows: float
-    n_passes: float
-    separated: tuple
-    null_deviance: float
-    frequency: bool = False
-    overdispersion: Overdispersion = None
-
-    def __post_init__(self):
-        object.__setattr__(self, "survey", self.survey.without_rows())
-
-
 def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
     """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
 
@@ -213,10 +159,12 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
         coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
-    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null, null_coef,
-                 newton.constant_start(objective, block), _ceiling(model, found, fit_intercept, null),
-                 Reach.of(found.columns, basis, spread(block.X, np.ones(block.n_rows))), None if alpha else functools.partial(separation, data), verbose)
-    separated = None if alpha else _separation(data, fit, n_rows)
+    watch = Watch(objective, data, pilot, found)
+    safe, ceiling = _constant_model(objective, block, found)
+    reach = Reach.of(found.columns, basis, spread(block.X, np.ones(block.n_rows)))
+    fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null=null, null_coef=null_coef, safe=safe,
+                 ceiling=ceiling, reach=reach, separated=watch, verbose=verbose)
+    separated = _separated(watch, fit)
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
     if separated is not None:
@@ -225,11 +173,16 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
                   _null_deviance(model, found, fit_intercept, fit.null), weights_kind == "frequency")
 
 
-def _ceiling(model, found, fit_intercept, null):
-    if null is not None or not fit_intercept:
-        return math.inf
-    d = _null_deviance(model, found, fit_intercept, None)
-    return 0.5 * d * (1 + 1e-6) if math.isfinite(d) else math.inf
+def _constant_model(objective, block, found):
+    """The constant model's coefficients, and the objective there, which the survey knows (infinite: it does not)."""
+    model, one_equation = objective.model, hasattr(objective.model, "link")
+    intercept = objective.basis.intercept
+    average = found.response.mean if one_equation and intercept else None
+    safe = newton.constant_start(objective, block, average)
+    if found.has_offset or not intercept:
+        return safe, math.inf
+    deviance = _null_deviance(model, found, one_equation, None)          # all classes alike at zero coefficients
+    return safe, 0.5 * deviance * (1.0 + 1e-6) + 1e-6 if math.isfinite(deviance) else math.inf
 
 
 def bernoulli(model, found):
@@ -287,30 +240,30 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
     return coef, null_coef
 
 
-def _separation(data, fit, n_rows):
-    """Look for separation only where a coefficient is unbounded in effect: a huge error in units of its column."""
-    if not fit.point.valid:
-        return None
-    spread = np.sqrt(np.maximum(np.diag(inverse(fit.point.curvature)), 0.0))
-    if np.isfinite(spread).all() and np.max(spread, initial=0.0) < 100.0 and fit.converged:
-        return None
-    return separation(data, fit)
+def _separated(watch, fit):
+    """What is separated: looked for where a coefficient is unbounded in effect, or the fit did not settle."""
+    if not watch(fit.point) and not fit.converged:
+        watch.look(fit.point.coef)
+    return watch.separated
 
 
 def _warn_not_converged(fit, tol, max_iter, model):
     where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
-        "at coefficients whose means leave the family's domain"
+        "at coefficients whose means leave the family's domain" if not fit.point.valid else \
+        "where the information is singular, so that its distance to the optimum is unknown"
     warnings.warn(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
                   f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
                   ConvergenceWarning, stacklevel=4)
 
 
 def _warn_separated(separated, names):
-    kind, positions = separated
-    which = ", ".join(repr(names[j]) for j in positions[:10])
-    warnings.warn(f"{kind.capitalize()} separation: a combination of {which} predicts responses perfectly, so coefficients "
-                  "run to infinity and their standard errors mean nothing. Penalize (alpha > 0), use Firth's method, or "
-                  "drop or merge these columns.", SeparationWarning, stacklevel=4)
+    which = ", ".join(repr(names[j]) for j in separated.positions[:10])
+    more = separated.positions.size - 10
+    warnings.warn(f"{separated.kind.capitalize()} separation: a combination of {which}"
+                  f"{f' and {more} more columns' if more > 0 else ''} predicts responses perfectly, so "
+                  f"{'all' if separated.kind == 'complete' else 'their'} coefficients run to infinity and the standard "
+                  "errors of these mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
+                  SeparationWarning, stacklevel=4)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):

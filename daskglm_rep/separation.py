@@ -1,0 +1,342 @@
+"""Separation: whether the likelihood rises forever along some direction, settled by rows that say no.
+
+A direction d is one of recession where no row's likelihood falls along it however far one goes. A row whose response is
+the limit of the mean at one end of the linear predictor may move towards that end and not back; any other row may not
+move at all; a row of several classes may raise its own class against each other one. With a for +z or -z (z kron class
+differences) all of this reads a'd >= 0 in every constraint, and the maximum likelihood estimate exists if and only if no
+d but 0 keeps them all (Albert & Anderson 1984; Konis 2007). Which coefficients are infinite: those that d moves, for a
+generic d (Geyer 2009).
+
+Rows settle this one way or the other, by cutting planes: a linear program finds a direction that the rows at hand allow;
+a sweep looks for rows that contradict it; these join the rows at hand. No direction left: the estimate exists, whatever
+the other rows say. No row that contradicts: the rows are separated. The pilot's rows come first and cost no sweep.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import linalg, optimize, sparse
+
+from daskglm_rep import passes
+from daskglm_rep.kernels.block import TILE, Basis
+from daskglm_rep.objective import inverse
+
+UNBOUNDED = 20.0         # standard error of what a column's whole range does to eta: a lone event in a level has 1 to 2
+ROUNDING = 1e-8          # share of a row's terms up to which their sum is taken for zero
+NOISE = 1e-11            # share of the largest coefficient up to which one that should not move is rounding
+COST = 1e-6              # of moving a linear predictor by 1: a row that asks for more than a million is left alone
+ROUNDS = 40
+MOST_ROWS = 500          # of those that contradict, brought home from a block
+
+
+@dataclasses.dataclass(frozen=True)
+class Separated:
+    """What is separated.
+
+    Attributes
+    ----------
+    kind : str
+        "complete" or "quasi-complete".
+    positions : (m,) array
+        Coefficients of one equation that are infinite, in the basis, those with the largest effects first.
+    """
+
+    kind: str
+    positions: np.ndarray
+
+    def __iter__(self):
+        return iter((self.kind, self.positions))
+
+    def __getitem__(self, index):
+        return (self.kind, self.positions)[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Along:
+    """Rows along a direction.
+
+    Attributes
+    ----------
+    against, strict, total : float
+        Rows that contradict it, rows that it separates in all their constraints or in some, rows that count.
+    some : float
+    rows : (m, k) array
+        Constraints that contradict it: all where they are few, else some for each coefficient.
+    direction : (k,) array
+    """
+
+    against: float
+    strict: float
+    some: float
+    total: float
+    rows: np.ndarray
+    direction: np.ndarray
+
+    def merge(self, other):
+        rows = _hardest(np.vstack([self.rows, other.rows]), self.direction)
+        return Along(self.against + other.against, self.strict + other.strict, self.some + other.some,
+                     self.total + other.total, rows, self.direction)
+
+
+def _hardest(rows, direction):
+    """All where they are few; else for each coefficient the row that contradicts a direction most through it."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    terms = rows * direction
+    size = np.abs(terms).sum(axis=1)
+    share = np.abs(terms) * (-terms.sum(axis=1) / np.maximum(size, 1e-300) ** 2)[:, None]
+    return rows[np.unique(share.argmax(axis=0)[share.max(axis=0) > 0.0])]
+
+
+def ends(model):
+    """Where means run to a limit: (lowest mean, sign of eta there), (highest mean, sign); None where eta stays finite."""
+    found = []
+    for mean in model.link.mean_range:
+        eta = model.link.link(mean) if math.isfinite(mean) else 0.0
+        found.append((mean, math.copysign(1.0, eta)) if math.isinf(eta) else None)
+    return tuple(found)
+
+
+def _pairs(model, y, values, sign):
+    """Values of each constraint, (n, m), from those of the equations: up and down, or the own class and each other."""
+    if hasattr(model, "link"):
+        return np.c_[values, sign * values]
+    full = np.c_[np.zeros(len(values)), values]
+    return np.take_along_axis(full, y.astype(int)[:, None], axis=1) + sign * full
+
+
+def _bound(model, y):
+    """Which constraints a row has, (n, m) bool: not to rise, not to fall; or not to fall behind another class."""
+    if not hasattr(model, "link"):
+        return y.astype(int)[:, None] != np.arange(model.n_classes)
+    free = {1.0: np.zeros(len(y), bool), -1.0: np.zeros(len(y), bool)}
+    low, high = ends(model)
+    if low:
+        free[low[1]] |= y <= low[0]
+    if high:
+        free[high[1]] |= y >= high[0]
+    return np.c_[~free[-1.0], ~free[1.0]]
+
+
+def _gradients(model, Z, y, entry):
+    """The constraints' coefficients, (m, k), of rows Z at entries of `_constraints`."""
+    if hasattr(model, "link"):
+        return Z * np.where(entry == 0, 1.0, -1.0)[:, None]
+    classes = np.arange(1, model.n_classes)
+    sign = (y.astype(int)[:, None] == classes).astype(float) - (entry[:, None] == classes)
+    return (sign[:, :, None] * Z[:, None, :]).reshape(len(Z), sign.shape[1] * Z.shape[1])
+
+
+def _tile(model, Z, y, kept, direction):
+    D = direction.reshape(-1, Z.shape[1]).T
+    gap = _pairs(model, y, Z @ D, -1.0)
+    size = _pairs(model, y, abs(Z) @ np.abs(D), 1.0)
+    slack = ROUNDING * size
+    bound = _bound(model, y) & kept[:, None]
+    wrong, right = bound & (gap < -slack), bound & (gap > slack)
+    row, entry = np.nonzero(wrong)
+    if row.size > MOST_ROWS:
+        worst = np.argpartition(gap[row, entry] / size[row, entry], MOST_ROWS)[:MOST_ROWS]
+        row, entry = row[worst], entry[worst]
+    rows = Z[row]
+    rows = rows.toarray() if sparse.issparse(rows) else rows
+    return Along(float(wrong.any(axis=1).sum()), float(((right | ~bound).all(axis=1) & kept).sum()),
+                 float(right.any(axis=1).sum()), float(kept.sum()),
+                 _gradients(model, rows, y[row], entry), direction)
+
+
+def along(block, box, direction, model):
+    """`Along` of a block: the pass kernel that looks for rows which contradict a direction.
+
+    Parameters
+    ----------
+    box : Basis
+        Columns in units of their range.
+    direction : (k,) array in that basis
+    """
+    kept, parts = block.weight > 0, []
+    for start in range(0, max(block.n_rows, 1), TILE):
+        rows = slice(start, start + TILE)
+        parts.append(_tile(model, box.design(block.X[rows]), block.y[rows], kept[rows], direction))
+    return passes.merge_all(parts)
+
+
+def reach(objective, found):
+    """Range of each column in use, (p,) array; 1 where it has none."""
+    columns = objective.basis.columns
+    low, high = found.columns.low[columns], found.columns.high[columns]
+    if not _centred(objective.basis):
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+    return np.where(high > low, high - low, 1.0)
+
+
+def _centred(basis):
+    return basis.intercept and bool(np.any(basis.center))
+
+
+def suspects(objective, point, found):
+    """Coefficients whose standard error times their column's range is unbounded in effect: cheap and free of units.
+
+    Along a direction of recession the information falls below the square of the Newton decrement, whatever the units,
+    so a fit that is nearly settled shows it here. Honest errors as large are rare; `Watch` then decides.
+
+    Parameters
+    ----------
+    objective : Objective
+    point : Point
+        After any sweep that evaluated the informations.
+    found : Survey
+
+    Returns
+    -------
+    (n_equations * q,) bool array
+    """
+    basis, model = objective.basis, objective.model
+    with np.errstate(all="ignore"):
+        variance = np.diag(inverse(point.curvature)).reshape(-1, basis.n_coef)
+        unit = min(1.0, found.response.weight / max(found.response.n_kept, 1.0))
+        if not model.dispersion_known:
+            unit = point.moments.pearson / max(found.response.n_kept, 1.0)
+        size = np.r_[[0.0] * basis.intercept, reach(objective, found) / basis.scale]
+        bounded = variance * size ** 2 * unit <= UNBOUNDED ** 2
+    return ~bounded.ravel()
+
+
+def can_separate(model, response):
+    """Whether some response is the limit of the mean at an end: else the likelihood falls in every direction."""
+    if not hasattr(model, "link"):
+        return True
+    low, high = ends(model)
+    return bool((low and response.low <= low[0]) or (high and response.high >= high[0]))
+
+
+def _equilibrated(rows):
+    """Columns in units of their median, then rows of their largest: one extreme value must not hide the rest."""
+    size = np.ma.masked_equal(np.abs(rows), 0.0)
+    column = (1.0 / np.ma.median(size, axis=0)).filled(1.0) if len(rows) else np.ones(rows.shape[1])
+    scaled = rows * column
+    return scaled / np.maximum(np.abs(scaled).max(axis=1, initial=0.0), 1e-300)[:, None], column
+
+
+def allowed(rows, guess):
+    """A direction that no row contradicts, generic among those: every coefficient that may move does.
+
+    The linear program moves as many rows as it can by 1, then with the least coefficients. Rows that it leaves at 0
+    have to stay there, so what is allowed spans their null space; the guess says where to go in it, as far as leaves
+    the rows that move nine tenths of their move.
+
+    Parameters
+    ----------
+    rows : (m, k) array
+        Constraints a'd >= 0.
+    guess : (k,) array of -1 and 1
+
+    Returns
+    -------
+    (k,) array, or None where there is none but 0
+    """
+    m, k = rows.shape
+    scaled, column = _equilibrated(rows)
+    d = np.zeros(k)
+    if m:
+        program = optimize.linprog(
+            np.r_[np.full(2 * k, COST), np.full(m, -1.0)],
+            A_ub=sparse.hstack([sparse.csr_array(-scaled), sparse.csr_array(scaled), sparse.eye_array(m)], format="csc"),
+            b_ub=np.zeros(m), bounds=[(0.0, None)] * (2 * k) + [(0.0, 1.0)] * m, method="highs-ds",
+            options=dict(primal_feasibility_tolerance=1e-10, dual_feasibility_tolerance=1e-10))
+        d = program.x[:k] - program.x[k:2 * k] if program.success else d
+    moved = scaled @ d > 1e-6
+    space = linalg.null_space(linalg.qr(scaled[~moved], mode="economic")[1], rcond=1e-10) if (~moved).any() else np.eye(k)
+    if space.shape[1] == 0:
+        return None
+    towards = space @ (space.T @ (guess * (0.5 + np.random.default_rng(0).random(k))))
+    if moved.any():
+        d = space @ (space.T @ d)
+        move, change = (scaled @ d)[moved], (scaled @ towards)[moved]
+        d = d + 0.1 / max(np.max(np.abs(change) / move), 1e-300) * towards
+    else:
+        d = towards
+    d = np.where(np.abs(d) > NOISE * np.abs(d).max(), d, 0.0) * column
+    return d / np.abs(d).max()
+
+
+class Watch:
+    """Settles once, when a coefficient first looks unbounded, whether the rows of a fit are separated.
+
+    Parameters
+    ----------
+    objective : Objective
+    data, pilot : Data
+    found : Survey
+
+    Attributes
+    ----------
+    separated : Separated or None
+    settled : bool
+        Whether it is known: `separated` None then says that the estimate exists.
+    """
+
+    def __init__(self, objective, data, pilot, found):
+        self.objective, self.found, self.separated = objective, found, None
+        self.stages = (pilot,) if found.pilot_is_all else (pilot, data)
+        self.settled = not can_separate(objective.model, found.response)
+        basis = objective.basis
+        low = found.columns.low[basis.columns] if _centred(basis) else np.zeros(basis.columns.size)
+        self.box = Basis(basis.columns, low, reach(objective, found), basis.intercept)
+
+    def __call__(self, point):
+        """Whether the rows are separated, asked after a sweep: looks only where some coefficient is suspect."""
+        if not self.settled and suspects(self.objective, point, self.found).any():
+            self.look(point.coef)
+        return self.separated is not None
+
+    def look(self, coef):
+        """Cutting planes, from the pilot's rows on to all.
+
+        Parameters
+        ----------
+        coef : (k,) array
+            Coefficients of the fit: their signs say where unbounded ones run.
+        """
+        if self.settled:
+            return
+        free = self._free()
+        direction = np.where(free, np.nan_to_num(self.box.standardised(self.objective.basis.raw(coef))), 0.0)
+        rows, guess = np.zeros((0, free.sum())), np.where(direction < 0.0, -1.0, 1.0)[free]
+        if not direction.any():
+            direction[free] = guess
+        for stage in self.stages:
+            for _ in range(ROUNDS):
+                seen = passes.run(along, stage, self.box, direction, self.objective.model)
+                if not seen.against:
+                    break
+                rows = np.vstack([rows, seen.rows[:, free]])
+                d = allowed(rows, guess)
+                if d is None:
+                    self.settled = True
+                    return
+                direction[free] = d
+            else:
+                return
+        self.settled = True
+        if seen.some:
+            self.separated = Separated("complete" if seen.strict == seen.total else "quasi-complete",
+                                       self._positions(direction))
+
+    def _free(self):
+        """Coefficients without a penalty: the others cannot run to infinity."""
+        o, free = self.objective, np.ones(self.objective.n_coef, bool)
+        if o.ridge is not None:
+            free &= np.diag(o.ridge) == 0.0
+        return free if o.lasso is None else free & (o.lasso == 0.0)
+
+    def _positions(self, direction):
+        """Coefficients that the direction moves, by effect; the intercept only where it is alone."""
+        basis = self.objective.basis
+        effect = np.abs(direction).reshape(-1, basis.n_coef).max(axis=0)
+        effect[basis.intercept:] *= (self.found.columns.deviation[basis.columns] / self.box.scale)
+        order = np.argsort(-effect, kind="stable")
+        order = order[effect[order] > 0.0]
+        slopes = order[order >= basis.intercept]
+        return slopes if slopes.size else order
