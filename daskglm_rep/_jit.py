@@ -224,6 +224,12 @@ def log(x):
 
 
 @formula
+def xlogy(x, y):
+    """x ln y, and 0 where x = 0."""
+    return 0.0 if x == 0.0 else x * log(y)
+
+
+@formula
 def relative_entropy(a, b, difference):
     """a ln(a / b) - (a - b) >= 0 for a >= 0, b > 0, to a few ulp also where a is close to b; `difference` is a - b.
 

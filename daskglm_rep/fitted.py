@@ -38,6 +38,22 @@ class Fit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Overdispersion:
+    """What estimating a negative binomial's alpha adds to a fit.
+
+    Attributes
+    ----------
+    standard_error : float
+        Of alpha.
+    llnull : float
+        Log-likelihood of the model without the features, whose alpha is its own.
+    """
+
+    standard_error: float
+    llnull: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Fitted:
     """Everything that results and inference need of a fit: numbers, no rows.
 
@@ -57,6 +73,8 @@ class Fitted:
     null_deviance : float
     frequency : bool
         Whether weights count rows.
+    overdispersion : Overdispersion or None
+        Where alpha was estimated.
     """
 
     fit: object
@@ -68,6 +86,7 @@ class Fitted:
     separated: tuple
     null_deviance: float
     frequency: bool = False
+    overdispersion: Overdispersion = None
 
     def __post_init__(self):
         object.__setattr__(self, "survey", self.survey.without_rows())

@@ -106,15 +106,15 @@ def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, pen
     """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
 
     `columns` is the survey's `Spread`: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the
-    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
-    sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
+    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric
+    coefficients: with the baseline at zero and J classes, sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
     """
     if not alpha:
         return None, None
     weight = columns.weight
     factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
-    deviation = np.where(columns.high > columns.low, columns.deviation, 1.0)[basis.columns]
-    unit = (deviation if standardize else 1.0) / basis.scale
+    constant = (columns.high <= columns.low) | (columns.deviation == 0.0)
+    unit = (np.where(constant, 1.0, columns.deviation)[basis.columns] if standardize else 1.0) / basis.scale
     free = [0.0] * basis.intercept
     J = model.n_equations
     ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
