@@ -144,7 +144,7 @@ def _label(text):
 def record(results, options, margins=None):
     """What the JSON file holds, as dicts and lists."""
     names = ("nobs", "df_model", "df_resid", "llf", "llnull", "aic", "bic", "deviance", "null_deviance", "pearson_chi2",
-             "scale")
+             "scale", *(("alpha", "alpha_standard_error") if hasattr(results, "alpha") else ()))
     fitted = results.fitted
     found = {"formula": options.formula, "model": str(results.model), "response": results.response,
              "cov_type": results.cov_type, "level": options.level, "converged": results.converged,

@@ -24,8 +24,8 @@ from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_flag, check_seed
-from daskglm_rep.solvers.negative_binomial import solve_with_alpha
-from daskglm_rep.solvers.three_sweeps import null_deviance_of, solve_model, take_survey
+from daskglm_rep.solvers.exact import solve
+from daskglm_rep.solvers.three_sweeps import null_deviance_of, take_survey
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.versions import Versioned
 
@@ -235,7 +235,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         """
         data = self._score_data(X, y, sample_weight, offset, exposure)
         model, raw = self._glm(), self._raw_predictor()
-        if _estimates_alpha(model):
+        if model.estimates_alpha:
             model = families.GLM(families.NegativeBinomial(self.alpha_), model.link)
         totals = passes.run(_deviances, data, model, raw_basis(raw.shape[1] - 1), raw.ravel())
         null = null_deviance_of(model, totals.second, True)
@@ -263,10 +263,6 @@ class _BinomialProbabilities:
         if model.family.facts.name != "binomial":
             raise AttributeError("predict_proba belongs to the binomial family.")
         return self._predict_with(_Probabilities(model.link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))
-
-
-def _estimates_alpha(model):
-    return isinstance(getattr(model, "family", None), families.NegativeBinomial) and math.isnan(model.family.alpha)
 
 
 def raw_basis(p):
@@ -355,12 +351,10 @@ class _ExactBase(_GLMBase):
 
     def _solve(self, data, found, model, classes, cov_type):
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
-        settings = self._settings() | {"start": start}
-        if _estimates_alpha(model):
-            fitted, self.alpha_standard_error_ = solve_with_alpha(data, found, model, **settings)
+        fitted = solve(data, found, model, **(self._settings() | {"start": start}))
+        if model.estimates_alpha:
             self.alpha_ = fitted.fit.objective.model.family.alpha
-        else:
-            fitted = solve_model(data, found, model, **settings)
+            self.alpha_standard_error_ = fitted.overdispersion.standard_error
         self._set_results(data, fitted, covariance.compute(fitted, cov_type, data), classes)
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_ = fitted.fit.distance

@@ -286,12 +286,13 @@ class NegativeBinomial(Family):
     Parameters
     ----------
     alpha : float or "estimate"
-        Overdispersion > 0, the reciprocal of R's theta; "estimate" (kept as NaN) asks a fit for it.
+        Overdispersion > 0, the reciprocal of R's theta; "estimate" (kept as NaN), which the family's name alone means
+        too, asks an exact fit for it.
     """
 
     name, default_link, dispersion_known = "negative_binomial", links.Log, True
     mean_range, response_range, response_noun = (0.0, LARGE), NOT_NEGATIVE, "counts or rates"
-    alpha: float = 1.0
+    alpha: float = "estimate"
 
     def __post_init__(self):
         if isinstance(self.alpha, str) and self.alpha == "estimate":
@@ -381,6 +382,11 @@ class GLM:
     @property
     def dispersion_known(self):
         return self.family.dispersion_known
+
+    @property
+    def estimates_alpha(self):
+        """Whether the family is a negative binomial whose alpha is left to the fit."""
+        return isinstance(self.family, NegativeBinomial) and math.isnan(self.family.alpha)
 
     @property
     def always_valid(self):

@@ -21,6 +21,7 @@ class Multinomial:
     is_canonical = True
     is_steady = True          # along any direction, with the largest difference of two linear predictors
     dispersion_known = True
+    estimates_alpha = False
     always_valid = True
 
     @property

@@ -120,15 +120,16 @@ def response_totals(family, y, weight):
         if family.facts.dispersion_known and (fractional or family.facts.name != "binomial"):
             values, weights = _compressed(family, values, weights)
             saturated = float(family.row_saturated(values, weights))
-        deviance = call(_deviance_around, (types.float64, FLOATS, FLOATS), family, float(around.mean[0]), values,
-                        weights)
+        if low < high:          # a constant block has none, also at a mean that the family cannot have
+            deviance = call(_deviance_around, (types.float64, FLOATS, FLOATS), family, float(around.mean[0]), values,
+                            weights)
     return Response(family, float(y.size), kept, total, squared, log_weight, weight_log_y, saturated, low, high,
                     outside, negative, bool(fractional), deviance, around), np.array([nan, infinite])
 
 
 def _compressed(family, y, weight):
     """Counts are few distinct values: sum their weights first, so that the gamma functions are evaluated once each."""
-    if family.facts.name != "binomial" and y.size and y.max() < 10_000 and np.all(y == np.floor(y)):
+    if family.facts.name != "binomial" and y.size and 0 <= y.min() and y.max() < 10_000 and np.all(y == np.floor(y)):
         totals = np.bincount(y.astype(np.int64), weights=weight)
         values = np.flatnonzero(totals)
         return values.astype(float), totals[values]

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
 from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
+from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory
@@ -101,55 +102,19 @@ def basis_of(found, fit_intercept):
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
 
 
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """Everything that results and inference need of a fit: numbers, no rows.
-
-    Attributes
-    ----------
-    fit : solvers.polish.Fit
-    survey : Survey
-        Its sums; the pilot's rows and the blocks' lengths are left behind.
-    names : list of str
-        All feature names, the aliased ones included.
-    kept : (q,) bool array
-        Which coefficients (the intercept first) are not aliased.
-    n_rows : float
-        Rows that count: positive weight, or the sum of frequency weights.
-    n_passes : float
-    separated : tuple or None
-    null_deviance : float
-    frequency : bool
-        Whether weights count rows.
-    """
-
-    fit: object
-    survey: object
-    names: list
-    kept: np.ndarray
-    n_rows: float
-    n_passes: float
-    separated: tuple
-    null_deviance: float
-    frequency: bool = False
-
-    def __post_init__(self):
-        object.__setattr__(self, "survey", self.survey.without_rows())
-
-
 def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
     """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
 
     `columns` is the survey's `Spread`: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the
-    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
-    sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
+    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric
+    coefficients: with the baseline at zero and J classes, sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
     """
     if not alpha:
         return None, None
     weight = columns.weight
     factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
-    deviation = np.where(columns.high > columns.low, columns.deviation, 1.0)[basis.columns]
-    unit = (deviation if standardize else 1.0) / basis.scale
+    constant = (columns.high <= columns.low) | (columns.deviation == 0.0)
+    unit = (np.where(constant, 1.0, columns.deviation)[basis.columns] if standardize else 1.0) / basis.scale
     free = [0.0] * basis.intercept
     J = model.n_equations
     ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
