@@ -1,4 +1,8 @@
-"""The only file that touches numba's internals: scalar models in jitted code, elementary functions that vectorise."""
+"""Scalar models in jitted code, one build a kernel and model, elementary functions that vectorise.
+
+Numba's internals are touched here and in the cache of what it compiles (`_compile_cache`, `_fingerprint`), nowhere else.
+An implementation registered for numba (`overload`, `lower`, an intrinsic) belongs here: the cache keys this file whole.
+"""
 
 import dataclasses
 import inspect

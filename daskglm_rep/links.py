@@ -76,6 +76,11 @@ class Link(ScalarModel):
         """G''(eta)."""
         return 0.0
 
+    def within(self, eta):
+        """eta, or the nearest value at which the formulas are inside the range of doubles. Beyond it they stay what they
+        are there, and losses go on along their parabola: exact for the logit, to 5e-4 of the score for the probit."""
+        return eta
+
     accepts = LINE.member("eta")
 
 
@@ -99,6 +104,9 @@ class Log(Link):
     def link(self, mu):
         return log(mu)
 
+    def within(self, eta):
+        return min(max(eta, -708.0), 709.0)
+
     def inverse(self, eta):
         return exp(eta)
 
@@ -116,6 +124,9 @@ class Logit(Link):
 
     def link(self, mu):
         return log(_ratio(mu, 1.0 - mu))
+
+    def within(self, eta):
+        return min(max(eta, -708.0), 708.0)
 
     def inverse(self, eta):
         t = exp(-abs(eta))
@@ -168,17 +179,20 @@ class Probit(Link):
     def link(self, mu):
         return _normal_quantile(mu)
 
+    def within(self, eta):
+        return min(max(eta, -37.5), 37.5)          # beyond, Phi leaves the normal doubles
+
     def inverse(self, eta):
-        return _normal_tail(-min(max(eta, -37.5), 37.5))          # beyond, Phi leaves the normal doubles
+        return _normal_tail(-self.within(eta))
 
     def complement(self, eta):
-        return _normal_tail(min(max(eta, -37.5), 37.5))
+        return _normal_tail(self.within(eta))
 
     def inverse_derivative(self, eta):
-        return _normal_density(min(max(eta, -37.5), 37.5))
+        return _normal_density(self.within(eta))
 
     def inverse_second_derivative(self, eta):
-        return -eta * _normal_density(min(max(eta, -37.5), 37.5))
+        return -self.within(eta) * _normal_density(self.within(eta))
 
 
 class Cloglog(Link):
@@ -189,18 +203,21 @@ class Cloglog(Link):
     def link(self, mu):
         return log(-math.log1p(-mu)) if mu < 1.0 else LARGE
 
+    def within(self, eta):
+        return min(max(eta, -700.0), 6.5)          # e^6.5 = 665: 1 - mu stays a normal double
+
     def inverse(self, eta):
-        return -math.expm1(-exp(min(max(eta, -700.0), 6.5)))
+        return -math.expm1(-exp(self.within(eta)))
 
     def complement(self, eta):
-        return exp(-exp(min(max(eta, -700.0), 6.5)))          # e^6.5 = 665: 1 - mu stays a normal double
+        return exp(-exp(self.within(eta)))
 
     def inverse_derivative(self, eta):
-        z = min(max(eta, -700.0), 6.5)
+        z = self.within(eta)
         return exp(z - exp(z))
 
     def inverse_second_derivative(self, eta):
-        z = min(max(eta, -700.0), 6.5)
+        z = self.within(eta)
         return exp(z - exp(z)) * (1.0 - exp(z))
 
 
@@ -212,18 +229,21 @@ class Loglog(Link):
     def link(self, mu):
         return -log(-log(mu))
 
+    def within(self, eta):
+        return min(max(eta, -6.5), 700.0)
+
     def inverse(self, eta):
-        return exp(-exp(min(max(-eta, -700.0), 6.5)))
+        return exp(-exp(-self.within(eta)))
 
     def complement(self, eta):
-        return -math.expm1(-exp(min(max(-eta, -700.0), 6.5)))
+        return -math.expm1(-exp(-self.within(eta)))
 
     def inverse_derivative(self, eta):
-        z = min(max(-eta, -700.0), 6.5)
+        z = -self.within(eta)
         return exp(z - exp(z))
 
     def inverse_second_derivative(self, eta):
-        z = min(max(-eta, -700.0), 6.5)
+        z = -self.within(eta)
         return exp(z - exp(z)) * (exp(z) - 1.0)
 
 

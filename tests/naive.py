@@ -283,33 +283,34 @@ def inverse_of(A):
 ALIASED = 1e-10         # share of a column's squares beyond the intercept that the earlier ones leave unexplained
 
 
-def orthonormal(X, intercept, dtype=EXTENDED):
-    """Gram-Schmidt, twice. Returns Q (n, r), T with coef = T gamma (k, r), kept (k,), unexplained shares (k,)."""
-    n, first = len(X), int(intercept)
-    Z = np.hstack([np.ones((n, first), dtype), np.asarray(X).astype(dtype)])
-    k = Z.shape[1]
-    Q, R, kept, share = np.empty((k, n), dtype), np.zeros((k, k), dtype), np.zeros(k, bool), np.zeros(k)
+def orthonormal(Z, first, aliased=ALIASED):
+    """Gram-Schmidt, twice, on the columns of Z, of which the first is an intercept if `first`.
+
+    Returns
+    -------
+    Q (n, r), R (r, k) with Z = Q R, T (k, r) with coef = T gamma, kept (k,), shares left unexplained (k,)
+    """
+    n, k = Z.shape
+    Q, R, kept, share = np.empty((k, n), Z.dtype), np.zeros((k, k), Z.dtype), np.zeros(k, bool), np.zeros(k)
     for j in range(k):
         v, r = Z[:, j].copy(), int(kept.sum())
-        raw = np.sqrt(v @ v)
+        raw = base = np.sqrt(v @ v)
         for again in range(2):
             for i in range(r):
                 c = Q[i] @ v
                 R[i, j] += c
                 v -= c * Q[i]
                 if again == 0 and i == 0 and first:
-                    beyond = np.sqrt(v @ v)
-        base = beyond if first and j > 0 else raw
+                    base = np.sqrt(v @ v)
         size = np.sqrt(v @ v)
-        known = base > 1e-14 * raw > 0
-        share[j] = float((size / base) ** 2) if known else 0.0
-        if share[j] > ALIASED:
+        share[j] = float((size / base) ** 2) if base > 1e-14 * raw > 0 else 0.0
+        if share[j] > aliased:
             kept[j] = True
             R[r, j], Q[r] = size, v / size
     r = int(kept.sum())
-    T = np.zeros((k, r), dtype)
+    T = np.zeros((k, r), Z.dtype)
     T[kept] = lower_inverse(R[:r][:, kept].T).T
-    return np.ascontiguousarray(Q[:r].T), T, kept, share
+    return np.ascontiguousarray(Q[:r].T), R[:r], T, kept, share
 
 
 # ---------------------------------------------------------------------- the fit
@@ -347,15 +348,17 @@ class Problem:
         self.rows_kept = weight > 0
         self.y = np.asarray(self.y)[self.rows_kept].astype(self.dtype)
         self.w, self.o = weight[self.rows_kept].astype(self.dtype), offset[self.rows_kept].astype(self.dtype)
-        self.Q, self.T, self.kept, self.share = orthonormal(np.asarray(self.X)[self.rows_kept], self.intercept,
-                                                            self.dtype)
-        E, r = self.model.equations, self.Q.shape[1]
-        self.penalty = np.zeros((E * r, E * r), self.dtype)
-        if self.ridge:
-            free = np.ones(len(self.T), self.dtype)
-            free[:int(self.intercept)] = 0
-            across = np.eye(E) - (0 if isinstance(self.model, Scalar) else 1 / self.dtype(E + 1))
-            self.penalty = self.ridge * self.w.sum() * np.kron(across, self.T.T @ (free[:, None] * self.T))
+        first, X = int(self.intercept), np.asarray(self.X)[self.rows_kept].astype(self.dtype)
+        n, k, E = len(self.y), X.shape[1] + first, self.model.equations
+        Z = np.hstack([np.ones((n, first), self.dtype), X])
+        free = np.ones(k, self.dtype)
+        free[:first] = 0
+        below = np.sqrt(self.ridge * self.w.sum()) * np.diag(free)        # the penalty's rows beneath the data's
+        stacked = np.vstack([Z, below]) if self.ridge else Z
+        Q, self.R, self.T, self.kept, self.share = orthonormal(stacked, first, 1e-34 if self.ridge else ALIASED)
+        self.Q = np.ascontiguousarray(Q[:n])
+        across = np.eye(E) - (0 if isinstance(self.model, Scalar) else 1 / self.dtype(E + 1))
+        self.penalty = np.kron(across, Q[n:].T @ Q[n:]).astype(self.dtype)
 
     def eta(self, coef):
         return self.Q @ coef.reshape(self.model.equations, -1).T + self.o[:, None]
@@ -394,11 +397,8 @@ class Problem:
         return coef.reshape(self.model.equations, -1) @ self.T.T
 
     def basis_coef(self, raw):
-        """Least-squares coordinates of raw coefficients (exact in the span)."""
-        k = len(self.T)
-        Z = np.hstack([np.ones((len(self.y), int(self.intercept)), self.dtype),
-                       np.asarray(self.X)[self.rows_kept].astype(self.dtype)])
-        return ((Z @ np.asarray(raw).astype(self.dtype).reshape(-1, k).T).T @ self.Q).ravel()
+        """Coordinates of raw coefficients, (E, k) or flat."""
+        return (np.asarray(raw).astype(self.dtype).reshape(self.model.equations, -1) @ self.R.T).ravel()
 
     def covariance(self, C):
         """Of the raw coefficients, equation by equation."""
@@ -408,19 +408,25 @@ class Problem:
 
 def starts(problem, extra=()):
     """Places to begin: given ones, the constant mean, zero, weighted least squares on the responses' own links."""
-    E, r, ones = problem.model.equations, problem.Q.shape[1], np.ones(len(problem.y), problem.dtype)
+    ones = np.ones(len(problem.y), problem.dtype)
     yield from extra
-    zero = np.zeros(E * r, problem.dtype)
-    if E > 1 or isinstance(problem.model, Softmax):
+    zero = np.zeros(len(problem.penalty), problem.dtype)
+    if isinstance(problem.model, Softmax):
         yield zero
         return
     mean = (problem.w @ problem.y) / problem.w.sum()
     for level in _etas(problem.model, mean):
-        yield problem.Q.T @ (level * ones - problem.o)
-        yield problem.Q.T @ (level * ones)
+        yield _projected(problem, level * ones - problem.o)
+        yield _projected(problem, level * ones)
     yield zero
-    softened = (problem.y + mean) / 2
-    yield problem.Q.T @ (_eta_of(problem.model.link, softened) - problem.o)
+    yield _projected(problem, _eta_of(problem.model.link, (problem.y + mean) / 2) - problem.o)
+
+
+def _projected(problem, eta):
+    """Coordinates of the linear predictor nearest to `eta`."""
+    if not np.isfinite(eta).all():
+        return np.full(problem.Q.shape[1], np.nan)
+    return np.linalg.lstsq(problem.Q.astype(float), eta.astype(float), rcond=None)[0].astype(problem.dtype)
 
 
 def _etas(model, mean):
@@ -445,6 +451,7 @@ class Optimum:
     """Where damped Newton ended.
 
     `reach` is the farthest any row's predictor moved in the last step: it does not shrink where the rows are separated.
+    `decrement` is the last step's length in standard errors, `saddle` says that the observed information is indefinite.
     """
 
     problem: Problem
@@ -453,6 +460,15 @@ class Optimum:
     n_iter: int
     reach: float
     decrement: float
+
+    @property
+    def saddle(self):
+        return self.state.coef.size > 0 and cholesky(self.state.observed) is None
+
+    @property
+    def settled(self):
+        """Converged, or creeping to a limit at the domain's edge that no row's predictor and no error can tell apart."""
+        return not self.saddle and (self.converged or self.reach < 1e-6 and self.decrement < 1e-7)
 
 
 def _direction(state):

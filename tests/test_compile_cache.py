@@ -1,5 +1,6 @@
 """The disk cache of compiled kernels: it saves compilations and never serves another function's code."""
 
+import dataclasses
 import hashlib
 import importlib
 import json
@@ -11,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import cloudpickle
 import numpy as np
 import pytest
 from numba.core import event
@@ -19,8 +22,10 @@ from numba.core.dispatcher import Dispatcher
 from scipy import special, stats
 
 import daskglm_rep
-from daskglm_rep import _compile_cache, links
+from daskglm_rep import _compile_cache, families, links
 from daskglm_rep._fingerprint import NotDescribed, describe
+from daskglm_rep._jit import ScalarModel
+from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.survey import spread
 
@@ -240,6 +245,28 @@ def test_one_build_serves_every_layout():
             for weight in (np.ones(8), np.ones(16)[::2], np.broadcast_to(1.0, 8)):
                 np.testing.assert_array_equal(spread(X, weight).squares, moments.squares)
     assert not recorder.buffer
+
+
+def test_threads_that_meet_a_new_model_compile_it_once(monkeypatch):
+    monkeypatch.setattr(_compile_cache, "folder", lambda: None)
+
+    @dataclasses.dataclass(frozen=True)
+    class Fresh(ScalarModel):
+        def inverse(self, eta):
+            return eta
+
+    with event.install_recorder("numba:compile") as recorder, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: inverse_link(Fresh(), ETA).tolist(), range(4)))
+    assert found == [ETA.tolist()] * 4
+    names = [e.data["dispatcher"].__name__ for _, e in recorder.buffer if e.is_start]
+    assert names.count("_inverse_link") == 1
+
+
+def test_pickled_models_carry_no_compiled_code():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    model = daskglm_rep.LogisticRegression().fit(x, x[:, 0] + np.cos(7 * x[:, 1]) > 0)
+    for value in (model, model.results_, block_moments, families.GLM.of("binomial")):
+        assert b"numba" not in cloudpickle.dumps(value)
 
 
 def age(path, days):

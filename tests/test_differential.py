@@ -28,6 +28,7 @@ import random_fits
 SEEDS, HARD = 400, 300
 PACKAGE = str(pathlib.Path(daskglm_rep.__file__).parent)
 TELLS = ("ConvergenceWarning", "SeparationWarning", "AliasWarning", "CovarianceWarning")
+UNTRUE = ("not the rows of the fit", "has no rows")              # sentences that cannot be true of a case's own rows
 REACH = 2e-6            # standard errors: twice the library's tol
 CLOSE = {True: 1e-6, False: 1e-4}       # relative error of standard errors on mild and on ugly data
 SUMS = {True: 1e-8, False: 1e-5}        # of deviance, Pearson's chi-squared and log-likelihood
@@ -80,8 +81,8 @@ def judge(seed):
     try:
         fitted, told = random_fits.fit(case)
     except Exception as error:          # every kind counts: only the library's own sentences may come through
-        if is_sentence(error):
-            return verdict.told(f"ValueError, {gist(str(error))}")
+        if is_sentence(error) and not any(part in str(error) for part in UNTRUE):
+            return _refused(verdict, str(error))
         verdict.kind = "traceback"
         verdict.wrong.append(f"{type(error).__name__}: {str(error)[:150]}")
         return verdict
@@ -95,24 +96,34 @@ def judge(seed):
         return verdict
     best, own = _optima(fitted, problem)
     if "SeparationWarning" in names:
-        if best is not None and best.converged and not _nearly_separated(best):
+        if best is not None and best.settled and not _nearly_separated(best):
             verdict.wrong.append("separation claimed where the optimum is finite")
         return verdict.told("separation")
     if "ConvergenceWarning" in names or not fitted.converged_:
         if "ConvergenceWarning" not in names:
             verdict.wrong.append("not converged, and no warning")
-        exists = best is not None and best.converged
+        exists = best is not None and best.settled
         return verdict.told("not converged" + (", though an optimum exists" if exists else ""))
-    if best is None or not best.converged:
+    if best is None or not best.settled:
         verdict.wrong.append("converged where there is no optimum" + ("" if best is None else f" (reach {best.reach:.1e}, "
-                             f"decrement {best.decrement:.1e})"))
+                             f"decrement {best.decrement:.1e}, {'saddle' if best.saddle else 'minimum'})"))
         return verdict
-    if own is not None and own.converged and own.state.value < best.state.value - 1e-9 * abs(best.state.value):
+    if own is not None and own.settled and own.state.value < best.state.value - 1e-9 * abs(best.state.value):
         verdict.notes.append("another optimum is higher")
     _numbers_agree(verdict, fitted, best, "CovarianceWarning" in names)
     if "AliasWarning" in names:
         verdict.kind = "agreed, aliased columns named"
     return verdict
+
+
+def _refused(verdict, sentence):
+    """A refusal; where it says that there is no start, whether the judge finds one and an optimum."""
+    case, exists = verdict.case, False
+    if "No coefficients were found" in sentence:
+        problem = naive.Problem(case.model, case.X, case.y, case.weight, case.shift, case.intercept, case.ridge)
+        found = naive.fit(problem)
+        exists = found is not None and found.settled
+    return verdict.told(f"ValueError, {gist(sentence)}{' though an optimum exists' if exists else ''}")
 
 
 def _columns_agree(verdict, fitted, problem, names):
@@ -248,6 +259,8 @@ def judge_all(seeds, loud=False):
     verdicts = []
     for seed in seeds:
         verdicts.append(judge(seed))
+        if len(verdicts) % 50 == 0:
+            print(f"... {len(verdicts)}", flush=True)
         if loud or verdicts[-1].wrong:
             print(verdicts[-1], flush=True)
     counts = collections.Counter("DISAGREED" if v.wrong else v.kind for v in verdicts)

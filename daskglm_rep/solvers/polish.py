@@ -34,6 +34,7 @@ WIDE = 40               # columns from which rows in memory are first swept for 
 BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
 CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
 STILL = 0.1             # largest change of a linear predictor by the last step: more is no neighbourhood of an optimum
+STUMBLES = 3            # rejected steps after which a start is given up for the constant model
 EXPLODED = 3.0          # e-folds of the objective by which a trial step is too long for a cubic
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +137,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     null, null_coef : Objective, (j,) array, optional
         A null model to fit alongside.
     safe : (k,) array, optional
-        Where to begin instead if the objective at `coef` is above `ceiling` or not finite (the constant model), and
-        coefficients to retreat towards where a start leaves the family's domain on some row.
+        The constant model: where to begin instead if the objective at `coef` is above `ceiling` or not finite, or if
+        steps from there stumble, and what to retreat towards where a start leaves the family's domain on some row.
     ceiling : float
         The objective at `safe`, as far as it is known.
     reach : certificate.Reach, optional
@@ -152,7 +153,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     -------
     Fit
     """
-    best, step, last, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, None
+    best, step, last, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
         n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
@@ -170,6 +171,10 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             coef, ceiling = nearer, math.inf
             continue
         if best is not None and not (point.usable and point.value <= best.value + 1e-9 + 1e-11 * abs(best.value)):
+            stumbles += 1
+            if stumbles == STUMBLES and safe is not None and np.any(coef != safe):
+                best, coef, ceiling = None, safe, math.inf
+                continue
             step = _shorter(best, point, step, reach)
             if np.max(np.abs(step), initial=0.0) < 1e-14:
                 break
