@@ -11,8 +11,7 @@ from pathlib import Path
 import dask
 import dask.dataframe as dd
 
-FAMILIES = ("gaussian", "binomial", "poisson", "gamma", "inverse_gaussian", "tweedie", "negative_binomial",
-            "multinomial")
+from daskglm_rep import families
 
 DOCVIS = ("Doctor visits: RAND health insurance experiment", "docvis",
           ["lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp"],
@@ -65,7 +64,7 @@ def _parser():
     p = commands.add_parser("fit", help="fit a formula to Parquet files")
     p.add_argument("formula", help="for example 'y ~ x + C(g)'")
     p.add_argument("data", nargs="+", help="Parquet files or folders")
-    p.add_argument("--family", default="gaussian", choices=FAMILIES)
+    p.add_argument("--family", default="gaussian", choices=(*families.FAMILIES, "multinomial"))
     p.add_argument("--link", help="default: the family's")
     p.add_argument("--baseline", help="baseline class of a multinomial model")
     for name in ("weights", "offset", "exposure"):
@@ -145,7 +144,7 @@ def _label(text):
 def record(results, options, margins=None):
     """What the JSON file holds, as dicts and lists."""
     names = ("nobs", "df_model", "df_resid", "llf", "llnull", "aic", "bic", "deviance", "null_deviance", "pearson_chi2",
-             "scale")
+             "scale", *(("alpha", "alpha_standard_error") if hasattr(results, "alpha") else ()))
     fitted = results.fitted
     found = {"formula": options.formula, "model": str(results.model), "response": results.response,
              "cov_type": results.cov_type, "level": options.level, "converged": results.converged,

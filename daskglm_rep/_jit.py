@@ -1,4 +1,8 @@
-"""The only file that touches numba's internals: scalar models in jitted code, elementary functions that vectorise."""
+"""Scalar models in jitted code, one build a kernel and model, elementary functions that vectorise.
+
+Numba's internals are touched here and in the cache of what it compiles (`_compile_cache`, `_fingerprint`), nowhere else.
+An implementation registered for numba (`overload`, `lower`, an intrinsic) belongs here: the cache keys this file whole.
+"""
 
 import dataclasses
 import inspect
@@ -217,6 +221,12 @@ def log(x):
     value = -float("inf") if x < 2.2250738585072014e-308 else value
     value = x if x == float("inf") else value
     return value if x >= 0.0 else float("nan")
+
+
+@formula
+def xlogy(x, y):
+    """x ln y, and 0 where x = 0."""
+    return 0.0 if x == 0.0 else x * log(y)
 
 
 @formula

@@ -137,7 +137,7 @@ class Combined:
 
     Attributes
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     covariance : Covariance
     n_blocks : int
         Blocks combined.

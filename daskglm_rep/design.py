@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from dask.core import flatten
+from dask.dataframe.dask_expr._expr import are_co_aligned
 from scipy import sparse
 
 from daskglm_rep import passes
+from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import FrameRows, Rows, WithScalars, features, values
 
 MIN_ROWS, N_EAGER = 16_384, 16          # rows in memory are cut in about 16 blocks, none below 16,384 rows
@@ -122,7 +124,7 @@ def feature_names(X):
 
 def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None, blocks=None, response="y",
           **recipe):
-    """Align inputs of any supported kind into `Data`.
+    """Align inputs of any supported kind into `Data`, row by row as `pairing` says.
 
     Parameters
     ----------
@@ -140,8 +142,10 @@ def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=No
     Raises
     ------
     ValueError
-        Lengths or chunks that do not match, and inputs that are not tables of numbers.
+        Lengths or chunks that do not match, row labels in another order, and inputs that are not tables of numbers.
     """
+    check_order(X, zip((response, *ROLES[2:], "clusters", "blocks"),
+                       (y, sample_weight, offset, exposure, clusters, blocks)))
     names, _ = feature_names(X)
     columns = [X, y, sample_weight, offset, exposure]
     extra = {name: labels for name, labels in (("clusters", clusters), ("blocks", blocks)) if labels is not None}
@@ -315,14 +319,19 @@ def _frames(columns, prepare, names):
     if isinstance(X, da.Array):
         columns = [c.to_dask_array() if is_frame(c) else c for c in columns]
         return _arrays(columns, prepare, names)
+    names_of_roles = (prepare.response, *_roles(prepare)[1:])
     prepare_scalars, columns = _constants(prepare, columns)
-    frame, roles, position = X, [], X.shape[1]
+    frame, roles, position, others = X, [], X.shape[1], []
     for name, c in zip(_roles(prepare), columns[1:]):
         if c is None:
             roles.append(None)
             continue
         c = as_frame(c, X, name)
         width = 1 if c.ndim == 1 else c.shape[1]
+        if not are_co_aligned(X.expr, c.expr):             # of another source: dask would reorder its rows in silence
+            others.append(c.simplify())
+            roles.append((-len(others), width))
+            continue
         if width == 1 and c.ndim == 1:
             frame = frame.assign(**{f"__{name}": c})
         else:
@@ -332,9 +341,10 @@ def _frames(columns, prepare, names):
     if frame.npartitions != X.npartitions:
         raise ValueError(f"X has {X.npartitions} partitions and with y, weights and offset beside it "
                          f"{frame.npartitions}: take all of them from one dask DataFrame.")
-    frame = frame.optimize()            # may read several files as one partition where few of their columns are used
-    parts = [(key,) for key in frame.__dask_keys__()]
-    return Data(parts, FrameRows(prepare_scalars, X.shape[1], tuple(roles)), names, [frame])
+    # optimize() may read several files as one partition where few of their columns are used: not beside other sources
+    frame = frame.simplify() if others else frame.optimize()
+    parts = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
+    return Data(parts, FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles), names, [frame, *others])
 
 
 def as_frame(c, X, name):

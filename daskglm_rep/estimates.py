@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from daskglm_rep.families import NegativeBinomial
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.sandwich import dispersion
 from daskglm_rep.versions import Versioned
@@ -160,14 +161,32 @@ class Estimates(Versioned):
         return dispersion(self.fitted)
 
     @property
+    def alpha(self):
+        """Overdispersion of the negative binomial family, given or estimated."""
+        family = getattr(self.model, "family", None)
+        if not isinstance(family, NegativeBinomial):
+            raise AttributeError("alpha belongs to the negative binomial family.")
+        return family.alpha
+
+    @property
+    def alpha_standard_error(self):
+        """Standard error of `alpha`; NaN where it was not estimated."""
+        estimated = self.fitted.overdispersion
+        return math.nan if estimated is None else estimated.standard_error
+
+    @property
     def llf(self):
         """Log-likelihood at the estimates."""
         return self._loglik(self.deviance)
 
     @property
     def llnull(self):
-        """Log-likelihood of the null model."""
-        return self._loglik(self.null_deviance)
+        """Log-likelihood of the null model, the greatest over its own dispersion or alpha where that is estimated.
+
+        So is that of statsmodels' NegativeBinomial; `null_deviance` is at the fit's alpha, as R's is.
+        """
+        own = self.fitted.overdispersion
+        return self._loglik(self.null_deviance) if own is None else own.llnull
 
     def _loglik(self, deviance):
         if not hasattr(self.model, "link"):
@@ -184,18 +203,19 @@ class Estimates(Versioned):
         return family.log_saturated(response, dispersion) - 0.5 * total
 
     @property
-    def _n_parameters(self):
-        return float(self._kept.sum() + (not self.model.dispersion_known))
+    def n_parameters(self):
+        """Estimated coefficients, and the dispersion or alpha where it is estimated."""
+        return float(self._kept.sum() + (not self.model.dispersion_known) + (self.fitted.overdispersion is not None))
 
     @property
     def aic(self):
-        """-2 `llf` + 2 parameters, an estimated dispersion counted."""
-        return 2.0 * (self._n_parameters - self.llf)
+        """-2 `llf` + 2 `n_parameters`."""
+        return 2.0 * (self.n_parameters - self.llf)
 
     @property
     def bic(self):
-        """-2 `llf` + log(`nobs`) parameters, an estimated dispersion counted."""
-        return math.log(self.nobs) * self._n_parameters - 2.0 * self.llf
+        """-2 `llf` + log(`nobs`) `n_parameters`."""
+        return math.log(self.nobs) * self.n_parameters - 2.0 * self.llf
 
     @property
     def rsquared(self):

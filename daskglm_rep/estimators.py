@@ -19,12 +19,13 @@ from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.softmax import class_probabilities
 from daskglm_rep.kernels.survey import response_totals
+from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_flag, check_seed
-from daskglm_rep.solvers.negative_binomial import solve_with_alpha
-from daskglm_rep.solvers.three_sweeps import null_deviance_of, solve_model, take_survey
+from daskglm_rep.solvers.exact import solve
+from daskglm_rep.solvers.three_sweeps import null_deviance_of, take_survey
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.versions import Versioned
 
@@ -141,6 +142,8 @@ class _GLMBase(Versioned, BaseEstimator):
             names, named = design.feature_names(X)
             _remember_features(self, names, named)
         else:
+            check_order(X, zip((response, *design.ROLES[2:], "clusters", "blocks"),
+                               (y, sample_weight, offset, exposure, clusters, recipe.get("blocks"))))
             X = self._numbers(X, ensure_all_finite=False)
             y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe.get("raw_labels"))
         data = design.build(X, y, sample_weight, offset, exposure, clusters, response=response, **recipe)
@@ -179,6 +182,7 @@ class _GLMBase(Versioned, BaseEstimator):
             names, named = design.feature_names(X)
             _check_features(self, names, named)
         else:
+            check_order(X, (("offset", offset), ("exposure", exposure)))
             X = self._numbers(X, reset=False)
             names = [f"x{j}" for j in range(self.n_features_in_)]
         function = _Predictor(self._raw_predictor(), transform)
@@ -194,6 +198,7 @@ class _GLMBase(Versioned, BaseEstimator):
         if names is not None:
             _check_features(self, names, named)
         else:
+            check_order(X, zip(design.ROLES[1:], (y, sample_weight, offset, exposure)))
             X = self._numbers(X, reset=False, ensure_all_finite=False)
             y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe)
         data = design.build(X, y, sample_weight, offset, exposure, **recipe)
@@ -209,7 +214,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
     """Means and the share of the deviance explained."""
 
     def predict(self, X, offset=None, exposure=None):
-        """Means: numpy for numpy and pandas, as scikit-learn's own estimators give; dask and xarray keep kind and labels.
+        """Means: numpy for numpy and pandas, as scikit-learn's estimators give; dask and xarray keep their kind.
 
         Parameters
         ----------
@@ -231,7 +236,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         """
         data = self._score_data(X, y, sample_weight, offset, exposure)
         model, raw = self._glm(), self._raw_predictor()
-        if _estimates_alpha(model):
+        if model.estimates_alpha:
             model = families.GLM(families.NegativeBinomial(self.alpha_), model.link)
         totals = passes.run(_deviances, data, model, raw_basis(raw.shape[1] - 1), raw.ravel())
         null = null_deviance_of(model, totals.second, True)
@@ -259,10 +264,6 @@ class _BinomialProbabilities:
         if model.family.facts.name != "binomial":
             raise AttributeError("predict_proba belongs to the binomial family.")
         return self._predict_with(_Probabilities(model.link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))
-
-
-def _estimates_alpha(model):
-    return isinstance(getattr(model, "family", None), families.NegativeBinomial) and math.isnan(model.family.alpha)
 
 
 def raw_basis(p):
@@ -313,7 +314,10 @@ class _ExactBase(_GLMBase):
         Parameters
         ----------
         X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
-            Row chunks are the blocks.
+            Row chunks are the blocks. Lazy ones are read in every sweep and must give the same rows each time: another
+            number of rows is refused, other values are not seen (persist what is drawn at random when it is read). Rows of all inputs are paired by position; where an input carries the row labels
+            of X (pandas or dask index, xarray coordinate) in another order, it is refused. Labels of another set are
+            left aside, as scikit-learn leaves them.
         y : (n,) of any of those kinds
         sample_weight : (n,), optional
             Prior or frequency weights, >= 0.
@@ -348,12 +352,10 @@ class _ExactBase(_GLMBase):
 
     def _solve(self, data, found, model, classes, cov_type):
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
-        settings = self._settings() | {"start": start}
-        if _estimates_alpha(model):
-            fitted, self.alpha_standard_error_ = solve_with_alpha(data, found, model, **settings)
+        fitted = solve(data, found, model, **(self._settings() | {"start": start}))
+        if model.estimates_alpha:
             self.alpha_ = fitted.fit.objective.model.family.alpha
-        else:
-            fitted = solve_model(data, found, model, **settings)
+            self.alpha_standard_error_ = fitted.overdispersion.standard_error
         self._set_results(data, fitted, covariance.compute(fitted, cov_type, data), classes)
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_ = fitted.fit.distance

@@ -1,30 +1,56 @@
 """Exponential families: variance function, unit deviance, and the parts of the log-likelihood that ignore the mean.
 
-A family is a frozen formula sheet. With unit deviance d and dispersion phi the log-likelihood is the saturated one,
-which does not know the mean, minus sum w d(y, mu) / (2 phi). A family of known dispersion sums the saturated part over
-rows (`row_saturated(y, weight)`), the others give it from `summaries.Response` (`log_saturated(totals, dispersion)`,
-R's conventions). A model is a family and a link (`GLM`).
+A family is a frozen formula sheet. A model is a family and a link (`GLM`). One of your own is a subclass with its facts
+and three formulas in plain Python arithmetic and `math`, which are compiled; it then goes wherever a family goes, as an
+object or by its name, the class's in lower case unless `name` says otherwise::
+
+    import math
+    from daskglm_rep.families import Family, Interval, links
+
+    class Geometric(Family):
+        dispersion_known, default_link = True, links.Log
+        mean_range, response_range = (0.0, math.inf), Interval(0.0, low_inclusive=True)
+
+        def variance(self, mu):
+            return mu + mu * mu
+
+        def variance_derivative(self, mu):
+            return 1.0 + 2.0 * mu
+
+        def unit_deviance(self, y, mu):
+            own = y * math.log(y / mu) if y > 0.0 else 0.0
+            return 2.0 * (own - (y + 1.0) * math.log((1.0 + y) / (1.0 + mu)))
+
+That is enough for estimates, errors, tests, effects and predictions. With unit deviance d and dispersion phi the
+log-likelihood is the saturated one, which does not know the mean, minus sum w d(y, mu) / (2 phi): `llf`, `aic` and
+`bic` are NaN until `row_saturated(y, weight)` (known dispersion) or `log_saturated(totals, dispersion)` (estimated,
+from `summaries.Response`, R's conventions) gives it. Quantile residuals ask for `distribution(mu, weight, dispersion)`.
+Parameters are float fields of a frozen dataclass (see `Tweedie`): their values compile nothing anew.
 """
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import numpy as np
+from scipy import stats
 from scipy.special import gammaln, xlogy as xlogy_array
 
 from daskglm_rep import links
 from daskglm_rep._jit import ScalarModel, exp, exp_excess, expose, log, relative_entropy
+from daskglm_rep.distributions import CompoundPoisson, Steps
+from daskglm_rep.domains import LINE, NOT_NEGATIVE, POSITIVE, UNIT, Interval, declare, find
 from daskglm_rep.links import LARGE, Link, get_link
+
+FAMILIES = {}          # name -> class; a family enters when it is defined
 
 
 @expose
 @dataclasses.dataclass(frozen=True)
-class Family(ScalarModel):
-    """Interface: scalar formulas in y and mu.
+class Formulas(ScalarModel):
+    """What jitted code may ask of a family: scalar formulas in y and mu.
 
     `variance_at`, `unit_deviance_at` and `error_at` (y - mu) also get 1 - mu computed without cancellation; the
-    binomial uses it.
+    binomial uses it. `accepts_mean` and `accepts_response` follow from a family's ranges.
     """
 
     def variance(self, mu):
@@ -51,57 +77,61 @@ class Family(ScalarModel):
         """y - mu from mu and 1 - mu."""
         return y - mu
 
-    def accepts_mean(self, mu):
-        """Whether mu is in the family's mean domain."""
-        return True
-
-    def accepts_response(self, y):
-        """Whether y is in the family's support."""
-        return True
+    accepts_mean, accepts_response = LINE.member("mu"), LINE.member("y")
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a family knows beside its formulas.
+class Family(Formulas):
+    """Interface: formulas, facts, and the parts of the likelihood in arrays.
 
-    canonical : link class -> the constant G'(eta) / V(mu) under it; the first one is the default link.
-    dispersion_known : phi = 1.
-    mean_range : the open interval of means.
-    response : the response's domain in words, for error messages.
+    Class attributes: `name`; `mean_range`, the open interval of means, a pair; `response_range`, the `Interval` of
+    responses, and `response_noun` for what lies in it; `dispersion_known`, phi = 1; `canonical`, link class -> the
+    constant G'(eta) / V(mu) under it; `default_link`, a link class (default the first canonical one, or identity);
+    `steady`, the links under which a row's loss has a third derivative in eta of at most its second, whatever y.
     """
 
-    name: str
-    canonical: dict
-    dispersion_known: bool
-    mean_range: tuple
-    response: str
-    default_link: type = None
+    name, mean_range, response_range, response_noun = None, (-LARGE, LARGE), LINE, "numbers"
+    dispersion_known, canonical, default_link, steady = False, {}, None, ()
+    facts = property(type, doc="Its class, whose attributes the facts are.")
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        if "response_range" in vars(cls):
+            cls.response_range = Interval(*cls.response_range)
+        declare(cls, {"mean_range": ("accepts_mean", "mu"), "response_range": ("accepts_response", "y")}, FAMILIES)
+        cls.response = cls.response_range.words(cls.response_noun)
+        cls.default_link = cls.default_link or next(iter(cls.canonical), links.Identity)
+
+    def row_saturated(self, y, weight):
+        """Saturated log-likelihood of some rows at dispersion 1, linear in the weights; NaN where not known."""
+        return math.nan
+
+    def log_saturated(self, totals, dispersion):
+        """Saturated log-likelihood from sums over all rows and the dispersion; NaN where it is not known."""
+        return math.nan
+
+    def distribution(self, mu, weight, dispersion):
+        """Distribution of responses at (n,) means, weights and a dispersion: see `distributions`."""
+        raise ValueError(f"The {self.name} family declares no distribution, which quantile residuals ask for: give it "
+                         "a method distribution(mu, weight, dispersion) that returns one of scipy.stats.")
 
 
-def _family(name, canonical, dispersion_known, mean_range, response, default_link=None):
-    def decorate(cls):
-        cls.facts = Facts(name, canonical, dispersion_known, mean_range, response,
-                          default_link or next(iter(canonical)))
-        return dataclasses.dataclass(frozen=True)(cls)
-
-    return decorate
-
-
-@_family("gaussian", {links.Identity: 1.0}, False, (-LARGE, LARGE), "finite numbers")
 class Gaussian(Family):
     """V = 1, d = (y - mu)^2."""
 
-    facts: ClassVar[Facts]
+    name, canonical = "gaussian", {links.Identity: 1.0}
 
     def log_saturated(self, totals, dispersion):
         return 0.5 * (totals.log_weight - totals.n_kept * math.log(2 * math.pi * dispersion))
 
+    def distribution(self, mu, weight, dispersion):
+        return stats.norm(mu, np.sqrt(dispersion / weight))
 
-@_family("binomial", {links.Logit: 1.0}, True, (0.0, 1.0), "proportions in [0, 1]")
+
 class Binomial(Family):
     """V = mu (1 - mu); y a proportion of `weight` trials (0/1 with weight 1 is the Bernoulli case)."""
 
-    facts: ClassVar[Facts]
+    name, canonical, dispersion_known, steady = "binomial", {links.Logit: 1.0}, True, (links.Logit,)
+    mean_range, response_range, response_noun = (0.0, 1.0), UNIT, "proportions"
 
     def variance(self, mu):
         return mu * (1.0 - mu)
@@ -122,16 +152,14 @@ class Binomial(Family):
         error = self.error_at(y, mu, complement)
         return 2.0 * (relative_entropy(y, mu, error) + relative_entropy(1.0 - y, complement, -error))
 
-    def accepts_mean(self, mu):
-        return (mu > 0.0) & (mu < 1.0)
-
-    def accepts_response(self, y):
-        return (y >= 0.0) & (y <= 1.0)
-
     def row_saturated(self, y, weight):
         k = weight * y
         choose = gammaln(weight + 1) - gammaln(k + 1) - gammaln(weight - k + 1)
         return np.sum(choose + weight * (xlogy_array(y, y) + xlogy_array(1 - y, 1 - y)))
+
+    def distribution(self, mu, weight, dispersion):
+        trials = np.where((weight == np.floor(weight)) & (weight >= 1), weight, 1.0)
+        return Steps(stats.binom(trials, mu), trials, np.round)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +170,11 @@ class Bernoulli(Binomial):
         return -2.0 * log(mu if y > 0.5 else complement)
 
 
-@_family("poisson", {links.Log: 1.0}, True, (0.0, LARGE), "counts or rates >= 0")
 class Poisson(Family):
     """V = mu, d = 2 (y ln(y / mu) - (y - mu))."""
 
-    facts: ClassVar[Facts]
+    name, canonical, dispersion_known, steady = "poisson", {links.Log: 1.0}, True, (links.Log,)
+    mean_range, response_range, response_noun = (0.0, LARGE), NOT_NEGATIVE, "counts or rates"
 
     def variance(self, mu):
         return mu
@@ -157,21 +185,18 @@ class Poisson(Family):
     def unit_deviance(self, y, mu):
         return 2.0 * relative_entropy(y, mu, y - mu)
 
-    def accepts_mean(self, mu):
-        return mu > 0.0
-
-    def accepts_response(self, y):
-        return y >= 0.0
-
     def row_saturated(self, y, weight):
         return np.sum(weight * (xlogy_array(y, y) - y - gammaln(y + 1)))
 
+    def distribution(self, mu, weight, dispersion):
+        return Steps(stats.poisson(mu))
 
-@_family("gamma", {links.Inverse: -1.0}, False, (0.0, LARGE), "numbers > 0", links.Log)
+
 class Gamma(Family):
     """V = mu^2, d = 2 ((y - mu) / mu - ln(y / mu)). The default link is the log, which needs no positivity of eta."""
 
-    facts: ClassVar[Facts]
+    name, canonical, default_link, steady = "gamma", {links.Inverse: -1.0}, links.Log, (links.Log,)
+    mean_range, response_range = (0.0, LARGE), POSITIVE
 
     def variance(self, mu):
         return mu * mu
@@ -182,22 +207,20 @@ class Gamma(Family):
     def unit_deviance(self, y, mu):
         return 2.0 * relative_entropy(mu, y, mu - y) / mu
 
-    def accepts_mean(self, mu):
-        return mu > 0.0
-
-    def accepts_response(self, y):
-        return y > 0.0
-
     def log_saturated(self, totals, dispersion):
         shape = 1.0 / dispersion
         return totals.weight * (shape * math.log(shape) - shape - gammaln(shape)) - totals.weight_log_y
 
+    def distribution(self, mu, weight, dispersion):
+        shape = weight / dispersion
+        return stats.gamma(shape, scale=mu / shape)
 
-@_family("inverse_gaussian", {links.InverseSquared: -0.5}, False, (0.0, LARGE), "numbers > 0", links.Log)
+
 class InverseGaussian(Family):
     """V = mu^3, d = (y - mu)^2 / (y mu^2). The default link is the log, which needs no positivity of eta."""
 
-    facts: ClassVar[Facts]
+    name, canonical, default_link = "inverse_gaussian", {links.InverseSquared: -0.5}, links.Log
+    mean_range, response_range = (0.0, LARGE), POSITIVE
 
     def variance(self, mu):
         return mu * mu * mu
@@ -208,21 +231,20 @@ class InverseGaussian(Family):
     def unit_deviance(self, y, mu):
         return (y - mu) * (y - mu) / (y * mu * mu)
 
-    def accepts_mean(self, mu):
-        return mu > 0.0
-
-    def accepts_response(self, y):
-        return y > 0.0
-
     def log_saturated(self, totals, dispersion):
         return -0.5 * (totals.weight * math.log(2 * math.pi * dispersion) + 3 * totals.weight_log_y)
 
+    def distribution(self, mu, weight, dispersion):
+        shape = weight / dispersion
+        return stats.invgauss(mu / shape, scale=shape)
 
-@_family("tweedie", {}, False, (0.0, LARGE), "numbers >= 0", links.Log)
+
+@dataclasses.dataclass(frozen=True)
 class Tweedie(Family):
     """V = mu^power, 1 < power < 2: a Poisson number of gamma summands, with mass at zero.
 
-    d = 2 (y^b / (a b) - y mu^a / a + mu^b / b) with a = 1 - power and b = 2 - power.
+    d = 2 (y^b / (a b) - y mu^a / a + mu^b / b) with a = 1 - power and b = 2 - power. The likelihood has no closed form:
+    llf, aic and bic are NaN, as in R.
 
     Parameters
     ----------
@@ -230,7 +252,8 @@ class Tweedie(Family):
         Inside (1, 2); the ends are the poisson and gamma families.
     """
 
-    facts: ClassVar[Facts]
+    name, default_link = "tweedie", links.Log
+    mean_range, response_range = (0.0, LARGE), NOT_NEGATIVE
     power: float = 1.5
 
     def __post_init__(self):
@@ -252,28 +275,24 @@ class Tweedie(Family):
         far = exp(b * log(y / mu)) - 1.0 - b * u
         return 2.0 * exp(b * log(mu)) / (a * b) * (near if abs(x) < 0.3 else far)
 
-    def accepts_mean(self, mu):
-        return mu > 0.0
-
-    def accepts_response(self, y):
-        return y >= 0.0
-
-    def log_saturated(self, totals, dispersion):
-        return math.nan          # no closed form; llf, aic and bic are NaN, as in R
+    def distribution(self, mu, weight, dispersion):
+        return CompoundPoisson(self.power, mu, dispersion / weight)
 
 
-@_family("negative_binomial", {}, True, (0.0, LARGE), "counts or rates >= 0", links.Log)
+@dataclasses.dataclass(frozen=True)
 class NegativeBinomial(Family):
     """V = mu + alpha mu^2 (NB2).
 
     Parameters
     ----------
     alpha : float or "estimate"
-        Overdispersion > 0, the reciprocal of R's theta; "estimate" (kept as NaN) asks a fit for it.
+        Overdispersion > 0, the reciprocal of R's theta; "estimate" (kept as NaN), which the family's name alone means
+        too, asks an exact fit for it.
     """
 
-    facts: ClassVar[Facts]
-    alpha: float = 1.0
+    name, default_link, dispersion_known = "negative_binomial", links.Log, True
+    mean_range, response_range, response_noun = (0.0, LARGE), NOT_NEGATIVE, "counts or rates"
+    alpha: float = "estimate"
 
     def __post_init__(self):
         if isinstance(self.alpha, str) and self.alpha == "estimate":
@@ -294,39 +313,25 @@ class NegativeBinomial(Family):
         return 2.0 * (relative_entropy(y, mu * a / b, error)
                       + relative_entropy(b, a, self.alpha * (mu - y)) / (self.alpha * b))
 
-    def accepts_mean(self, mu):
-        return mu > 0.0
-
-    def accepts_response(self, y):
-        return y >= 0.0
-
     def row_saturated(self, y, weight):
         r = 1.0 / self.alpha
         return np.sum(weight * (gammaln(y + r) - gammaln(r) - gammaln(y + 1) + xlogy_array(y, y / (y + r))
                                 + r * np.log(r / (y + r))))
 
-
-FAMILIES = {cls.facts.name: cls for cls in Family.__subclasses__()}
+    def distribution(self, mu, weight, dispersion):
+        size = 1.0 / self.alpha
+        return Steps(stats.nbinom(size, size / (size + mu)))
 
 
 def get_family(family):
     """Turn a name or a Family into a Family.
-
-    Parameters
-    ----------
-    family : str or Family
 
     Raises
     ------
     ValueError
         The name is not one of `FAMILIES`.
     """
-    if isinstance(family, Family):
-        return family
-    if isinstance(family, str) and family in FAMILIES:
-        return FAMILIES[family]()
-    raise ValueError(f"Unknown family {family!r}: choose one of {', '.join(sorted(FAMILIES))}, "
-                     "or pass a daskglm_rep.families object.")
+    return find(family, Family, FAMILIES, "family", "daskglm_rep.families")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,7 +346,7 @@ class GLM:
 
     family: Family
     link: Link
-    n_equations: ClassVar[int] = 1
+    n_equations = 1          # no annotation, hence no field
 
     @classmethod
     def of(cls, family, link=None):
@@ -358,36 +363,53 @@ class GLM:
             Unknown names, or a link whose means the family cannot have.
         """
         family = get_family(family)
-        link = family.facts.default_link() if link is None else get_link(link)
+        link = family.default_link() if link is None else get_link(link)
         model = cls(family, link)
-        low, high = family.facts.mean_range
-        reach = link.mean_range
-        if reach[1] <= low or reach[0] >= high:
-            raise ValueError(f"The {link.name} link gives no mean that the {family.facts.name} family can have.")
-        if high == LARGE and reach == (0.0, 1.0):
-            raise ValueError(f"The {link.name} link keeps means in (0, 1); the {family.facts.name} family needs "
-                             f"{'any' if low < 0 else 'any positive'} mean: choose another link.")
+        means, reach = Interval(*family.mean_range), Interval(*link.mean_range)
+        if reach.high <= means.low or reach.low >= means.high:
+            raise ValueError(f"The {link.name} link gives no mean that the {family.name} family can have.")
+        if means.high == LARGE > reach.high:
+            raise ValueError(f"The {link.name} link keeps means in ({reach.low:g}, {reach.high:g}); the {family.name} "
+                             f"family needs {'any positive' if means.low == 0 else 'any'} mean: choose another link.")
         return model
 
     @property
     def canonical(self):
         """G'(eta) / V(mu) where it is constant (the canonical link), else NaN."""
-        return self.family.facts.canonical.get(type(self.link), math.nan)
+        return self.family.canonical.get(type(self.link), math.nan)
 
     @property
     def is_canonical(self):
-        return type(self.link) in self.family.facts.canonical
+        return type(self.link) in self.family.canonical
+
+    @property
+    def is_steady(self):
+        """Whether |third derivative| <= second derivative of every row's loss in eta: curvature changes at most e-fold
+        where eta changes by 1, on which a fit's certificate rests."""
+        return type(self.link) in self.family.steady
 
     @property
     def dispersion_known(self):
-        return self.family.facts.dispersion_known
+        return self.family.dispersion_known
+
+    @property
+    def estimates_alpha(self):
+        """Whether the family is a negative binomial whose alpha is left to the fit."""
+        return isinstance(self.family, NegativeBinomial) and math.isnan(self.family.alpha)
 
     @property
     def always_valid(self):
         """Whether every linear predictor gives a mean of the family."""
-        low, high = self.family.facts.mean_range
-        return low <= self.link.mean_range[0] and self.link.mean_range[1] <= high and not isinstance(
-            self.link, (links.Inverse, links.InverseSquared, links.Sqrt, links.Power))
+        eta, mu = (getattr(test, "interval", None) for test in (self.link.accepts, self.family.accepts_mean))
+        return eta == LINE and mu is not None and mu.holds(Interval(*self.link.mean_range))
+
+    @property
+    def eta_range(self):
+        """The open interval of linear predictors whose means the family can have, the link being monotone."""
+        low = max(self.family.mean_range[0], self.link.mean_range[0])
+        high = min(self.family.mean_range[1], self.link.mean_range[1])
+        ends = sorted(self.link.link(mean) for mean in (low, high))
+        return Interval(max(ends[0], self.link.eta_range[0]), min(ends[1], self.link.eta_range[1]))
 
     def __str__(self):
-        return f"{self.family.facts.name}, {self.link.name} link"
+        return f"{self.family.name}, {self.link.name} link"

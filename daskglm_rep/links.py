@@ -1,15 +1,40 @@
 """Link functions eta = g(mu): the inverse, its first two derivatives, and where each is defined.
 
-A new link is a frozen dataclass of floats with the five scalar methods below; tests and estimators enrol it by
-`Link.__subclasses__`. Formulas select rather than branch where they can, so that loops over rows vectorise.
+A link of your own is a subclass with four formulas in plain Python arithmetic and `math`, which are compiled, and two
+facts: the means it can give, and the eta its inverse is defined at. From then on it goes wherever a link goes, as an
+object or by its name, the class's in lower case unless `name` says otherwise::
+
+    import math
+    from daskglm_rep.links import Link
+
+    class Quartic(Link):
+        mean_range = eta_range = (0.0, math.inf)
+
+        def link(self, mu):
+            return mu ** 0.25
+
+        def inverse(self, eta):
+            return eta ** 4
+
+        def inverse_derivative(self, eta):
+            return 4.0 * eta ** 3
+
+        def inverse_second_derivative(self, eta):
+            return 12.0 * eta ** 2
+
+Fits stay where eta and the means it gives are allowed; a domain that is no interval overrides `accepts(self, eta)`.
+Parameters are float fields of a frozen dataclass (see `Power`): their values compile nothing anew.
+Formulas here select rather than branch where they can, so that loops over rows vectorise.
 """
 
 import dataclasses
 import math
 
 from daskglm_rep._jit import ScalarModel, exp, expose, formula, log
+from daskglm_rep.domains import LINE, declare, find
 
 LARGE = math.inf
+LINKS = {}          # name -> class; a link enters when it is defined
 
 
 @expose
@@ -19,8 +44,17 @@ class Link(ScalarModel):
 
     `link(mu)` is infinite, not an error, at the ends of the means it is defined at.
     `complement(eta)` is 1 - mu without cancellation; only the binomial family asks for it.
-    `accepts(eta)` says whether eta is a value the inverse is defined at.
+    `accepts(eta)` says whether eta is a value the inverse is defined at; it follows from `eta_range`.
+
+    Class attributes: `name`; `mean_range`, the open interval of means that the inverse can reach, a pair; `eta_range`,
+    the open interval that it is defined at (default all numbers).
     """
+
+    name, mean_range, eta_range = None, (-LARGE, LARGE), (-LARGE, LARGE)          # no annotations, hence no fields
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        declare(cls, {"eta_range": ("accepts", "eta")}, LINKS)
 
     def link(self, mu):
         """eta = g(mu)."""
@@ -42,9 +76,12 @@ class Link(ScalarModel):
         """G''(eta)."""
         return 0.0
 
-    def accepts(self, eta):
-        """Whether G is defined at eta."""
-        return True
+    def within(self, eta):
+        """eta, or the nearest value at which the formulas are inside the range of doubles. Beyond it they stay what they
+        are there, and losses go on along their parabola: exact for the logit, to 5e-4 of the score for the probit."""
+        return eta
+
+    accepts = LINE.member("eta")
 
 
 @formula
@@ -53,27 +90,22 @@ def _ratio(a, b):
     return a / b
 
 
-def _link(name, low=-LARGE, high=LARGE):
-    """Frozen dataclass with its registry name and the open interval of means that its inverse can reach."""
-
-    def decorate(cls):
-        cls.name, cls.mean_range = name, (low, high)
-        return dataclasses.dataclass(frozen=True)(cls)
-
-    return decorate
-
-
-@_link("identity")
 class Identity(Link):
     """eta = mu."""
 
+    name, mean_range = "identity", (-LARGE, LARGE)
 
-@_link("log", 0.0)
+
 class Log(Link):
     """eta = ln mu."""
 
+    name, mean_range = "log", (0.0, LARGE)
+
     def link(self, mu):
         return log(mu)
+
+    def within(self, eta):
+        return min(max(eta, -708.0), 709.0)
 
     def inverse(self, eta):
         return exp(eta)
@@ -85,12 +117,16 @@ class Log(Link):
         return exp(eta)
 
 
-@_link("logit", 0.0, 1.0)
 class Logit(Link):
     """eta = ln(mu / (1 - mu))."""
 
+    name, mean_range = "logit", (0.0, 1.0)
+
     def link(self, mu):
         return log(_ratio(mu, 1.0 - mu))
+
+    def within(self, eta):
+        return min(max(eta, -708.0), 708.0)
 
     def inverse(self, eta):
         t = exp(-abs(eta))
@@ -135,73 +171,86 @@ def _normal_quantile(p):
     return x if p >= 0.5 else -x
 
 
-@_link("probit", 0.0, 1.0)
 class Probit(Link):
     """eta = Phi^-1(mu), Phi the normal distribution function."""
+
+    name, mean_range = "probit", (0.0, 1.0)
 
     def link(self, mu):
         return _normal_quantile(mu)
 
+    def within(self, eta):
+        return min(max(eta, -37.5), 37.5)          # beyond, Phi leaves the normal doubles
+
     def inverse(self, eta):
-        return _normal_tail(-min(max(eta, -37.5), 37.5))          # beyond, Phi leaves the normal doubles
+        return _normal_tail(-self.within(eta))
 
     def complement(self, eta):
-        return _normal_tail(min(max(eta, -37.5), 37.5))
+        return _normal_tail(self.within(eta))
 
     def inverse_derivative(self, eta):
-        return _normal_density(min(max(eta, -37.5), 37.5))
+        return _normal_density(self.within(eta))
 
     def inverse_second_derivative(self, eta):
-        return -eta * _normal_density(min(max(eta, -37.5), 37.5))
+        return -self.within(eta) * _normal_density(self.within(eta))
 
 
-@_link("cloglog", 0.0, 1.0)
 class Cloglog(Link):
     """eta = ln(-ln(1 - mu))."""
+
+    name, mean_range = "cloglog", (0.0, 1.0)
 
     def link(self, mu):
         return log(-math.log1p(-mu)) if mu < 1.0 else LARGE
 
+    def within(self, eta):
+        return min(max(eta, -700.0), 6.5)          # e^6.5 = 665: 1 - mu stays a normal double
+
     def inverse(self, eta):
-        return -math.expm1(-exp(min(max(eta, -700.0), 6.5)))
+        return -math.expm1(-exp(self.within(eta)))
 
     def complement(self, eta):
-        return exp(-exp(min(max(eta, -700.0), 6.5)))          # e^6.5 = 665: 1 - mu stays a normal double
+        return exp(-exp(self.within(eta)))
 
     def inverse_derivative(self, eta):
-        z = min(max(eta, -700.0), 6.5)
+        z = self.within(eta)
         return exp(z - exp(z))
 
     def inverse_second_derivative(self, eta):
-        z = min(max(eta, -700.0), 6.5)
+        z = self.within(eta)
         return exp(z - exp(z)) * (1.0 - exp(z))
 
 
-@_link("loglog", 0.0, 1.0)
 class Loglog(Link):
     """eta = -ln(-ln mu): cloglog of the complementary event with the sign of eta reversed."""
+
+    name, mean_range = "loglog", (0.0, 1.0)
 
     def link(self, mu):
         return -log(-log(mu))
 
+    def within(self, eta):
+        return min(max(eta, -6.5), 700.0)
+
     def inverse(self, eta):
-        return exp(-exp(min(max(-eta, -700.0), 6.5)))
+        return exp(-exp(-self.within(eta)))
 
     def complement(self, eta):
-        return -math.expm1(-exp(min(max(-eta, -700.0), 6.5)))
+        return -math.expm1(-exp(-self.within(eta)))
 
     def inverse_derivative(self, eta):
-        z = min(max(-eta, -700.0), 6.5)
+        z = -self.within(eta)
         return exp(z - exp(z))
 
     def inverse_second_derivative(self, eta):
-        z = min(max(-eta, -700.0), 6.5)
+        z = -self.within(eta)
         return exp(z - exp(z)) * (exp(z) - 1.0)
 
 
-@_link("cauchit", 0.0, 1.0)
 class Cauchit(Link):
     """eta = tan(pi (mu - 1/2)) = -cot(pi mu)."""
+
+    name, mean_range = "cauchit", (0.0, 1.0)
 
     def link(self, mu):
         return -_ratio(1.0, math.tan(math.pi * mu)) if mu < 1.0 else LARGE
@@ -219,9 +268,10 @@ class Cauchit(Link):
         return -2.0 * eta / (math.pi * (1.0 + eta * eta) * (1.0 + eta * eta))
 
 
-@_link("inverse", 0.0)
 class Inverse(Link):
     """eta = 1 / mu, for positive means."""
+
+    name, mean_range = "inverse", (0.0, LARGE)
 
     def link(self, mu):
         return _ratio(1.0, mu)
@@ -239,9 +289,11 @@ class Inverse(Link):
         return eta != 0.0
 
 
-@_link("inverse_squared", 0.0)
 class InverseSquared(Link):
     """eta = 1 / mu^2."""
+
+    name = "inverse_squared"
+    mean_range = eta_range = (0.0, LARGE)
 
     def link(self, mu):
         return _ratio(1.0, mu * mu)
@@ -255,13 +307,12 @@ class InverseSquared(Link):
     def inverse_second_derivative(self, eta):
         return 0.75 / (eta * eta * math.sqrt(eta))
 
-    def accepts(self, eta):
-        return eta > 0.0
 
-
-@_link("sqrt", 0.0)
 class Sqrt(Link):
     """eta = sqrt(mu), eta > 0."""
+
+    name = "sqrt"
+    mean_range = eta_range = (0.0, LARGE)
 
     def link(self, mu):
         return math.sqrt(mu)
@@ -275,11 +326,8 @@ class Sqrt(Link):
     def inverse_second_derivative(self, eta):
         return 2.0
 
-    def accepts(self, eta):
-        return eta > 0.0
 
-
-@_link("power", 0.0)
+@dataclasses.dataclass(frozen=True)
 class Power(Link):
     """eta = mu^power for power != 0, eta > 0 (power = 1, -1, -2, 0.5 have classes of their own).
 
@@ -287,6 +335,9 @@ class Power(Link):
     ----------
     power : float
     """
+
+    name = "power"
+    mean_range = eta_range = (0.0, LARGE)
 
     power: float = 1.0
 
@@ -307,12 +358,6 @@ class Power(Link):
     def inverse_second_derivative(self, eta):
         return eta ** (1.0 / self.power - 2.0) * (1.0 / self.power - 1.0) / self.power
 
-    def accepts(self, eta):
-        return eta > 0.0
-
-
-LINKS = {cls.name: cls for cls in Link.__subclasses__()}
-
 
 def get_link(link):
     """Turn a name or a Link into a Link.
@@ -326,9 +371,4 @@ def get_link(link):
     ValueError
         The name is not one of `LINKS`.
     """
-    if isinstance(link, Link):
-        return link
-    if isinstance(link, str) and link in LINKS:
-        return LINKS[link]()
-    raise ValueError(f"Unknown link {link!r}: choose one of {', '.join(sorted(LINKS))}, or pass a daskglm_rep.links "
-                     "object.")
+    return find(link, Link, LINKS, "link", "daskglm_rep.links")

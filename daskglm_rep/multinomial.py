@@ -19,7 +19,9 @@ class Multinomial:
     n_classes: int
     canonical = 1.0
     is_canonical = True
+    is_steady = True          # along any direction, with the largest difference of two linear predictors
     dispersion_known = True
+    estimates_alpha = False
     always_valid = True
 
     @property

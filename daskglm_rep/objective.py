@@ -125,7 +125,8 @@ class Objective:
 
 
 def solve(matrix, vector):
-    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where not positive definite."""
+    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where it is not positive definite or
+    the numbers overflow."""
     if vector.size == 0:
         return vector
     diagonal = np.diag(matrix)
@@ -134,13 +135,14 @@ def solve(matrix, vector):
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         s = 1.0 / np.sqrt(diagonal)
         scaled = s[:, None] * matrix * s
-    if not np.isfinite(scaled).all():
+        scaled_vector = (s * vector.T).T
+    if not (np.isfinite(scaled).all() and np.isfinite(scaled_vector).all()):
         return None
     try:
         factor = linalg.cho_factor(scaled, lower=True, check_finite=False)
     except linalg.LinAlgError:
         return None
-    return (s * linalg.cho_solve(factor, (s * vector.T).T).T).T
+    return (s * linalg.cho_solve(factor, scaled_vector, check_finite=False).T).T
 
 
 def solve_damped(matrix, vector):

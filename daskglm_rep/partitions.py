@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import pandas as pd
-from sklearn.cluster import KMeans as LloydKMeans
 
 from daskglm_rep.kernels.assignment import compress, grid, hash_rows, nearest
 
@@ -218,6 +217,8 @@ class KMeans(Partition):
         x, weight = x[np.unique(codes, return_index=True)[1]], np.bincount(codes, weight, keys.size)
         if len(x) <= self.n_clusters:
             return x
+        from sklearn.cluster import KMeans as LloydKMeans          # late: 0.1 s that only this partition needs
+
         found = LloydKMeans(self.n_clusters, init="random", n_init=1, max_iter=self.max_iter,
                             random_state=random_state % 2 ** 32)
         return found.fit(x, sample_weight=weight).cluster_centers_

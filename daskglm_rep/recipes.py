@@ -9,6 +9,7 @@ from scipy import sparse
 
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.survey import codes_of
+from daskglm_rep.pairing import check_order
 
 FEW_LABELS = 16          # up to this many numeric labels are found by comparing, in 1 ns a row
 
@@ -99,15 +100,26 @@ class WithScalars(OverRows):
 
 @dataclasses.dataclass(frozen=True)
 class FrameRows(OverRows):
-    """Recipe for a partition that carries X and the other columns side by side."""
+    """Recipe for a partition that carries X and other columns side by side, and the partitions of columns beside it.
+
+    Attributes
+    ----------
+    n_features : int
+    roles : tuple
+        Per role (position, width) of its columns after X's; (-k, width) where it is the k-th partition beside; or None.
+    names : tuple of str
+        Of the roles.
+    """
 
     n_features: int
-    roles: tuple          # per role: (position, width) of its columns after X's, or None
+    roles: tuple
+    names: tuple
 
     def __call__(self, part, index):
-        frame = part[0]
-        pick = [None if r is None else frame.iloc[:, r[0]] if r[1] == 1 else frame.iloc[:, r[0]:r[0] + r[1]]
-                for r in self.roles]
+        frame, others = part[0], part[1:]
+        pick = [None if r is None else others[-r[0] - 1] if r[0] < 0 else frame.iloc[:, r[0]] if r[1] == 1
+                else frame.iloc[:, r[0]:r[0] + r[1]] for r in self.roles]
+        check_order(frame, zip(self.names, pick), f" (block {index})")
         return self.rows((frame.iloc[:, :self.n_features], *pick), index)
 
 

@@ -18,7 +18,7 @@ from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
 from daskglm_rep.representatives import fitting
 from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
 from daskglm_rep.results import GLMResults
-from daskglm_rep.settings import check_choice, check_number
+from daskglm_rep.settings import check_alpha, check_choice, check_number
 from daskglm_rep.solvers.three_sweeps import bernoulli, penalties
 
 COV_TYPES = ("nonrobust", "cluster")
@@ -49,7 +49,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     Parameters
     ----------
     family : str or families.Family, default "binomial"
-        With "binomial", y holds 0 and 1 or proportions.
+        With "binomial", y holds 0 and 1 or proportions; a negative binomial needs its alpha, NegativeBinomial(0.5).
     link : str or links.Link, default "logit"
         None takes the family's default; with a family other than binomial, "logit" counts as None.
     representative : str, default "score-matching"
@@ -168,6 +168,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         """
         self._check_parameters()
         model = self._glm()
+        check_alpha(model, type(self).__name__)
         partition = self.partition
         if blocks is not None and not isinstance(partition, Natural):
             raise ValueError("blocks= labels natural blocks: pass partition=partitions.Natural() with them.")
@@ -262,7 +263,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         which = new._which()
         new.link = self.link if link is None else link
         model = new._glm()
-        penalty = penalties(basis.keep(which), model, alpha, l1_ratio, prepared.found.response.weight, False, None)
+        penalty = penalties(basis.keep(which), model, prepared.found.columns, alpha, l1_ratio)
         fit = fitting.refit(prepared, model, which, self._exact, model == self._fitted_model, *penalty)
         kept = np.zeros_like(prepared.kept)
         kept[np.flatnonzero(prepared.kept)[which]] = True

@@ -22,7 +22,7 @@ class GLMResults(Estimates):
 
     Parameters
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     covariance : inference.sandwich.Covariance
     classes : array, optional
         Class labels, baseline first, for classification.
@@ -34,8 +34,10 @@ class GLMResults(Estimates):
     params, bse, tvalues, pvalues : pandas Series
         Indexed by feature, "Intercept" first; by (class, feature) for multinomial models. NaN for aliased columns.
     nobs, df_model, df_resid : float
-    llf, llnull, aic, bic, deviance, null_deviance, pearson_chi2, scale, rsquared, prsquared : float
+    n_parameters, llf, llnull, aic, bic, deviance, null_deviance, pearson_chi2, scale, rsquared, prsquared : float
         `llf` is R's: an estimated dispersion enters it as deviance / n and `aic` counts it as a parameter.
+    alpha, alpha_standard_error : float
+        Overdispersion of the negative binomial family, which `aic` counts where it was estimated.
     """
 
     # ------------------------------------------------------------ effects
@@ -169,7 +171,7 @@ class GLMResults(Estimates):
         """
         return hypotheses.anova(self.params.to_numpy(), self.cov_params().to_numpy(), self._terms(), self.covariance.df)
 
-    def lr_test(self, smaller, test="chi2"):
+    def lr_test(self, smaller, test="chi2", check=True):
         """Likelihood-ratio test against a nested fit of the same rows.
 
         Parameters
@@ -177,12 +179,16 @@ class GLMResults(Estimates):
         smaller : GLMResults
         test : {"chi2", "F"}
             "F" compares deviances in units of this fit's dispersion.
+        check : bool, default True
+            Refuse a smaller fit with a column that this one lacks, by name (of arrays, whose columns have no names, by
+            mean, spread and extremes). False leaves nesting to you: the columns may span the same space otherwise, as
+            those of poly(x, 2) and poly(x, 3) do.
 
         Returns
         -------
         inference.hypotheses.TestResult
         """
-        return hypotheses.likelihood_ratio(self, getattr(smaller, "results_", smaller), test)
+        return hypotheses.likelihood_ratio(self, getattr(smaller, "results_", smaller), test, check)
 
     def score_test(self, added, X, y, sample_weight=None, offset=None, exposure=None):
         """Score test of columns that are not in the model: one sweep, no refit; model-based information.

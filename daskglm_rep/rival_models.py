@@ -8,11 +8,12 @@ import numbers
 
 from daskglm_rep import combining, design, families, subsampling
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
-from daskglm_rep.settings import check_choice, check_number
+from daskglm_rep.settings import check_alpha, check_choice, check_number
 from daskglm_rep.solvers import implicit_descent
 from daskglm_rep.solvers.first_look import first_look
 
 COMMON = """    family : str or families.Family
+        A negative binomial with its alpha, families.NegativeBinomial(0.5).
     link : str or links.Link, optional
         Default: the family's.
     fit_intercept : bool, default True
@@ -78,6 +79,7 @@ class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
         """
         self._check_parameters()
         model = self._glm()
+        check_alpha(model, type(self).__name__)
         data = self._chunked(self._build(X, y, sample_weight, offset, exposure))
         look = first_look(data, model, self.fit_intercept, self._n_pilot(len(data.names) + 1), int(self.random_state),
                           dense=not self._takes_sparse)

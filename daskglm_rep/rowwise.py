@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from daskglm_rep.design import as_frame, is_frame, is_lazy
+from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import column, features, values
 
 
@@ -33,6 +34,7 @@ def map_rows(X, function, n_outputs, names, columns=None, offset=None, exposure=
     coordinates
     """
     apply = _Apply(function, tuple(names), columns if n_outputs is not None else None)
+    check_order(X, (("offset", offset), ("exposure", exposure)))
     given = [X, offset, exposure]
     if isinstance(X, xr.DataArray):
         result = map_rows(X.data, function, n_outputs, names, columns,
@@ -93,6 +95,7 @@ class _Apply:
 
     def __call__(self, X, offset=None, exposure=None):
         index = X.index if isinstance(X, pd.DataFrame) else None
+        check_order(X, (("offset", offset), ("exposure", exposure)))
         X = features(X, self.names, 0)
         offset = column(offset, "offset", X.shape[0], 0, 0.0)
         if exposure is not None:

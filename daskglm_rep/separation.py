@@ -27,7 +27,7 @@ ROUNDING = 1e-8          # share of a row's terms up to which their sum is taken
 NOISE = 1e-11            # share of the largest coefficient up to which one that should not move is rounding
 COST = 1e-6              # of moving a linear predictor by 1: a row that asks for more than a million is left alone
 ROUNDS = 40
-MOST_ROWS = 500          # brought home by one tile
+MOST_ROWS = 500          # of those that contradict, brought home from a block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Along:
         Rows that contradict it, rows that it separates in all their constraints or in some, rows that count.
     some : float
     rows : (m, k) array
-        Constraints that contradict it: for each coefficient the one that does so most through it.
+        Constraints that contradict it: all where they are few, else some for each coefficient.
     direction : (k,) array
     """
 
@@ -74,20 +74,19 @@ class Along:
     direction: np.ndarray
 
     def merge(self, other):
-        rows = self.rows if not len(other.rows) else _hardest(np.vstack([self.rows, other.rows]), self.direction)
+        rows = _hardest(np.vstack([self.rows, other.rows]), self.direction)
         return Along(self.against + other.against, self.strict + other.strict, self.some + other.some,
                      self.total + other.total, rows, self.direction)
 
 
 def _hardest(rows, direction):
-    """For each coefficient the row that contradicts a direction most through it; `rows` all contradict it."""
-    if not len(rows):
+    """All where they are few; else for each coefficient the row that contradicts a direction most through it."""
+    if len(rows) <= MOST_ROWS:
         return rows
     terms = rows * direction
     size = np.abs(terms).sum(axis=1)
     share = np.abs(terms) * (-terms.sum(axis=1) / np.maximum(size, 1e-300) ** 2)[:, None]
-    chosen = np.unique(share.argmax(axis=0)[share.max(axis=0) > 0.0])
-    return rows[chosen]
+    return rows[np.unique(share.argmax(axis=0)[share.max(axis=0) > 0.0])]
 
 
 def ends(model):
@@ -144,7 +143,7 @@ def _tile(model, Z, y, kept, direction):
     rows = rows.toarray() if sparse.issparse(rows) else rows
     return Along(float(wrong.any(axis=1).sum()), float(((right | ~bound).all(axis=1) & kept).sum()),
                  float(right.any(axis=1).sum()), float(kept.sum()),
-                 _hardest(_gradients(model, rows, y[row], entry), direction), direction)
+                 _gradients(model, rows, y[row], entry), direction)
 
 
 def along(block, box, direction, model):
@@ -231,8 +230,7 @@ def allowed(rows, guess):
     ----------
     rows : (m, k) array
         Constraints a'd >= 0.
-    guess : (k,) array
-        No entry 0.
+    guess : (k,) array of -1 and 1
 
     Returns
     -------
@@ -252,7 +250,7 @@ def allowed(rows, guess):
     space = linalg.null_space(linalg.qr(scaled[~moved], mode="economic")[1], rcond=1e-10) if (~moved).any() else np.eye(k)
     if space.shape[1] == 0:
         return None
-    towards = space @ (space.T @ (np.sign(guess) * (0.5 + np.random.default_rng(0).random(k))))
+    towards = space @ (space.T @ (guess * (0.5 + np.random.default_rng(0).random(k))))
     if moved.any():
         d = space @ (space.T @ d)
         move, change = (scaled @ d)[moved], (scaled @ towards)[moved]
@@ -304,20 +302,21 @@ class Watch:
         if self.settled:
             return
         free = self._free()
-        guess = np.nan_to_num(self.box.standardised(self.objective.basis.raw(coef)))
-        guess = np.where(guess == 0.0, 1.0, guess)
-        rows, direction = np.zeros((0, free.sum())), np.zeros(coef.size)
+        direction = np.where(free, np.nan_to_num(self.box.standardised(self.objective.basis.raw(coef))), 0.0)
+        rows, guess = np.zeros((0, free.sum())), np.where(direction < 0.0, -1.0, 1.0)[free]
+        if not direction.any():
+            direction[free] = guess
         for stage in self.stages:
             for _ in range(ROUNDS):
-                d = allowed(rows, guess[free])
-                if d is None:
-                    self.settled = True
-                    return
-                direction[free] = d
                 seen = passes.run(along, stage, self.box, direction, self.objective.model)
                 if not seen.against:
                     break
                 rows = np.vstack([rows, seen.rows[:, free]])
+                d = allowed(rows, guess)
+                if d is None:
+                    self.settled = True
+                    return
+                direction[free] = d
             else:
                 return
         self.settled = True

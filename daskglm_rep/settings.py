@@ -61,6 +61,13 @@ def check_cov_type(cov_type, has_clusters, example):
     return cov_type
 
 
+def check_alpha(model, who):
+    """Refuse a negative binomial whose alpha nobody gave, where no exact fit estimates it."""
+    if model.estimates_alpha:
+        raise ValueError(f"{who} does not estimate the negative binomial's alpha: give it, "
+                         "family=families.NegativeBinomial(0.5), or fit NegativeBinomialRegressor, which does.")
+
+
 def check_fit(settings, cov_type, penalty="alpha"):
     """Check the settings of `solvers.three_sweeps.solve_model` and the covariance that is to follow.
 

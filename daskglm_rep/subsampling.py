@@ -32,7 +32,7 @@ class Subsample:
 
     Attributes
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     covariance : Covariance
         Of the estimate about the true coefficients.
     about_full : (k, k) array

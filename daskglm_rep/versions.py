@@ -25,6 +25,6 @@ class Versioned:
         made_by = state.get(KEY, "an unknown version")
         if made_by != __version__:
             warnings.warn(f"This {type(self).__name__} was pickled by daskglm_rep {made_by} and is loaded by "
-                          f"{__version__}: its numbers may be wrong and its methods fail; fit it again, or load it with "
-                          "the version that made it.", VersionWarning, stacklevel=2)
+                          f"{__version__}: its numbers may be wrong and its methods fail; fit it again, or load it "
+                          "with the version that made it.", VersionWarning, stacklevel=2)
         self.__dict__.update({name: value for name, value in state.items() if name != KEY})

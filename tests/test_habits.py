@@ -1,4 +1,4 @@
-"""What people bring from scikit-learn and statsmodels: frames through its tools, alpha=, clusters without a cov_type."""
+"""What people bring from scikit-learn and statsmodels: frames, alpha= of intervals, clusters without a cov_type."""
 
 import numpy as np
 import pandas as pd
@@ -44,12 +44,13 @@ def test_grid_search_on_a_frame_chooses_as_on_an_array(model, scoring):
     lambda X, y: CalibratedClassifierCV(dg.LogisticRegression(), cv=3).fit(X, y).predict_proba(X)[:, 1],
     lambda X, y: cross_val_predict(dg.LogisticRegression(), X, y, cv=3, method="predict_proba"),
     lambda X, y: cross_val_predict(dg.GLMClassifier(), X, y, cv=3, method="decision_function"),
-    lambda X, y: TransformedTargetRegressor(dg.LinearRegression(), func=np.exp, inverse_func=np.log).fit(X, y).predict(X),
+    lambda X, y: TransformedTargetRegressor(dg.LinearRegression(), func=np.exp, inverse_func=np.log).fit(
+        X, y).predict(X),
     lambda X, y: permutation_importance(dg.LogisticRegression().fit(X, y), X, y, scoring="neg_log_loss",
                                         random_state=0).importances_mean,
     lambda X, y: dg.LogisticRegression().fit(X, y).predict_proba(X)[:, 1],
     lambda X, y: dg.PoissonRegressor().fit(X, y).predict(X).reshape(-1, 1),
-], ids=["calibrated", "cross_val_predict", "decisions", "transformed target", "permutation", "second column", "reshape"])
+], ids=["calibrated", "cross_val_predict", "decisions", "transformed", "permutation", "second column", "reshape"])
 def test_tools_on_a_frame_give_what_they_give_on_an_array(tool):
     X, y, _ = sample()
     np.testing.assert_allclose(tool(X, y), tool(X.to_numpy(), y.to_numpy()), rtol=1e-9)
@@ -107,7 +108,8 @@ def test_alpha_is_statsmodels_word():
     np.testing.assert_allclose(results.conf_int(0.9), results.conf_int(alpha=0.1), rtol=1e-12)
     pd.testing.assert_frame_equal(results.summary_frame(alpha=0.1), results.summary_frame(0.9))
     assert str(results.summary(alpha=0.1)) == str(results.summary(0.9))
-    pd.testing.assert_frame_equal(results.get_prediction(X, alpha=0.1).frame, results.get_prediction(X, level=0.9).frame)
+    narrow, same = results.get_prediction(X, alpha=0.1).frame, results.get_prediction(X, level=0.9).frame
+    pd.testing.assert_frame_equal(narrow, same)
     for effects in (results.margins, results.average_predictions):
         pd.testing.assert_frame_equal(effects(X, alpha=0.1).frame, effects(X, level=0.9).frame)
     assert results.to_xarray(alpha=0.1).equals(results.to_xarray(0.9))

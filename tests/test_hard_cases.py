@@ -8,8 +8,12 @@ import pytest
 from scipy import linalg, special
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import GLMClassifier, PoissonRegressor
+from daskglm_rep import GLMClassifier, GLMRegressor, PoissonRegressor, families
 from daskglm_rep.diagnostics import SeparationWarning
+from daskglm_rep.kernels.block import Basis, Block
+from daskglm_rep.kernels.rows import inside
+from daskglm_rep.objective import Objective
+from daskglm_rep.solvers.newton import _interior_start
 
 N, CHUNK = 50_000, 5_000
 DRAW = {"logit": lambda rng, eta: (rng.random(eta.size) < special.expit(eta)).astype(float),
@@ -159,3 +163,30 @@ def test_the_seven_of_the_list_need_no_excuse():
                 warnings.simplefilter("error")
                 fitted = ESTIMATORS[model]().fit(da.from_array(X, chunks=(CHUNK, -1)), da.from_array(y, chunks=CHUNK))
             assert fitted.converged_ and fitted.n_passes_ <= 6, (case.__name__, model, fitted.n_passes_)
+
+
+@pytest.mark.parametrize("family", ["gamma", "inverse_gaussian", "tweedie"])
+@pytest.mark.parametrize("scale", [1e-60, 1e-20, 1e60])
+def test_the_unit_of_the_response_changes_the_intercept_alone(family, scale):
+    """Start values know no unit: means of 1e-60 once ended in scipy's words."""
+    r = np.random.default_rng(0)
+    X = r.normal(size=(200, 2))
+    y = r.gamma(3.0, 1 / 3, 200) * np.exp(0.3 * X[:, 0])
+    plain, scaled = (GLMRegressor(family, "log").fit(X, y * s) for s in (1.0, scale))
+    np.testing.assert_allclose(scaled.coef_, plain.coef_, rtol=1e-8)
+    assert scaled.intercept_ == pytest.approx(plain.intercept_ + np.log(scale), rel=1e-10)
+    np.testing.assert_allclose(scaled.results_.bse, plain.results_.bse, rtol=1e-5)
+    assert scaled.converged_ and scaled.distance_to_optimum_ <= 1e-6
+
+
+@pytest.mark.parametrize("family, link", [("binomial", "identity"), ("binomial", "log"), ("binomial", "inverse"),
+                                          ("binomial", "sqrt"), ("poisson", "identity"), ("gamma", "inverse"),
+                                          ("inverse_gaussian", "inverse_squared"), ("gaussian", "sqrt")])
+def test_a_start_inside_the_domain_is_found_without_intercept(family, link):
+    """Linear predictors of every row inside the interval that family and link allow, offsets included."""
+    r = np.random.default_rng(1)
+    X, offset = r.uniform(0.2, 1.0, (50, 2)), r.uniform(0.0, 0.05, 50)
+    model = families.GLM.of(family, link)
+    objective = Objective(model, Basis(np.arange(2), np.zeros(2), np.ones(2), False))
+    start = _interior_start(objective, Block(X, np.full(50, 0.5), np.ones(50), offset))
+    assert inside(model, X @ start + offset)

@@ -229,7 +229,7 @@ class LinkOnly:
     link: object
 
 
-@pytest.mark.parametrize("link", sorted(links.LINKS))
+@pytest.mark.parametrize("link", sorted(name for name, cls in links.LINKS.items() if cls.__module__ == links.__name__))
 def test_row_formulas_are_derivatives_of_each_other(link):
     model = LinkOnly(links.Power(0.7) if link == "power" else links.get_link(link))
     rng = np.random.default_rng(0)

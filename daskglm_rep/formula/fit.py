@@ -13,7 +13,8 @@ from daskglm_rep.inference import covariance
 from daskglm_rep.labels import encode_classes
 from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.settings import check_cov_type, check_fit, check_seed
-from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
+from daskglm_rep.solvers.exact import solve
+from daskglm_rep.solvers.three_sweeps import take_survey
 
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
 
@@ -31,7 +32,8 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
         learnt over all rows, in one further sweep where the formula has some.
     data : pandas or dask DataFrame, xarray Dataset, or path
         A path names Parquet file(s): a file, a folder or a glob pattern. Only the columns used are read. A Dataset's
-        dimensions are unrolled into rows.
+        dimensions are unrolled into rows. Lazy rows are read in every sweep and must be the same each time: another
+        number of rows is refused, other values are not seen.
     family, link : str or object
         As for `GLMRegressor`. A text, boolean or categorical response of two levels is coded 1 for the second level in
         the binomial family.
@@ -156,7 +158,7 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     classes = None
     if wants_labels:
         rows, found, model, classes = _code_labels(rows, found, spec, model, baseline)
-    fitted = solve_model(rows, found, model, spec.intercept, **options)
+    fitted = solve(rows, found, model, fit_intercept=spec.intercept, **options)
     cov = covariance.compute(fitted, cov_type, rows)
     fitted = dataclasses.replace(fitted, n_passes=rows.n_passes)
     return FormulaResults(fitted, cov, spec, columns, classes)
@@ -172,8 +174,8 @@ def _check_learnt(learnt, n_rows):
     """Refuse levels and states that were learnt on other rows than the survey's."""
     if learnt is not None and learnt.n_rows != n_rows:
         raise ValueError(f"data had {int(learnt.n_rows)} rows in the sweep that learnt the formula's levels and "
-                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. Persist "
-                         "them (.persist()), or stop what writes to their files, and fit again.")
+                         f"transforms and has {int(n_rows)} in the next one: they change while they are fitted. "
+                         "Persist them (.persist()), or stop what writes to their files, and fit again.")
 
 
 def _missing_text(missing, n_rows, n_missing=None):

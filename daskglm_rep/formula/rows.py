@@ -11,6 +11,7 @@ from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.softmax import class_probabilities
+from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import OverRows, Rows, encode
 
 
@@ -211,6 +212,7 @@ class _FrameFunction:
         """(n,) array: what is given, else the fit's offset and exposure columns."""
         n = len(frame)
         if offset is not None:
+            check_order(frame, [("offset", offset)])
             return np.broadcast_to(as_floats(offset, "offset", n), (n,))
         total = np.zeros(n)
         for name, transform in ((self.columns.offset, np.asarray), (self.columns.exposure, np.log)):

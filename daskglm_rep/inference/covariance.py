@@ -51,7 +51,7 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
 
     Parameters
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     cov_type : str
         One of `COV_TYPES`. HC0, HC1, HC2, HC3: White (1980), MacKinnon and White (1985); HC4: Cribari-Neto (2004);
         cluster: Liang and Zeger (1986), several columns by Cameron, Gelbach and Miller (2011); CR2, CR3: Bell and

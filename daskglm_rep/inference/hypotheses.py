@@ -10,7 +10,7 @@ from scipy import stats
 
 from daskglm_rep import passes
 from daskglm_rep.inference.clustered import collect
-from daskglm_rep.inference.sandwich import bread, dispersion
+from daskglm_rep.inference.sandwich import bread, dispersion, is_penalized
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.clusters import cluster_moments
 from daskglm_rep.kernels.moments import block_moments
@@ -140,45 +140,94 @@ def anova(params, matrix, positions, df_denom=None):
 # ---------------------------------------------------------------- likelihood ratio
 
 
-def likelihood_ratio(larger, smaller, test="chi2"):
+def likelihood_ratio(larger, smaller, test="chi2", check=True):
     """Compare nested fits: 2 (llf - llf_0) ~ chi-squared(difference of parameters), or F of the deviances.
 
     Parameters
     ----------
     larger, smaller : results
-        Fits of the same rows and family; the smaller one's columns are among the larger one's (not checked beyond their
-        number).
+        Fits of the same rows and family; each has its own dispersion or alpha where that is estimated.
     test : {"chi2", "F"}
         "F" is (D_0 - D) / (r phi) with the larger fit's dispersion phi, for families with an estimated one (R's
         anova(test="F")).
+    check : bool
+        Whether each column of the smaller fit must be one of the larger.
 
     Raises
     ------
     ValueError
-        Other rows, another family, no fewer parameters, a penalty.
+        Other rows or responses, another family, no fewer parameters, a column of its own in the smaller fit, a penalty.
     """
+    _check_comparable(larger, smaller)
+    r = larger.n_parameters - smaller.n_parameters
+    if not r > 0:
+        raise ValueError(f"lr_test(smaller) needs a fit with fewer parameters: it has {-r:g} more; swap them."
+                         if r < 0 else "lr_test(smaller): both fits have as many parameters, so they are not nested.")
+    lost = _column_of_its_own(larger, smaller) if check else None
+    if lost is not None:
+        raise ValueError(f"The smaller fit is not nested in this one: its column {lost!r} is none of this fit's columns; "
+                         "where other columns span it, pass check=False.")
+    if test not in ("chi2", "F"):
+        raise ValueError(f"test={test!r} is not known: choose 'chi2' or 'F'.")
+    drop = smaller.deviance - larger.deviance
+    if larger.fitted.overdispersion is None:
+        _check_order(drop, abs(larger.deviance))
+    elif test == "F":
+        raise ValueError("test='F' compares deviances, which do not compare between fits of different alpha: use 'chi2'.")
+    if test == "F":
+        return _test("likelihood ratio", max(drop, 0.0) / larger.scale, r, larger.df_resid)
+    statistic = 2.0 * (larger.llf - smaller.llf)
+    if math.isnan(statistic):
+        raise ValueError(f"The {larger.model} has no likelihood in closed form: use lr_test(smaller, test='F').")
+    _check_order(statistic, abs(larger.llf))
+    return _test("likelihood ratio", max(statistic, 0.0), r, None)
+
+
+def _check_order(gain, size):
+    if gain < -1e-8 * size:
+        raise ValueError("The smaller fit has the larger likelihood, so it is not nested in this one.")
+
+
+def _check_comparable(larger, smaller):
+    """Refuse fits of other rows, responses or families, and penalized ones."""
     if str(larger.model) != str(smaller.model) or larger.nobs != smaller.nobs or larger.response != smaller.response:
         raise ValueError(f"lr_test compares fits of the same model to the same rows: got {larger.model} on "
                          f"{larger.nobs:,.0f} rows of {larger.response} and {smaller.model} on {smaller.nobs:,.0f} of "
                          f"{smaller.response}.")
-    r = smaller.df_resid - larger.df_resid
-    if not r > 0:
-        raise ValueError(f"lr_test(smaller) needs a fit with fewer parameters: it has {-r:g} more; swap them."
-                         if r < 0 else "lr_test(smaller): both fits have as many parameters, so they are not nested.")
-    if any(f.fitted.fit.objective.ridge is not None or f.fitted.fit.objective.lasso is not None
-           for f in (larger, smaller)):
+    if larger.model != smaller.model and larger.fitted.overdispersion is None:
+        raise ValueError("lr_test compares fits of the same family: its parameters are given here, and are others or "
+                         "estimated in the smaller fit.")
+    one, other = larger.fitted.survey, smaller.fitted.survey
+    a, b = _fingerprint(one), _fingerprint(other)
+    if one.has_offset != other.has_offset or a.size != b.size or not np.allclose(a, b, 1e-9, 0.0):
+        raise ValueError("lr_test compares fits of the same rows: responses, weights or offsets of the two differ.")
+    if any(is_penalized(f.fitted) for f in (larger, smaller)):
         raise ValueError("Likelihood ratios of penalized fits have no chi-squared distribution: fit with alpha=0.")
-    drop = smaller.deviance - larger.deviance
-    if drop < -1e-8 * abs(larger.deviance):
-        raise ValueError("The smaller fit has the larger likelihood, so it is not nested in this one.")
-    if test == "F":
-        return _test("likelihood ratio", max(drop, 0.0) / larger.scale, r, larger.df_resid)
-    if test != "chi2":
-        raise ValueError(f"test={test!r} is not known: choose 'chi2' or 'F'.")
-    statistic = 2.0 * (larger.llf - smaller.llf)
-    if math.isnan(statistic):
-        raise ValueError(f"The {larger.model} has no likelihood in closed form: use lr_test(smaller, test='F').")
-    return _test("likelihood ratio", max(statistic, 0.0), r, None)
+
+
+def _fingerprint(survey):
+    """Numbers that tell responses and weights apart, whatever the chunks."""
+    r = survey.response
+    moments = [r.spread.weight * r.spread.mean ** 2 + r.spread.squares] if r.spread.weight else []
+    return np.r_[r.weight, r.weight_squared, [survey.labels[k] for k in sorted(survey.labels, key=str)], *moments]
+
+
+def _column_of_its_own(larger, smaller):
+    """Name of a column of the smaller fit that is none of the larger's; None where all are."""
+    theirs, ours = smaller.fitted, larger.fitted
+    columns, mine = theirs.survey.columns, ours.survey.columns
+    first = theirs.kept.size - len(theirs.names)
+    has_one = ours.kept.size > len(ours.names) or (mine.low == mine.high).any()
+    if first and theirs.kept[0] and not has_one:
+        return "Intercept"
+    unnamed = any(f.names == [f"x{j}" for j in range(len(f.names))] for f in (theirs, ours))
+    known = np.array([mine.low, mine.high, mine.mean, mine.deviation])
+    for j in np.flatnonzero(theirs.kept[first:]):
+        values = np.array([columns.low[j], columns.high[j], columns.mean[j], columns.deviation[j]])
+        alike = np.abs(known - values[:, None]).max(axis=0) <= 1e-6 * np.abs(values).max()
+        if not any(a and (unnamed or name == theirs.names[j]) for a, name in zip(alike, ours.names)):
+            return theirs.names[j]
+    return None
 
 
 # ---------------------------------------------------------------- score
@@ -189,7 +238,7 @@ def score(fitted, data, n_added):
 
     Parameters
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     data : design.Data
         The fit's features and the added ones after them.
     n_added : int
@@ -248,7 +297,7 @@ def wild_cluster(fitted, data, R, q, n_boot=9999, weights="rademacher", seed=0, 
 
     Parameters
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     data : design.Data
         The fit's rows with clusters.
     R : (r, k) array

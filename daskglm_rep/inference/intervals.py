@@ -17,6 +17,6 @@ def confidence_level(level=0.95, alpha=None):
                          "alpha=0.05 gives 95 % intervals.")
     level = value if alpha is None else 1.0 - value
     if level < 0.5:
-        raise ValueError(f"{name}={value:g} asks for {100 * level:g} % intervals; for {100 * (1 - level):g} % intervals "
-                         f"write alpha={level:g} or level={1 - level:g}.")
+        raise ValueError(f"{name}={value:g} asks for {100 * level:g} % intervals; for {100 * (1 - level):g} % "
+                         f"intervals write alpha={level:g} or level={1 - level:g}.")
     return float(level)

@@ -9,6 +9,7 @@ from daskglm_rep.objective import inverse
 
 CORRECTIONS = ("full", "design", "clusters", "none")
 STRANGER = 1e-2          # standard errors: a score farther from zero than this is not the one of the fit's rows
+ROUNDING = 1e-10         # of linear predictors: what a score may be off by where the fit is perfect
 
 
 class CovarianceWarning(UserWarning):
@@ -141,8 +142,12 @@ def check_rows(fitted, n_kept, score):
                          "the rows, sample_weight and offset of the fit.")
     if not fitted.fit.converged or fitted.separated is not None:
         return
-    noise = 0.0 if fitted.fit.objective.model.dispersion_known else 1e-20 * abs(fitted.null_deviance)
-    distance = math.sqrt(max(score @ bread(fitted) @ score, 0.0))
-    if not distance <= STRANGER * math.sqrt(dispersion(fitted) * score.size + noise) + fitted.fit.distance:
+    A, H, coef = bread(fitted), fitted.fit.point.moments.expected, fitted.fit.point.coef
+    if not np.isfinite(A).all():
+        return
+    phi = np.nan_to_num(dispersion(fitted))                          # NaN where no degree of freedom is left
+    noise = ROUNDING * np.sqrt(np.diag(H)) @ (np.abs(coef) + 1.0)
+    distance = math.sqrt(max(score @ A @ score, 0.0))
+    if not distance <= math.sqrt(phi) * (STRANGER * math.sqrt(score.size) + fitted.fit.distance) + noise:
         raise ValueError("The score of these rows at the fitted coefficients is not zero, so they are not the rows of "
                          "the fit: pass the same X, y, sample_weight, offset and exposure.")

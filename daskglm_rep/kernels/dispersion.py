@@ -4,8 +4,10 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from daskglm_rep.kernels.gram import linear_predictor
+from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import inverse_link
-from daskglm_rep.summaries import Total
+from daskglm_rep.kernels.survey import response_totals
+from daskglm_rep.summaries import ClusterScores, Pair, Total
 
 
 def log_size_derivatives(block, model, basis, coef):
@@ -27,6 +29,22 @@ def log_size_derivatives(block, model, basis, coef):
     return Total(np.array([w @ (r * first), w @ (r * r * second + r * first)]))
 
 
-def saturated(block, family):
-    """Saturated log-likelihood of a block, which depends on alpha."""
-    return Total(float(family.row_saturated(block.y, block.weight)))
+def likelihood_and_derivatives(block, model, basis, coef):
+    """`Moments`; derivatives in ln r and the saturated log-likelihood, which depends on alpha: a Pair."""
+    saturated = float(model.family.row_saturated(block.y, block.weight))
+    slopes = log_size_derivatives(block, model, basis, coef).value
+    return Pair(block_moments(block, model, basis, coef), Total(np.r_[slopes, saturated]))
+
+
+def response(block, family):
+    """`Response` of a block at another alpha than the survey's."""
+    return response_totals(family, block.y, block.weight)[0]
+
+
+def distinct_responses(block, most):
+    """Sums of weights by response, `ClusterScores`; the block counts as missing where it has more than `most`."""
+    values, codes = np.unique(block.y, return_inverse=True)
+    sums = np.bincount(codes, block.weight, values.size)[:, None]
+    if values.size > most:
+        return ClusterScores((((values[:0],), sums[:0]),), n_missing=float(values.size))
+    return ClusterScores((((values,), sums),))

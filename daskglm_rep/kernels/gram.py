@@ -140,6 +140,8 @@ def linear_predictor(X, basis, coef, offset=None):
     -------
     (n,) array, or (n, n_equations) with several equations
     """
+    if not basis.n_coef:          # a null model without intercept
+        return np.zeros(X.shape[0]) + (0.0 if offset is None else offset)
     raw = basis.raw(coef).reshape(-1, basis.n_coef)
     B = np.zeros((X.shape[1], raw.shape[0]))
     B[basis.columns] = raw[:, int(basis.intercept):].T

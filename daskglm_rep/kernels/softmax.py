@@ -127,7 +127,7 @@ def _add_information(Z, probability, variance, weight, pairs):
     one product of two thin matrices of pairwise products, half the arithmetic of U'U with rows u = p kron z.
     """
     n = Z.shape[0]
-    step = max(64, WIDE // pairs.shape[1])
+    step = max(64, WIDE // max(pairs.shape[1], 1))
     zz, pp = np.empty((pairs.shape[1], step)), np.empty((pairs.shape[0], step))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))

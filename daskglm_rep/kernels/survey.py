@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, MATRIX, OUT, call, kernel, types
+from daskglm_rep.domains import POSITIVE
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.summaries import Response, Spread, Survey
 
@@ -113,21 +114,22 @@ def response_totals(family, y, weight):
     if around.weight and not (outside or nan or infinite or negative):
         stride_0 = weight.strides == (0,)
         log_weight = 0.0 if stride_0 and weight[0] == 1.0 else float(np.sum(np.log(weight[weight > 0])))
-        if family.facts.response == "numbers > 0":
+        if POSITIVE.holds(family.response_range):
             weight_log_y = float(np.dot(weight, np.log(y)))
         values, weights = (y, weight) if fractional else (np.array([0.0, 1.0]), np.array([total - wy, wy]))
         if family.facts.dispersion_known and (fractional or family.facts.name != "binomial"):
             values, weights = _compressed(family, values, weights)
             saturated = float(family.row_saturated(values, weights))
-        deviance = call(_deviance_around, (types.float64, FLOATS, FLOATS), family, float(around.mean[0]), values,
-                        weights)
+        if low < high:          # a constant block has none, also at a mean that the family cannot have
+            deviance = call(_deviance_around, (types.float64, FLOATS, FLOATS), family, float(around.mean[0]), values,
+                            weights)
     return Response(family, float(y.size), kept, total, squared, log_weight, weight_log_y, saturated, low, high,
                     outside, negative, bool(fractional), deviance, around), np.array([nan, infinite])
 
 
 def _compressed(family, y, weight):
     """Counts are few distinct values: sum their weights first, so that the gamma functions are evaluated once each."""
-    if family.facts.name != "binomial" and y.size and y.max() < 10_000 and np.all(y == np.floor(y)):
+    if family.facts.name != "binomial" and y.size and 0 <= y.min() and y.max() < 10_000 and np.all(y == np.floor(y)):
         totals = np.bincount(y.astype(np.int64), weights=weight)
         values = np.flatnonzero(totals)
         return values.astype(float), totals[values]

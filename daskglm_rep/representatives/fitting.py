@@ -9,6 +9,7 @@ import pandas as pd
 
 from daskglm_rep import passes
 from daskglm_rep.diagnostics import AliasWarning
+from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.assignment import bisect, compress
 from daskglm_rep.kernels.block import Block
@@ -21,8 +22,8 @@ from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarde
 from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
-from daskglm_rep.solvers.polish import Fit, polish
-from daskglm_rep.solvers.three_sweeps import Fitted, basis_of, bernoulli, check, check_dense, null_deviance_of
+from daskglm_rep.solvers.polish import polish
+from daskglm_rep.solvers.three_sweeps import basis_of, bernoulli, check, check_dense, null_deviance_of
 from daskglm_rep.summaries import Moments
 
 PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5      # moment-matched parts: at least, per coefficient, per block
@@ -187,8 +188,8 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
         fit = polish(objective, data, _pilot(c), best.coef, n_rows, min(tol, 1e-6))
         m = fit.point.moments
         exact = dataclasses.replace(exact, coef=fit.point.coef, score=m.score, deviance=m.deviance, pearson=m.pearson)
-        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", _newton_sent(data.n_blocks, c.basis.n_coef))
-                       for i in range(fit.n_iter)]
+        a_round = _newton_sent(data.n_blocks, c.basis.n_coef)
+        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", a_round) for i in range(fit.n_iter)]
     if outcome.representatives is not None:
         shown = outcome.representatives
     fitted = Fitted(fit, found, list(data.names), prepared.kept, n_rows, data.n_passes, None, null)

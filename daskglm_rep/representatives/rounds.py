@@ -8,7 +8,7 @@ import numpy as np
 from daskglm_rep import passes
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.representatives import mean_rows
-from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.kernels.rows import inside, working_rows
 from daskglm_rep.objective import inverse
 from daskglm_rep.representatives import surrogate
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, response_aided, score_block, score_matched
@@ -174,7 +174,7 @@ class Rounds:
         if invalid or not np.isfinite(deviance):
             return Sweep(coef, score, math.inf, math.nan, math.nan, None, math.inf, parts)
         information = self.points.information(mean_rows(self.model, self.points.eta(coef))[2])
-        at_points = self.points.working_weight(self.model, coef) if surrogate.valid(self.model, self.points.eta(coef)) \
+        at_points = self.points.working_weight(self.model, coef) if inside(self.model, self.points.eta(coef)) \
             else math.nan
         away = surrogate.certificate(basis, information, score, self._dispersion(pearson), at_points, weight,
                                      self.null_weight)
@@ -194,7 +194,7 @@ class Rounds:
         change = -2.0 * surrogate.Equation(self.collection, self.model).corrected(best.coef, best.score).gain(
             best.coef, coef)
         eta = self.points.eta(coef)
-        information = best.information if not surrogate.valid(self.model, eta) else self.points.information(
+        information = best.information if not inside(self.model, eta) else self.points.information(
             mean_rows(self.model, eta)[2])
         return dataclasses.replace(best, coef=coef, deviance=best.deviance + change, pearson=best.pearson + change,
                                    information=information, distance=math.nan)

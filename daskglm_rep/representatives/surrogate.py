@@ -20,10 +20,10 @@ import math
 
 import numpy as np
 
-from daskglm_rep import links
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.representatives import mean_rows
+from daskglm_rep.kernels.rows import inside
 from daskglm_rep.objective import Objective, inverse, in_memory, solve, solve_damped
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.coordinate_descent import quadratic_minimum
@@ -32,7 +32,6 @@ COLLAPSED = 1e-6         # share of the constant model's working weight
 REACH = 8.0              # no point's linear predictor moves further in one round
 WILD = 30.0              # an estimate with linear predictors beyond this comes from separated points,
 WILD_SHARE = 1e-3        # if more than this share of the weight is there
-POSITIVE = (links.Inverse, links.InverseSquared, links.Sqrt, links.Power)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,19 +56,6 @@ class Points:
         return float(self.weight @ mean_rows(model, self.eta(coef))[2])
 
 
-def valid(model, eta):
-    """Whether all linear predictors give means inside the family's domain."""
-    if not np.isfinite(eta).all():
-        return False
-    if model.always_valid:
-        return True
-    if isinstance(model.link, POSITIVE) and not (eta > 0).all():
-        return False
-    low, high = model.family.facts.mean_range
-    mu = mean_rows(model, eta)[0]
-    return bool(((mu > low) & (mu < high)).all())
-
-
 def fit_weighted(points, y, model, start=None, ridge=None, lasso=None):
     """Maximum likelihood of weighted points; None where no start keeps all means in the domain.
 
@@ -82,7 +68,7 @@ def fit_weighted(points, y, model, start=None, ridge=None, lasso=None):
     objective = Objective(model, Basis(np.arange(q), np.zeros(q), np.ones(q), False), ridge, lasso)
     data = in_memory(block, 1)
     try:
-        if start is None or not valid(model, points.eta(start)):
+        if start is None or not inside(model, points.eta(start)):
             start = newton.start(objective, block, data)
         point = newton.minimise(objective, data, start, 1e-24, 60).point
     except ValueError:
@@ -121,7 +107,7 @@ class Equation:
     def __call__(self, coef):
         """(g, information) at coefficients; (None, None) outside the family's domain."""
         eta, at_means = self.points.eta(coef), self.means.eta(coef)
-        if not (valid(self.model, eta) and valid(self.model, at_means)):
+        if not (inside(self.model, eta) and inside(self.model, at_means)):
             return None, None
         mu, nu, omega = mean_rows(self.model, eta)
         g = self.points.score(nu * (self.y - mu))
@@ -290,7 +276,7 @@ def step(points, model, coef, score, curvature=None, max_iter=60):
 
     def at(a):
         eta = points.eta(a)
-        if not valid(model, eta):
+        if not inside(model, eta):
             return None, None
         mu, nu, omega = mean_rows(model, eta)
         g, H = points.score(nu * (mu_here - mu)) + score, points.information(omega)

@@ -6,7 +6,6 @@ import math
 import numpy as np
 from scipy import linalg
 
-from daskglm_rep import families, links
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import inverse
@@ -59,17 +58,6 @@ class Reach:
                 change = change.max(axis=1, initial=0.0) - change.min(axis=1, initial=0.0)
             largest = max(largest, float(np.max(np.abs(change), initial=0.0)))
         return min(self.bound(step), self.stretch * largest) if math.isfinite(self.stretch) else self.bound(step)
-
-
-STEADY = {families.Binomial: links.Logit, families.Poisson: links.Log, families.Gamma: links.Log,
-          families.NegativeBinomial: links.Log, families.Tweedie: links.Log}
-
-
-def is_steady(model):
-    """Whether the third derivative of a row's loss in eta is at most its second, whatever y and eta."""
-    if not hasattr(model, "link"):
-        return True                             # the softmax
-    return any(isinstance(model.family, f) and type(model.link) is g for f, g in STEADY.items())
 
 
 def psi(reach):

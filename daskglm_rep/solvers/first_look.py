@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 
 from daskglm_rep import passes
+from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.survey import Pilot, concatenate, survey
 from daskglm_rep.objective import Objective, in_memory
-from daskglm_rep.solvers.polish import Fit
-from daskglm_rep.solvers.three_sweeps import (Fitted, basis_of, bernoulli, check, check_dense, fit_pilot,
+from daskglm_rep.solvers.three_sweeps import (basis_of, bernoulli, check, check_dense, fit_pilot,
                                               independent_columns, null_deviance_of)
 
 

@@ -30,7 +30,7 @@ class Descended:
 
     Attributes
     ----------
-    fitted : solvers.three_sweeps.Fitted
+    fitted : fitted.Fitted
     covariance : Covariance
         Model-based, of the full-data MLE: the averaged estimate shares it to first order (theorem 2 of the paper), and
         how far it is from the MLE is known besides.

@@ -127,11 +127,12 @@ def _start_means(model, block, average=None):
     total = block.weight.sum()
     if average is None:
         average = float(block.weight @ block.y / total) if total else 0.5
-    low, high = model.family.facts.mean_range
-    if high == 1.0:
-        return 0.5 * (block.y + 0.5), min(max(average, 1e-6), 1 - 1e-6)
-    if low == 0.0:
-        average = max(average, 1e-8)
+    low, high = model.family.mean_range
+    if math.isfinite(low) and math.isfinite(high):
+        inner = 1e-6 * (high - low)
+        return 0.5 * (block.y + 0.5 * (low + high)), min(max(average, low + inner), high - inner)
+    if math.isfinite(low):
+        average = average if average > low else low + 1e-8
         return 0.5 * (block.y + average), average
     reach_low, reach_high = model.link.mean_range
     return np.clip(block.y, 1e-3 * abs(average) if reach_low == 0.0 else -math.inf, math.inf), average
@@ -177,15 +178,14 @@ def constant_start(objective, block, average=None):
 
 
 def _interior_start(objective, block):
-    """Maximise the least linear predictor, below 1: links with eta > 0 as domain."""
+    """Linear predictors furthest inside the interval of the model's (at most 1 inside), by linear programming."""
     Z = objective.basis.design(block.X)
     Z = np.asarray(Z.todense()) if hasattr(Z, "todense") else Z
-    q = Z.shape[1]
-    if objective.model.link.mean_range[1] == 1.0 or objective.model.family.facts.mean_range[1] == 1.0:
-        # the log link with means below one: eta < 0
-        result = optimize.linprog(np.r_[np.zeros(q), -1.0], A_ub=np.c_[Z, np.ones(len(Z))], b_ub=-block.offset,
-                                  bounds=[(None, None)] * q + [(None, 1.0)])
-    else:
-        result = optimize.linprog(np.r_[np.zeros(q), -1.0], A_ub=np.c_[-Z, np.ones(len(Z))], b_ub=block.offset,
-                                  bounds=[(None, None)] * q + [(None, 1.0)])
+    q, one, ends = Z.shape[1], np.ones((len(Z), 1)), objective.model.eta_range
+    sides = [(sign, end) for sign, end in ((-1.0, ends.low), (1.0, ends.high)) if math.isfinite(end)]
+    if not sides:
+        return None
+    result = optimize.linprog(np.r_[np.zeros(q), -1.0], A_ub=np.vstack([np.c_[sign * Z, one] for sign, _ in sides]),
+                              b_ub=np.concatenate([sign * (end - block.offset) for sign, end in sides]),
+                              bounds=[(None, None)] * q + [(None, 1.0)])
     return result.x[:q] if result.success and result.x[q] > 0 else None

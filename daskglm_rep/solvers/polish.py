@@ -24,7 +24,8 @@ import math
 
 import numpy as np
 
-from daskglm_rep.objective import inverse, solve
+from daskglm_rep.fitted import Fit, distance_of, standard_errors
+from daskglm_rep.objective import solve
 from daskglm_rep.solvers import certificate
 from daskglm_rep.solvers.newton import direction
 
@@ -33,74 +34,8 @@ WIDE = 40               # columns from which rows in memory are first swept for 
 BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
 CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
 STILL = 0.1             # largest change of a linear predictor by the last step: more is no neighbourhood of an optimum
+STUMBLES = 3            # rejected steps after which a start is given up for the constant model
 EXPLODED = 3.0          # e-folds of the objective by which a trial step is too long for a cubic
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """A fit's state when its loop ended.
-
-    Attributes
-    ----------
-    objective : Objective
-    point : Point
-        At the returned coefficients; its moments are carried there from the last sweep by the surrogate.
-    step : (k,) array
-        The last step taken, in the basis.
-    distance : float
-        To the optimum, in standard errors (the worst coefficient), after that step.
-    n_iter : int
-        Sweeps that evaluated the objective.
-    converged : bool
-    null : Point or None
-        The null model, where it was fitted alongside.
-    """
-
-    objective: object
-    point: object
-    step: np.ndarray
-    distance: float
-    n_iter: int
-    converged: bool
-    null: object = None
-
-
-def standard_errors(objective, point, n_rows, least=False):
-    """Standard errors of the raw coefficients from the expected information, (k,) array.
-
-    Parameters
-    ----------
-    least : bool
-        Take the deviance for Pearson's chi-squared where it is smaller: far from the optimum one row can blow up the
-        dispersion, and every distance would look short. Columns that others determine count by themselves.
-    """
-    cov = inverse(point.curvature)
-    if least and not np.isfinite(cov).all():
-        cov = np.diag(1.0 / np.maximum(np.diag(point.curvature), 1e-300))
-    scale = dispersion(objective.model, point, n_rows)
-    if least and not objective.model.dispersion_known:
-        scale = min(scale, point.moments.deviance / max(n_rows - point.coef.size, 1.0))
-    return np.sqrt(np.maximum(np.diag(objective.basis.covariance(cov)) * scale, 0.0))
-
-
-def dispersion(model, point, n_rows):
-    """1 where known, else Pearson's chi-squared over residual degrees of freedom."""
-    if model.dispersion_known:
-        return 1.0
-    return point.moments.pearson / max(n_rows - point.coef.size, 1.0)
-
-
-def distance_of(objective, step, se, coef):
-    """Length of a step as the worst coefficient's share of its standard error (raw coefficients).
-
-    Steps lost in the rounding of the coefficient itself count as nothing: a perfect fit has no standard error.
-    """
-    if step.size == 0:
-        return 0.0
-    raw, size = np.abs(objective.basis.raw(step)), np.abs(objective.basis.raw(coef))
-    floor = 1e-13 * (size + size.max() * 1e-3)
-    ratio = np.maximum(raw - floor, 0.0) / np.maximum(se, 1e-300)
-    return float(np.max(ratio)) if np.isfinite(ratio).all() else math.inf
-
 
 @dataclasses.dataclass(frozen=True)
 class Surrogate:
@@ -202,8 +137,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     null, null_coef : Objective, (j,) array, optional
         A null model to fit alongside.
     safe : (k,) array, optional
-        Where to begin instead if the objective at `coef` is above `ceiling` or not finite (the constant model), and
-        coefficients to retreat towards where a start leaves the family's domain on some row.
+        The constant model: where to begin instead if the objective at `coef` is above `ceiling` or not finite, or if
+        steps from there stumble, and what to retreat towards where a start leaves the family's domain on some row.
     ceiling : float
         The objective at `safe`, as far as it is known.
     reach : certificate.Reach, optional
@@ -218,7 +153,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     -------
     Fit
     """
-    best, step, last, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, None
+    best, step, last, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
         n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
@@ -236,13 +171,17 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             coef, ceiling = nearer, math.inf
             continue
         if best is not None and not (point.usable and point.value <= best.value + 1e-9 + 1e-11 * abs(best.value)):
+            stumbles += 1
+            if stumbles == STUMBLES and safe is not None and np.any(coef != safe):
+                best, coef, ceiling = None, safe, math.inf
+                continue
             step = _shorter(best, point, step, reach)
             if np.max(np.abs(step), initial=0.0) < 1e-14:
                 break
             coef = best.coef + step
             continue
         best, newton = point, direction(objective, point)
-        if newton is None or not np.isfinite(newton).all() or _vanishing(point, newton):
+        if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton):
             break
         aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last)
         if verbose:
@@ -280,7 +219,7 @@ def _first_order(objective, data, pilot, coef):
         there = surrogate.evaluate(pilot, coef + step, informative=False)
         change = solve(here.curvature, -there.gradient) if there.valid else None
         size = math.inf if change is None else math.sqrt(max(change @ here.curvature @ change, 0.0))
-        if not size <= 0.5 * previous:
+        if change is None or not size <= 0.5 * previous:
             return coef
         step, previous = step + change, size
         if size < 0.1:
@@ -310,9 +249,9 @@ def _shorter(best, trial, step, reach):
     return min(max(share, 0.05), 0.7) * step
 
 
-def _vanishing(point, newton):
+def _vanishing(objective, point, newton):
     """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
-    return -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
+    return objective.lasso is None and -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,16 +287,14 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
         left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
         return Aim(newton, end if left <= tol else None, left, now)
     step, here, delta = _bent(objective, pilot, point, newton, tol)
-    R = math.inf if reach is None else reach.bound(step)
-    left, carried = _bounds(objective, pilot, point, newton, step, here, delta, errors, reach)
+    left, carried, moved = _bounds(objective, pilot, point, newton, step, here, delta, errors, reach)
     if left <= tol and carried <= CARRIED:
         end = _taylor(objective, point, step) if here is None else _carry(objective, pilot, point, here, step)
         if end is not None:
             return Aim(step, end, min(left, now), now)
-    still = reach is None or R <= STILL
-    if still and (now <= tol or 0.5 * last <= now < FLOOR):         # measured; or no sweep brings it nearer: rounding
+    if (reach is None or moved <= STILL) and (now <= tol or 0.5 * last <= now < FLOOR):         # measured; or no sweep brings it nearer: rounding
         return Aim(newton, point, now, now)
-    return Aim(step, None, left, now, now <= STILL < R and now >= 0.3 * last)
+    return Aim(step, None, left, now, now <= STILL < moved < math.inf and now >= 0.3 * last)
 
 
 def _bent(objective, pilot, point, newton, tol):
@@ -373,21 +310,22 @@ def _bent(objective, pilot, point, newton, tol):
 
 def _bounds(objective, pilot, point, newton, step, here, delta, errors, reach):
     """Bounds of the distance left after the step, in standard errors of the worst coefficient, and of the relative error
-    of informations carried to its end."""
-    left = carried = math.inf
+    of informations carried to its end; and the reach of the step, in e-folds of the working weights."""
     if reach is None:
-        return left, carried
-    bend, worst, R = step - newton, certificate.worst_ratio(objective, point, errors), reach.bound(step)
-    size, steady = math.sqrt(max(step @ point.hessian @ step, 0.0)), certificate.is_steady(objective.model)
-    if steady and R < certificate.LONGEST:
+        return math.inf, math.inf, math.inf
+    left, carried, steep = math.inf, math.inf, 1.0
+    if not objective.model.is_steady and pilot is not None:
+        steep = certificate.steepness(objective, pilot, point.coef)
+    bend, worst, R = step - newton, certificate.worst_ratio(objective, point, errors), steep * reach.bound(step)
+    size = math.sqrt(max(step @ point.hessian @ step, 0.0))
+    if objective.model.is_steady and R < certificate.LONGEST:
         lost = math.sqrt(max(bend @ point.hessian @ bend, 0.0))
         left, carried = worst * math.exp(R) * (lost + certificate.psi(R) * size), R
     if here is not None:
-        moved = reach.estimate(step, pilot, objective.basis)
-        moved *= 1.0 if steady else certificate.steepness(objective, pilot, point.coef)
+        moved = steep * reach.estimate(step, pilot, objective.basis)
         believed = distance_of(objective, bend, errors, point.coef) + worst * delta * certificate.psi(moved) * size
         left, carried = min(left, believed), min(carried, delta * moved)
-    return left, carried
+    return left, carried, R
 
 
 def _taylor(objective, point, step):

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
 from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
+from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory
@@ -101,52 +102,19 @@ def basis_of(found, fit_intercept):
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
 
 
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """Everything that results and inference need of a fit: numbers, no rows.
-
-    Attributes
-    ----------
-    fit : solvers.polish.Fit
-    survey : Survey
-        Its sums; the pilot's rows and the blocks' lengths are left behind.
-    names : list of str
-        All feature names, the aliased ones included.
-    kept : (q,) bool array
-        Which coefficients (the intercept first) are not aliased.
-    n_rows : float
-        Rows that count: positive weight, or the sum of frequency weights.
-    n_passes : float
-    separated : tuple or None
-    null_deviance : float
-    frequency : bool
-        Whether weights count rows.
-    """
-
-    fit: object
-    survey: object
-    names: list
-    kept: np.ndarray
-    n_rows: float
-    n_passes: float
-    separated: tuple
-    null_deviance: float
-    frequency: bool = False
-
-    def __post_init__(self):
-        object.__setattr__(self, "survey", self.survey.without_rows())
-
-
-def penalties(basis, model, alpha, l1_ratio, weight, standardize, penalty_factor):
+def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
     """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
 
-    The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
-    sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
+    `columns` is the survey's `Spread`: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the
+    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric
+    coefficients: with the baseline at zero and J classes, sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
     """
     if not alpha:
         return None, None
+    weight = columns.weight
     factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
-    unit = np.ones(basis.columns.size) if standardize else 1.0 / basis.scale
+    constant = (columns.high <= columns.low) | (columns.deviation == 0.0)
+    unit = (np.where(constant, 1.0, columns.deviation)[basis.columns] if standardize else 1.0) / basis.scale
     free = [0.0] * basis.intercept
     J = model.n_equations
     ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
@@ -182,7 +150,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     if not alpha:
         kept = independent_columns(data, pilot, found, basis, rank)
         basis = basis.keep(np.flatnonzero(kept))
-    ridge, lasso = penalties(basis, model, alpha, l1_ratio, found.response.weight, standardize, penalty_factor)
+    ridge, lasso = penalties(basis, model, found.columns, alpha, l1_ratio, standardize, penalty_factor)
     objective = Objective(model, basis, ridge, lasso)
     null = objective.null() if found.has_offset else None
     if start is None:
@@ -230,6 +198,9 @@ def _coef_names(names, basis):
 
 def independent_columns(data, pilot, found, basis, rank):
     kept = aliased(data, pilot, found.pilot_is_all, basis)
+    if not kept.any():
+        raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} columns, "
+                         "the model is a constant. Pass other columns, or fit_intercept=True.")
     if not kept.all():
         lost = [name for name, k in zip(_coef_names(data.names, basis), kept) if not k]
         text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
@@ -278,18 +249,21 @@ def _separated(watch, fit):
 
 def _warn_not_converged(fit, tol, max_iter, model):
     where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
-        "at coefficients whose means leave the family's domain"
+        "at coefficients whose means leave the family's domain" if not fit.point.valid else \
+        "where the information is singular, so that its distance to the optimum is unknown"
     warnings.warn(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
                   f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
                   ConvergenceWarning, stacklevel=4)
 
 
 def _warn_separated(separated, names):
-    kind, positions = separated
-    which = ", ".join(repr(names[j]) for j in positions[:10])
-    warnings.warn(f"{kind.capitalize()} separation: a combination of {which} predicts responses perfectly, so coefficients "
-                  "run to infinity and their standard errors mean nothing. Penalize (alpha > 0), use Firth's method, or "
-                  "drop or merge these columns.", SeparationWarning, stacklevel=4)
+    which = ", ".join(repr(names[j]) for j in separated.positions[:10])
+    more = separated.positions.size - 10
+    warnings.warn(f"{separated.kind.capitalize()} separation: a combination of {which}"
+                  f"{f' and {more} more columns' if more > 0 else ''} predicts responses perfectly, so "
+                  f"{'all' if separated.kind == 'complete' else 'their'} coefficients run to infinity and the standard "
+                  "errors of these mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
+                  SeparationWarning, stacklevel=4)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):

@@ -34,7 +34,7 @@ class Predictor:
 
     @classmethod
     def of(cls, fit):
-        """From a `solvers.polish.Fit`."""
+        """From a `fitted.Fit`."""
         basis, model = fit.objective.basis, fit.objective.model
         raw = basis.raw(fit.point.coef).reshape(model.n_equations, basis.n_coef)
         return cls(model, basis.columns, bool(basis.intercept), raw)

@@ -1,0 +1,130 @@
+"""The records of a fit, and what all solvers measure it by: dispersion, standard errors, distance to the optimum."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from daskglm_rep.objective import inverse
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A fit's state when its loop ended.
+
+    Attributes
+    ----------
+    objective : Objective
+    point : Point
+        At the returned coefficients; its moments are carried there from the last sweep by the surrogate.
+    step : (k,) array
+        The last step taken, in the basis.
+    distance : float
+        To the optimum, in standard errors (the worst coefficient), after that step.
+    n_iter : int
+        Sweeps that evaluated the objective.
+    converged : bool
+    null : Point or None
+        The null model, where it was fitted alongside.
+    """
+
+    objective: object
+    point: object
+    step: np.ndarray
+    distance: float
+    n_iter: int
+    converged: bool
+    null: object = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Overdispersion:
+    """What estimating a negative binomial's alpha adds to a fit.
+
+    Attributes
+    ----------
+    standard_error : float
+        Of alpha.
+    llnull : float
+        Log-likelihood of the model without the features, whose alpha is its own.
+    """
+
+    standard_error: float
+    llnull: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Everything that results and inference need of a fit: numbers, no rows.
+
+    Attributes
+    ----------
+    fit : Fit
+    survey : Survey
+        Its sums; the pilot's rows and the blocks' lengths are left behind.
+    names : list of str
+        All feature names, the aliased ones included.
+    kept : (q,) bool array
+        Which coefficients (the intercept first) are not aliased.
+    n_rows : float
+        Rows that count: positive weight, or the sum of frequency weights.
+    n_passes : float
+    separated : tuple or None
+    null_deviance : float
+    frequency : bool
+        Whether weights count rows.
+    overdispersion : Overdispersion or None
+        Where alpha was estimated.
+    """
+
+    fit: object
+    survey: object
+    names: list
+    kept: np.ndarray
+    n_rows: float
+    n_passes: float
+    separated: tuple
+    null_deviance: float
+    frequency: bool = False
+    overdispersion: Overdispersion = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "survey", self.survey.without_rows())
+
+
+def standard_errors(objective, point, n_rows, least=False):
+    """Standard errors of the raw coefficients from the expected information, (k,) array.
+
+    Parameters
+    ----------
+    least : bool
+        Take the deviance for Pearson's chi-squared where it is smaller: far from the optimum one row can blow up the
+        dispersion, and every distance would look short. Columns that others determine count by themselves.
+    """
+    cov = inverse(point.curvature)
+    if least and not np.isfinite(cov).all():
+        cov = np.diag(1.0 / np.maximum(np.diag(point.curvature), 1e-300))
+    scale = dispersion(objective.model, point, n_rows)
+    if least and not objective.model.dispersion_known:
+        scale = min(scale, point.moments.deviance / max(n_rows - point.coef.size, 1.0))
+    return np.sqrt(np.maximum(np.diag(objective.basis.covariance(cov)) * scale, 0.0))
+
+
+def dispersion(model, point, n_rows):
+    """1 where known, else Pearson's chi-squared over residual degrees of freedom."""
+    if model.dispersion_known:
+        return 1.0
+    return point.moments.pearson / max(n_rows - point.coef.size, 1.0)
+
+
+def distance_of(objective, step, se, coef):
+    """Length of a step as the worst coefficient's share of its standard error (raw coefficients).
+
+    Steps lost in the rounding of the coefficient itself count as nothing: a perfect fit has no standard error.
+    """
+    if step.size == 0:
+        return 0.0
+    raw, size = np.abs(objective.basis.raw(step)), np.abs(objective.basis.raw(coef))
+    floor = 1e-13 * (size + size.max() * 1e-3)
+    ratio = np.maximum(raw - floor, 0.0) / np.maximum(se, 1e-300)
+    return float(np.max(ratio)) if np.isfinite(ratio).all() else math.inf
