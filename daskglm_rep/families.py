@@ -296,8 +296,7 @@ class NegativeBinomial(Family):
         if isinstance(self.alpha, str) and self.alpha == "estimate":
             object.__setattr__(self, "alpha", math.nan)
         elif isinstance(self.alpha, str) or not (self.alpha > 0.0 and math.isfinite(self.alpha)):
-            raise ValueError(f"families.NegativeBinomial needs a finite alpha > 0, got {self.alpha!r}; use poisson for "
-                             "0.")
+            raise ValueError(f"families.NegativeBinomial needs a finite alpha > 0 (0 is poisson), got {self.alpha!r}.")
 
     def variance(self, mu):
         return mu + self.alpha * mu * mu
@@ -322,13 +321,7 @@ class NegativeBinomial(Family):
 
 
 def get_family(family):
-    """Turn a name or a Family into a Family.
-
-    Raises
-    ------
-    ValueError
-        The name is not one of `FAMILIES`.
-    """
+    """Turn a name or a Family into a Family; a ValueError where the name is not one of `FAMILIES`."""
     return find(family, Family, FAMILIES, "family", "daskglm_rep.families")
 
 
@@ -362,14 +355,13 @@ class GLM:
         """
         family = get_family(family)
         link = family.default_link() if link is None else get_link(link)
-        model = cls(family, link)
         means, reach = Interval(*family.mean_range), Interval(*link.mean_range)
         if reach.high <= means.low or reach.low >= means.high:
             raise ValueError(f"The {link.name} link gives no mean that the {family.name} family can have.")
         if means.high == LARGE > reach.high:
             raise ValueError(f"The {link.name} link keeps means in ({reach.low:g}, {reach.high:g}); the {family.name} "
                              f"family needs {'any positive' if means.low == 0 else 'any'} mean: choose another link.")
-        return model
+        return cls(family, link)
 
     @property
     def canonical(self):
@@ -382,8 +374,7 @@ class GLM:
 
     @property
     def is_steady(self):
-        """Whether |third derivative| <= second derivative of every row's loss in eta: curvature changes at most e-fold
-        where eta changes by 1, on which a fit's certificate rests."""
+        """Whether |third derivative| <= second of every row's loss in eta: on it a fit's certificate rests."""
         return type(self.link) in self.family.steady
 
     @property
@@ -404,9 +395,8 @@ class GLM:
     @property
     def eta_range(self):
         """The open interval of linear predictors whose means the family can have, the link being monotone."""
-        low = max(self.family.mean_range[0], self.link.mean_range[0])
-        high = min(self.family.mean_range[1], self.link.mean_range[1])
-        ends = sorted(self.link.link(mean) for mean in (low, high))
+        pairs = zip((max, min), self.family.mean_range, self.link.mean_range)
+        ends = sorted(self.link.link(nearer(a, b)) for nearer, a, b in pairs)
         return Interval(max(ends[0], self.link.eta_range[0]), min(ends[1], self.link.eta_range[1]))
 
     def __str__(self):
