@@ -326,10 +326,7 @@ class Watch:
 
     def _free(self):
         """Coefficients without a penalty: the others cannot run to infinity."""
-        o, free = self.objective, np.ones(self.objective.n_coef, bool)
-        if o.ridge is not None:
-            free &= np.diag(o.ridge) == 0.0
-        return free if o.lasso is None else free & (o.lasso == 0.0)
+        return self.objective.penalty.free(self.objective.n_coef)
 
     def _positions(self, direction):
         """Coefficients that the direction moves, by effect; the intercept only where it is alone."""

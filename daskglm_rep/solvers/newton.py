@@ -9,7 +9,6 @@ from scipy import optimize
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import solve, solve_damped
-from daskglm_rep.solvers.coordinate_descent import quadratic_minimum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +25,9 @@ def direction(objective, point):
 
     With absolute values in the penalty: the minimum of the penalised quadratic model.
     """
-    if objective.lasso is not None:
+    if not objective.penalty.is_smooth:
         hessian = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
-        return quadratic_minimum(hessian, point.gradient, point.coef, objective.lasso) - point.coef
+        return objective.penalty.minimise(hessian, point.gradient, point.coef) - point.coef
     step = solve(point.hessian, -point.gradient)
     if step is None:
         step = solve_damped(point.curvature, -point.gradient)
@@ -37,10 +36,7 @@ def direction(objective, point):
 
 def decrease(objective, point, step):
     """Decrease that the first-order model of the objective promises; twice the distance squared near the optimum."""
-    change = point.gradient @ step
-    if objective.lasso is not None:
-        change += objective.lasso @ (np.abs(point.coef + step) - np.abs(point.coef))
-    return -change
+    return -(point.gradient @ step + objective.penalty.rise(point.coef, step))
 
 
 def minimise(objective, data, coef, tol=0.0, max_iter=100):
@@ -165,9 +161,7 @@ def _least_squares_start(objective, block):
     target = eta - block.offset + (block.y - mu) / slope
     Z = objective.basis.design(block.X)
     A, b = gram(block.X, objective.basis, weight), Z.T @ (weight * target)
-    if objective.ridge is not None:
-        A = A + objective.ridge
-    return solve_damped(A, b)
+    return solve_damped(objective.penalty.add_curvature(A), b)
 
 
 def constant_start(objective, block, average=None):

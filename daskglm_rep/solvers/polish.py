@@ -153,7 +153,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     -------
     Fit
     """
-    best, step, last, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, 0, None
+    best, step, last, noise, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0.0, 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
         n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
@@ -180,7 +180,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
                 break
             coef = best.coef + step
             continue
-        noise = 1e-15 * abs(point.value) if best is None else noise
+        noise = max(noise, 1e-15 * abs(point.value))
         best, newton = point, direction(objective, point)
         if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton, n_rows):
             break
@@ -252,7 +252,7 @@ def _shorter(best, trial, step, reach):
 
 def _vanishing(objective, point, newton, n_rows):
     """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
-    if objective.lasso is not None or -point.gradient @ newton >= 1e-6 * dispersion(objective.model, point, n_rows):
+    if not objective.penalty.is_smooth or -point.gradient @ newton >= 1e-6 * dispersion(objective.model, point, n_rows):
         return False
     return solve(point.curvature, point.gradient) is None
 
@@ -302,7 +302,7 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
 
 def _bent(objective, pilot, point, newton, tol):
     """The step, the pilot's point behind it (None: it is Newton's) and the pilot's disagreement with the data."""
-    if pilot is None or objective.lasso is not None:
+    if pilot is None or not objective.penalty.is_smooth:
         return newton, None, math.inf
     here = objective.evaluate(pilot, point.coef)
     delta = certificate.disagreement(here, point)
