@@ -11,6 +11,8 @@ from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import solve, solve_damped
 from daskglm_rep.solvers.coordinate_descent import quadratic_minimum
 
+LONG = 10                # iterations, more than any common fit takes
+
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
@@ -43,7 +45,7 @@ def decrease(objective, point, step):
     return -change
 
 
-def minimise(objective, data, coef, tol=0.0, max_iter=100):
+def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     """Newton's method with step halving.
 
     1. Step: solve hessian step = -gradient.
@@ -57,6 +59,8 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100):
     data : Data
     coef : (k,) array
         Start; must be valid.
+    separated : callable, optional
+        Asked with the points of a loop that takes longer than most; true ends it.
 
     Returns
     -------
@@ -71,6 +75,8 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100):
         noise = 1e-15 * (abs(point.value) + 1.0)
         if promised <= max(tol, 1e-24):
             return Solution(point, n_iter, True)
+        if separated is not None and n_iter > LONG and separated(point):
+            return Solution(point, n_iter, False)
         share = 1.0
         while True:
             trial = objective.evaluate(data, point.coef + share * step)
