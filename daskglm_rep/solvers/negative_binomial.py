@@ -83,8 +83,7 @@ def _with_likelihoods(data, found, fitted, error, fit_intercept):
 
 
 def _by_response(data, found):
-    """The responses with their sums of weights as rows in memory, where few are distinct and no offset tells them apart;
-    else the data themselves."""
+    """Distinct responses with their sums of weights as rows in memory; the data where these are many or have offsets."""
     if found.has_offset:
         return data
     sums = passes.run(distinct_responses, data, DISTINCT)

@@ -50,8 +50,8 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
 
     1. Step: solve hessian step = -gradient.
     2. Halve until the objective decreases and every mean stays in the family's domain.
-    3. Stop when the decrease promised (half the squared distance to the optimum, in standard errors at dispersion 1)
-       is below `tol`, or lost in rounding.
+    3. Stop when the decrease promised (half the squared distance to the optimum, in standard errors) is below `tol`, or
+       lost in rounding.
 
     Parameters
     ----------
@@ -67,13 +67,14 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     Solution
     """
     point = objective.evaluate(data, coef)
+    unit = _unit(objective.model, point, data)
     for n_iter in range(1, max_iter + 1):
         step = direction(objective, point)
         if step is None or not np.isfinite(step).all():
             return Solution(point, n_iter, False)
         promised = decrease(objective, point, step)
-        noise = 1e-15 * (abs(point.value) + 1.0)
-        if promised <= max(tol, 1e-24):
+        noise = 1e-15 * (abs(point.value) + unit)
+        if promised <= max(tol, 1e-24) * unit:
             return Solution(point, n_iter, True)
         if separated is not None and n_iter > LONG and separated(point):
             return Solution(point, n_iter, False)
@@ -90,6 +91,14 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
         if stalled and np.all(np.abs(share * step) <= 1e-12 * (np.abs(point.coef) + 1e-3)):
             return Solution(point, n_iter, True)
     return Solution(point, max_iter, False)
+
+
+def _unit(model, point, data):
+    """What a decrease is small against: 1, or a smaller dispersion (of responses in small units, say)."""
+    if model.dispersion_known:
+        return 1.0
+    rows = sum(max(float(block.weight.sum()), block.n_rows) for block in data.parts)
+    return min(1.0, point.moments.pearson / rows)
 
 
 def start(objective, block, data):

@@ -24,7 +24,7 @@ import math
 
 import numpy as np
 
-from daskglm_rep.fitted import Fit, distance_of, standard_errors
+from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
 from daskglm_rep.objective import solve
 from daskglm_rep.solvers import certificate
 from daskglm_rep.solvers.newton import direction
@@ -170,7 +170,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
                 return Fit(objective, point, step, math.inf, n_iter, False, null_end)
             coef, ceiling = nearer, math.inf
             continue
-        if best is not None and not (point.usable and point.value <= best.value + 1e-9 + 1e-11 * abs(best.value)):
+        if best is not None and not (point.usable and point.value <= best.value + 1e-11 * abs(best.value) + noise):
             stumbles += 1
             if stumbles == STUMBLES and safe is not None and np.any(coef != safe):
                 best, coef, ceiling = None, safe, math.inf
@@ -180,8 +180,9 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
                 break
             coef = best.coef + step
             continue
+        noise = 1e-15 * abs(point.value) if best is None else noise
         best, newton = point, direction(objective, point)
-        if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton):
+        if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton, n_rows):
             break
         aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last)
         if verbose:
@@ -249,9 +250,11 @@ def _shorter(best, trial, step, reach):
     return min(max(share, 0.05), 0.7) * step
 
 
-def _vanishing(objective, point, newton):
+def _vanishing(objective, point, newton, n_rows):
     """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
-    return objective.lasso is None and -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
+    if objective.lasso is not None or -point.gradient @ newton >= 1e-6 * dispersion(objective.model, point, n_rows):
+        return False
+    return solve(point.curvature, point.gradient) is None
 
 
 @dataclasses.dataclass(frozen=True)
