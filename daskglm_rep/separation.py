@@ -7,9 +7,10 @@ class differences) all of this reads a'd >= 0 in every constraint, and the maxim
 only if no d but 0 keeps them all (Albert & Anderson 1984; Konis 2007). Which coefficients are infinite: those that d
 moves, for a generic d (Geyer 2009).
 
-Rows settle this one way or the other, by cutting planes: a linear program finds a direction that the rows at hand allow;
-a sweep looks for rows that contradict it; these join the rows at hand. No direction left: the estimate exists, whatever
-the other rows say. No row that contradicts: the rows are separated. The pilot's rows come first and cost no sweep.
+Rows settle this one way or the other, by cutting planes: a linear program finds a direction that the rows at hand
+allow; a sweep looks for rows that contradict it; these join the rows at hand. No direction left: the estimate exists,
+whatever the other rows say. No row that contradicts: the rows are separated. The pilot's rows come first and cost no
+sweep.
 """
 
 import dataclasses

@@ -1,5 +1,6 @@
 """Separation: every separated fit names its columns, no other fit does, and ordinary fits pay nothing for it."""
 
+import dataclasses
 import warnings
 
 import dask.array as da
@@ -12,7 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from daskglm_rep import GLMClassifier, GLMRegressor, LogisticRegression, PoissonRegressor, glm, separation
 from daskglm_rep.diagnostics import SeparationWarning
 from daskglm_rep.families import FAMILIES, GLM
+from daskglm_rep.kernels.survey import Pilot
 from daskglm_rep.links import LINKS, Logit
+from daskglm_rep.solvers import three_sweeps
 
 
 def fitted(estimator, *rows, **more):
@@ -87,8 +90,11 @@ def draw(rng):
     return kind, X, Z, y * 1.0, estimator
 
 
-def test_as_linear_programs_say():
+@pytest.mark.parametrize("pilot", ["all rows", "few rows"])
+def test_as_linear_programs_say(pilot, monkeypatch):
     """250 small sets: separated or not, and which coefficients are infinite (R's detectseparation; Konis 2007)."""
+    if pilot == "few rows":                              # most rows are then met by sweeps only
+        monkeypatch.setattr(three_sweeps, "pilot_plan", lambda data, seed: Pilot(8, 0.2, 10 ** 6, seed or 0))
     counts = {True: 0, False: 0}
     for seed in range(250):
         kind, X, Z, y, estimator = draw(np.random.default_rng(seed))
@@ -231,7 +237,8 @@ def test_chunks_and_schedulers_name_the_same():
     X, y = np.c_[np.zeros(30_000), rng.normal(size=(30_000, 2))], (rng.random(30_000) < 0.4) * 1.0
     X[29_000:, 0] = y[29_000:] = 1.0
     for chunk in (500, 30_000):
-        told_of(["x0"], "quasi-complete", GLMClassifier(), da.from_array(X, chunks=(chunk, -1)), da.from_array(y, chunks=chunk))
+        lazy = da.from_array(X, chunks=(chunk, -1)), da.from_array(y, chunks=chunk)
+        told_of(["x0"], "quasi-complete", GLMClassifier(), *lazy)
 
 
 def test_only_what_is_not_penalized_can_be_infinite():
@@ -245,7 +252,16 @@ def test_only_what_is_not_penalized_can_be_infinite():
 @pytest.mark.parametrize("family, value", [("binomial", 1.0), ("poisson", 0.0)])
 def test_responses_all_alike(family, value):
     X = np.random.default_rng(9).normal(size=(200, 2))
-    assert "'Intercept'" in fitted(GLMRegressor(family), X, np.full(200, value))[1][0]
+    told = fitted(GLMRegressor(family), X, np.full(200, value))[1][0]
+    assert told.startswith("Complete separation: the intercept alone predicts every response perfectly")
+
+
+def test_unknown_distance_is_not_called_a_mean_outside_the_domain():
+    """Where no step can be had at coefficients inside the domain, the sentence says so."""
+    X, y = np.random.default_rng(12).normal(size=(300, 2)), np.arange(300) % 2
+    fit = dataclasses.replace(GLMClassifier().fit(X, y).results_.fitted.fit, distance=np.inf, converged=False)
+    with pytest.warns(ConvergenceWarning, match="where the information is singular, so that its distance"):
+        three_sweeps._warn_not_converged(fit, 1e-6, 100, fit.objective.model)
 
 
 def test_a_negative_level_under_the_log_link():
@@ -272,7 +288,8 @@ def honest_cases():
     yield "nearly collinear", GLMClassifier(), X, (rng.random(n) < 0.002) * 1.0
     X = rng.normal(size=(n, 2))
     X[7, 0] = 1e12
-    yield "one enormous value", GLMClassifier(), X, np.r_[np.ones(8), (rng.random(n - 8) < special.expit(X[8:, 1])) * 1.0]
+    event = (rng.random(n - 8) < special.expit(X[8:, 1])) * 1.0
+    yield "one enormous value", GLMClassifier(), X, np.r_[np.ones(8), event]
     X = rng.normal(size=(n, 2))
     yield "nearly separated", GLMClassifier(), X, (rng.random(n) < special.expit(80 * X[:, 0])) * 1.0
     X = np.c_[rng.random(n) < 1e-3, rng.normal(size=n)] * 1.0

@@ -261,11 +261,12 @@ def _warn_not_converged(fit, tol, max_iter, model):
 def _warn_separated(separated, names):
     """Name the columns, ten at most, and what to do."""
     which = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more columns" if len(names) > 10 else "")
+    which = "the intercept alone" if names == ["Intercept"] else f"a combination of {which}"
     what, whose = ("every response", "all coefficients") if separated.kind == "complete" else (
         "some responses", "the coefficients of these columns")
-    warnings.warn(f"{separated.kind.capitalize()} separation: a combination of {which} predicts {what} perfectly, so "
-                  f"{whose} run to infinity and their standard errors mean nothing. Penalize (alpha > 0), drop or merge these "
-                  "columns, or collect more rows.", SeparationWarning, stacklevel=4)
+    warnings.warn(f"{separated.kind.capitalize()} separation: {which} predicts {what} perfectly, so {whose} run to "
+                  "infinity and their standard errors mean nothing. Penalize (alpha > 0), drop or merge these columns, "
+                  "or collect more rows.", SeparationWarning, stacklevel=4)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):
