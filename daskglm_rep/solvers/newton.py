@@ -10,6 +10,8 @@ from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import solve, solve_damped
 
+LONG = 10                # iterations, more than any common fit takes
+
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
@@ -39,7 +41,7 @@ def decrease(objective, point, step):
     return -(point.gradient @ step + objective.penalty.rise(point.coef, step))
 
 
-def minimise(objective, data, coef, tol=0.0, max_iter=100):
+def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     """Newton's method with step halving.
 
     1. Step: solve hessian step = -gradient.
@@ -53,6 +55,8 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100):
     data : Data
     coef : (k,) array
         Start; must be valid.
+    separated : callable, optional
+        Asked with the points of a loop that takes longer than most; true ends it.
 
     Returns
     -------
@@ -68,6 +72,8 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100):
         noise = 1e-15 * (abs(point.value) + unit)
         if promised <= max(tol, 1e-24) * unit:
             return Solution(point, n_iter, True)
+        if separated is not None and n_iter > LONG and separated(point):
+            return Solution(point, n_iter, False)
         share = 1.0
         while True:
             trial = objective.evaluate(data, point.coef + share * step)

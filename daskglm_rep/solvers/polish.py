@@ -144,8 +144,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     reach : certificate.Reach, optional
         Without it nothing is proved, and a last sweep measures.
     separated : callable, optional
-        Asked with a point from which steps shrink in standard errors but keep moving linear predictors; true ends the
-        loop.
+        Asked after each sweep with its point and whether steps shrink in standard errors but keep moving linear
+        predictors; true ends the loop.
     verbose : int
         Above 0 each sweep prints its deviance and distance.
 
@@ -191,7 +191,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         if aim.end is not None:
             return Fit(objective, aim.end, aim.step, aim.left, n_iter, True, null_end)
         coef, step, last = point.coef + aim.step, aim.step, aim.now
-        if separated is not None and aim.runs_away and separated(point):
+        if separated is not None and separated(point, aim.runs_away):
             break
     newton = None if best is None else direction(objective, best)
     if newton is None:

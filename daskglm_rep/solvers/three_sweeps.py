@@ -133,13 +133,13 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     penalty = elastic_net(basis, model, found.columns, alpha, l1_ratio, standardize, penalty_factor)
     objective = Objective(model, basis, penalty)
     null = objective.null() if found.has_offset else None
+    watch = Watch(objective, data, pilot, found)
     if start is None:
-        coef, null_coef = fit_pilot(objective, block, pilot, found.pilot_is_all, null)
+        coef, null_coef = fit_pilot(objective, block, pilot, found.pilot_is_all, null, watch)
     else:
         coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
-    watch = Watch(objective, data, pilot, found)
     safe, ceiling = _constant_model(objective, block, found)
     reach = Reach.of(found.columns, basis, spread(block.X, np.ones(block.n_rows)))
     fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null=null, null_coef=null_coef, safe=safe,
@@ -148,7 +148,9 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
     if separated is not None:
-        _warn_separated(separated, _coef_names(data.names, basis))
+        fit = dataclasses.replace(fit, distance=math.inf, converged=False)
+        names = _coef_names(data.names, basis)
+        _warn_separated(separated, [names[j] for j in separated.positions])
     return Fitted(fit, found, list(data.names), kept, n_rows, data.n_passes, separated,
                   _null_deviance(model, found, fit_intercept, fit.null), weights_kind == "frequency")
 
@@ -196,7 +198,7 @@ def independent_columns(data, pilot, found, basis, rank):
     return kept
 
 
-def fit_pilot(objective, block, pilot, pilot_is_all, null):
+def fit_pilot(objective, block, pilot, pilot_is_all, null, watch=None):
     """Coefficients of the pilot rows, and of the null model on them.
 
     A pilot that is a share of the rows may be separated or singular where the whole is not, and a level of a factor may
@@ -213,7 +215,7 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
         held = dataclasses.replace(objective, penalty=objective.penalty.with_ridge(matrix))
     coef = newton.start(held, block, pilot)
     tol = 1e-16 if pilot_is_all else 0.05 * objective.n_coef    # a twentieth of the pilot's sampling error, squared
-    coef = newton.minimise(held, pilot, coef, tol).point.coef
+    coef = newton.minimise(held, pilot, coef, tol, separated=watch if pilot_is_all else None).point.coef
     if null is None:
         return coef, None
     start = newton.start(null, block, pilot) if null.basis.n_coef else np.zeros(0)
@@ -238,13 +240,14 @@ def _warn_not_converged(fit, tol, max_iter, model):
 
 
 def _warn_separated(separated, names):
-    which = ", ".join(repr(names[j]) for j in separated.positions[:10])
-    more = separated.positions.size - 10
-    warnings.warn(f"{separated.kind.capitalize()} separation: a combination of {which}"
-                  f"{f' and {more} more columns' if more > 0 else ''} predicts responses perfectly, so "
-                  f"{'all' if separated.kind == 'complete' else 'their'} coefficients run to infinity and the standard "
-                  "errors of these mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
-                  SeparationWarning, stacklevel=4)
+    """Name the columns, ten at most, and what to do."""
+    which = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more columns" if len(names) > 10 else "")
+    which = "the intercept alone" if names == ["Intercept"] else f"a combination of {which}"
+    what, whose = ("every response", "all coefficients") if separated.kind == "complete" else (
+        "some responses", "the coefficients of these columns")
+    warnings.warn(f"{separated.kind.capitalize()} separation: {which} predicts {what} perfectly, so {whose} run to "
+                  "infinity and their standard errors mean nothing. Penalize (alpha > 0), drop or merge these columns, "
+                  "or collect more rows.", SeparationWarning, stacklevel=4)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):
