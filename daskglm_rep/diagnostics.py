@@ -1,4 +1,4 @@
-"""What a fit must tell rather than hide: aliased columns, separation, failure to converge."""
+"""What a fit looks for in its columns: those that are combinations of others, and separation of the responses."""
 
 import dataclasses
 import math
@@ -13,14 +13,6 @@ from daskglm_rep.summaries import Total
 
 LOST = 100.0             # standard errors, in standardised columns, beyond which rows do not determine a coefficient
 ALIASED = 1e-11          # share of a column's variance that the earlier columns leave unexplained
-
-
-class AliasWarning(UserWarning):
-    """Some columns are linear combinations of earlier ones."""
-
-
-class SeparationWarning(UserWarning):
-    """Some linear combination of columns predicts part of the responses perfectly: coefficients run to infinity."""
 
 
 def independent(G):
