@@ -1,7 +1,6 @@
 """What the scikit-learn estimators share: validate, fit, predict. No numerics."""
 
 import dataclasses
-import math
 
 import dask.array as da
 import numpy as np

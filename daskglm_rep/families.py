@@ -33,11 +33,10 @@ import math
 
 import numpy as np
 from scipy import stats
-from scipy.special import gammaln, xlogy as xlogy_array
 
 from daskglm_rep import links
 from daskglm_rep._jit import ScalarModel, exp, exp_excess, expose, log, relative_entropy
-from daskglm_rep.distributions import CompoundPoisson, Steps
+from daskglm_rep.distributions import CompoundPoisson, Steps, log_factorial_excess
 from daskglm_rep.domains import LINE, NOT_NEGATIVE, POSITIVE, UNIT, Interval, declare, find
 from daskglm_rep.links import LARGE, Link, get_link
 
@@ -154,8 +153,7 @@ class Binomial(Family):
 
     def row_saturated(self, y, weight):
         k = weight * y
-        choose = gammaln(weight + 1) - gammaln(k + 1) - gammaln(weight - k + 1)
-        return np.sum(choose + weight * (xlogy_array(y, y) + xlogy_array(1 - y, 1 - y)))
+        return np.sum(log_factorial_excess(weight) - log_factorial_excess(k) - log_factorial_excess(weight - k))
 
     def distribution(self, mu, weight, dispersion):
         trials = np.where((weight == np.floor(weight)) & (weight >= 1), weight, 1.0)
@@ -186,7 +184,7 @@ class Poisson(Family):
         return 2.0 * relative_entropy(y, mu, y - mu)
 
     def row_saturated(self, y, weight):
-        return np.sum(weight * (xlogy_array(y, y) - y - gammaln(y + 1)))
+        return -np.sum(weight * log_factorial_excess(y))
 
     def distribution(self, mu, weight, dispersion):
         return Steps(stats.poisson(mu))
@@ -209,7 +207,7 @@ class Gamma(Family):
 
     def log_saturated(self, totals, dispersion):
         shape = 1.0 / dispersion
-        return totals.weight * (shape * math.log(shape) - shape - gammaln(shape)) - totals.weight_log_y
+        return totals.weight * (math.log(shape) - float(log_factorial_excess(shape))) - totals.weight_log_y
 
     def distribution(self, mu, weight, dispersion):
         shape = weight / dispersion
@@ -314,8 +312,8 @@ class NegativeBinomial(Family):
 
     def row_saturated(self, y, weight):
         r = 1.0 / self.alpha
-        return np.sum(weight * (gammaln(y + r) - gammaln(r) - gammaln(y + 1) + xlogy_array(y, y / (y + r))
-                                + r * np.log(r / (y + r))))
+        excess = log_factorial_excess(y + r) - log_factorial_excess(r) - log_factorial_excess(y)
+        return np.sum(weight * (excess - np.log1p(y / r)))
 
     def distribution(self, mu, weight, dispersion):
         size = 1.0 / self.alpha

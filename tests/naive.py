@@ -330,7 +330,10 @@ class State:
 
 @dataclasses.dataclass
 class Problem:
-    """Rows of positive weight, an orthonormal basis of their design, and the criterion D / 2 + gamma' penalty gamma / 2."""
+    """Rows of positive weight, an orthonormal basis of their design, and the criterion D / 2 + gamma' penalty gamma / 2.
+
+    `columns` (k,) bool, if given, says which columns to keep where no judge can tell.
+    """
 
     model: object
     X: np.ndarray
@@ -340,6 +343,7 @@ class Problem:
     intercept: bool = True
     ridge: float = 0.0
     dtype: type = EXTENDED
+    columns: np.ndarray = None
 
     def __post_init__(self):
         n = len(self.y)
@@ -351,11 +355,14 @@ class Problem:
         first, X = int(self.intercept), np.asarray(self.X)[self.rows_kept].astype(self.dtype)
         n, k, E = len(self.y), X.shape[1] + first, self.model.equations
         Z = np.hstack([np.ones((n, first), self.dtype), X])
+        if self.columns is not None:            # the only ones that may be kept, the intercept's first
+            Z = Z * self.columns
         free = np.ones(k, self.dtype)
         free[:first] = 0
         below = np.sqrt(self.ridge * self.w.sum()) * np.diag(free)        # the penalty's rows beneath the data's
+        limit = ALIASED if self.columns is None and not self.ridge else 1e-34
         stacked = np.vstack([Z, below]) if self.ridge else Z
-        Q, self.R, self.T, self.kept, self.share = orthonormal(stacked, first, 1e-34 if self.ridge else ALIASED)
+        Q, self.R, self.T, self.kept, self.share = orthonormal(stacked, first, limit)
         self.Q = np.ascontiguousarray(Q[:n])
         across = np.eye(E) - (0 if isinstance(self.model, Scalar) else 1 / self.dtype(E + 1))
         self.penalty = np.kron(across, Q[n:].T @ Q[n:]).astype(self.dtype)
@@ -466,6 +473,11 @@ class Optimum:
         return self.state.coef.size > 0 and cholesky(self.state.observed) is None
 
     @property
+    def separated(self):
+        """Whether the last step still moved predictors although it changed nothing: the optimum is at infinity."""
+        return self.decrement < 1e-6 and self.reach > 0.3
+
+    @property
     def settled(self):
         """Converged, or creeping to a limit at the domain's edge that no row's predictor and no error can tell apart."""
         return not self.saddle and (self.converged or self.reach < 1e-6 and self.decrement < 1e-7)
@@ -542,6 +554,13 @@ def standard_errors(optimum, frequency=False):
     return np.sqrt(np.diag(V)).reshape(optimum.problem.model.equations, -1)
 
 
+def leverage(optimum, frequency=False):
+    """Hat-matrix diagonal; of one copy of the row where weights count copies."""
+    p, s = optimum.problem, optimum.state.rows
+    one = np.ones_like(p.w) if frequency else p.w
+    return one * s.expected[:, 0, 0] * np.einsum("ij,jk,ik->i", p.Q, bread(optimum), p.Q)
+
+
 def robust(optimum, kind, frequency=False, clusters=None):
     """Covariance of the raw coefficients: HC0, HC1, HC2, HC3 or "cluster" (with G/(G-1) (n-1)/(n-k))."""
     p, s = optimum.problem, optimum.state.rows
@@ -557,9 +576,7 @@ def robust(optimum, kind, frequency=False, clusters=None):
         return p.covariance(A @ (sums.T @ sums) @ A) * (p.dtype(G) / (G - 1) * (n - 1) / (n - k))
     weight = p.w if frequency else p.w ** 2
     if kind in ("HC2", "HC3"):
-        one = np.ones_like(p.w) if frequency else p.w
-        h = one * s.expected[:, 0, 0] * np.einsum("ij,jk,ik->i", p.Q, A, p.Q)
-        weight = weight / (1 - h) ** (1 if kind == "HC2" else 2)
+        weight = weight / (1 - leverage(optimum, frequency)) ** (1 if kind == "HC2" else 2)
     V = A @ ((weight[:, None] * Z).T @ Z) @ A
     return p.covariance(V) * (n / (n - k) if kind == "HC1" else 1)
 

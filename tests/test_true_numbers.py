@@ -81,6 +81,20 @@ def test_unit_deviances_do_not_cancel(family):
         assert family.unit_deviance(0.0, mu) == pytest.approx(float(exact(family, [0.0], mu)), rel=1e-13)
 
 
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 1000, 100_000])
+def test_saturated_likelihoods_do_not_cancel(n):
+    """ln n! from whole numbers: at 100,000 its terms are 1e6 times the saturated log-likelihood."""
+    with localcontext(prec=60):
+        excess = {k: Decimal(math.factorial(k)).ln() - (k * Decimal(k).ln() - k) for k in (n, 2 * n, 3 * n)}
+        ratio = Decimal(2) / Decimal(3)
+    one, y = np.ones(1), np.array([float(n)])
+    assert families.Poisson().row_saturated(y, one) == pytest.approx(-float(excess[n]), rel=1e-13)
+    assert families.Binomial().row_saturated(one / 3, 3.0 * n * one) == pytest.approx(
+        float(excess[3 * n] - excess[n] - excess[2 * n]), rel=1e-13)
+    assert families.NegativeBinomial(0.5 / n).row_saturated(y, one) == pytest.approx(
+        float(excess[3 * n] - excess[2 * n] - excess[n] + ratio.ln()), rel=1e-12)
+
+
 # ---------------------------------------------------------------- null deviances
 
 

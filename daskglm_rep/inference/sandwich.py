@@ -101,7 +101,7 @@ def bread(fitted, information="expected"):
 
 
 def is_penalized(fitted):
-    return fitted.fit.objective.ridge is not None or fitted.fit.objective.lasso is not None
+    return bool(fitted.fit.objective.penalty)
 
 
 def degrees(fitted, options, n_clusters=(), default=None):
