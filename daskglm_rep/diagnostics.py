@@ -1,26 +1,17 @@
-"""What a fit must tell rather than hide: aliased columns, separation, failure to converge."""
+"""What a fit must tell rather than hide: aliased columns, coefficients that rows do not determine."""
 
-import dataclasses
 import math
 
 import numpy as np
 from scipy import linalg
 
 from daskglm_rep import passes
-from daskglm_rep.kernels.gram import gram, linear_predictor
+from daskglm_rep.kernels.gram import gram
 from daskglm_rep.objective import inverse
 from daskglm_rep.summaries import Total
 
 LOST = 100.0             # standard errors, in standardised columns, beyond which rows do not determine a coefficient
 ALIASED = 1e-11          # share of a column's variance that the earlier columns leave unexplained
-
-
-class AliasWarning(UserWarning):
-    """Some columns are linear combinations of earlier ones."""
-
-
-class SeparationWarning(UserWarning):
-    """Some linear combination of columns predicts part of the responses perfectly: coefficients run to infinity."""
 
 
 def independent(G):
@@ -80,58 +71,3 @@ def aliased(data, pilot, pilot_is_all, basis):
     if keep.all() or pilot_is_all:
         return keep
     return independent(passes.run(_weighted_gram, data, basis).value)
-
-
-@dataclasses.dataclass(frozen=True)
-class Separation:
-    """Rows along a direction: how many contradict it, how many it separates strictly, how many there are."""
-
-    against: float
-    strict: float
-    total: float
-
-    def merge(self, other):
-        return Separation(self.against + other.against, self.strict + other.strict, self.total + other.total)
-
-
-def _along(block, basis, direction, model, tolerance):
-    kept = block.weight > 0
-    change = linear_predictor(block.X, basis, direction)
-    if change.ndim == 2:                                         # own class against every other, the baseline at 0
-        full = np.c_[np.zeros(len(change)), change]
-        own = np.take_along_axis(full, block.y.astype(int)[:, None], axis=1)
-        gap = own - full
-        against, strict = (gap < -tolerance).any(axis=1), (gap > tolerance).any(axis=1)
-    elif model.family.facts.mean_range[1] == 1.0:
-        up, down = block.y > 0, block.y < 1
-        against = (up & (change < -tolerance)) | (down & (change > tolerance))
-        strict = np.abs(change) > tolerance
-    else:                                                        # counts: means run to 0 where only zeros are
-        against = ((block.y > 0) & (np.abs(change) > tolerance)) | (change > tolerance)
-        strict = change < -tolerance
-    return Separation(float(np.sum(against & kept)), float(np.sum(strict & ~against & kept)), float(np.sum(kept)))
-
-
-def separation(data, fit):
-    """Check whether the last Newton step is a direction along which the likelihood rises forever.
-
-    Returns
-    -------
-    (kind, coefficient positions) or None
-        kind is "complete" or "quasi-complete".
-    """
-    model, basis, step = fit.objective.model, fit.objective.basis, fit.step
-    link = getattr(model, "link", None)
-    if link is not None and (link.mean_range[1] != 1.0 and link.name != "log"):
-        return None
-    size = np.max(np.abs(step), initial=0.0)
-    if size == 0.0 or not np.isfinite(size):
-        return None
-    direction = np.where(np.abs(step) > 1e-4 * size, step / size, 0.0)
-    found = passes.run(_along, data, basis, direction, model, 1e-6)
-    if found.against or not found.strict:
-        return None
-    by_coef = np.abs(direction).reshape(-1, basis.n_coef)
-    positions = np.flatnonzero((by_coef > 1e-3).any(axis=0))
-    slopes = positions[positions >= basis.intercept]
-    return ("complete" if found.strict == found.total else "quasi-complete"), (slopes if slopes.size else positions)

@@ -10,6 +10,20 @@ import numpy as np
 from scipy import special, stats
 
 
+def log_factorial_excess(y):
+    """ln Gamma(y + 1) - (y ln y - y) of y >= 0: the difference is of the size of ln y, its terms are of y ln y.
+
+    From 16 on ln(2 pi y) / 2 and Stirling's series, whose next term is below 1e-15 there.
+    """
+    y = np.asarray(y, float)
+    z = np.maximum(y, 16.0)
+    v = 1.0 / (z * z)
+    series = (1 / 12 - v * (1 / 360 - v * (1 / 1260 - v * (1 / 1680 - v * (1 / 1188 - v * (691 / 360360)))))) / z
+    low = np.minimum(y, 16.0)
+    return np.where(y < 16.0, special.gammaln(low + 1.0) - special.xlogy(low, low) + low,
+                    0.5 * np.log(2.0 * math.pi * z) + series)
+
+
 class Steps:
     """A discrete distribution of scipy at y times a number, down or to the nearest whole one: rates and proportions."""
 

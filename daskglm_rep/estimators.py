@@ -1,7 +1,6 @@
 """What the scikit-learn estimators share: validate, fit, predict. No numerics."""
 
 import dataclasses
-import math
 
 import dask.array as da
 import numpy as np
@@ -117,8 +116,7 @@ def _check_features(estimator, names, named):
 def _eager_targets(X, y, sample_weight, numeric):
     """Checked y and weights for X in memory."""
     if design.is_lazy(y):
-        raise ValueError("y is lazy but X is in memory: pass both as dask collections with the same chunks, or both in "
-                         "memory.")
+        raise ValueError("y is lazy but X is in memory: pass both as dask collections, chunked alike, or in memory.")
     y = column_or_1d(y, warn=True)
     if numeric and y.dtype.kind == "O":
         y = y.astype(np.float64)
@@ -315,9 +313,9 @@ class _ExactBase(_GLMBase):
         ----------
         X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
             Row chunks are the blocks. Lazy ones are read in every sweep and must give the same rows each time: another
-            number of rows is refused, other values are not seen (persist what is drawn at random when it is read). Rows of all inputs are paired by position; where an input carries the row labels
-            of X (pandas or dask index, xarray coordinate) in another order, it is refused. Labels of another set are
-            left aside, as scikit-learn leaves them.
+            number of rows is refused, other values are not seen (persist what is drawn at random). Rows of all inputs
+            are paired by position; one that has X's row labels (pandas or dask index, xarray coordinate) in another
+            order is refused, labels of another set are left aside as scikit-learn leaves them.
         y : (n,) of any of those kinds
         sample_weight : (n,), optional
             Prior or frequency weights, >= 0.

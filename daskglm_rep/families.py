@@ -33,11 +33,10 @@ import math
 
 import numpy as np
 from scipy import stats
-from scipy.special import gammaln, xlogy as xlogy_array
 
 from daskglm_rep import links
 from daskglm_rep._jit import ScalarModel, exp, exp_excess, expose, log, relative_entropy
-from daskglm_rep.distributions import CompoundPoisson, Steps
+from daskglm_rep.distributions import CompoundPoisson, Steps, log_factorial_excess
 from daskglm_rep.domains import LINE, NOT_NEGATIVE, POSITIVE, UNIT, Interval, declare, find
 from daskglm_rep.links import LARGE, Link, get_link
 
@@ -154,8 +153,7 @@ class Binomial(Family):
 
     def row_saturated(self, y, weight):
         k = weight * y
-        choose = gammaln(weight + 1) - gammaln(k + 1) - gammaln(weight - k + 1)
-        return np.sum(choose + weight * (xlogy_array(y, y) + xlogy_array(1 - y, 1 - y)))
+        return np.sum(log_factorial_excess(weight) - log_factorial_excess(k) - log_factorial_excess(weight - k))
 
     def distribution(self, mu, weight, dispersion):
         trials = np.where((weight == np.floor(weight)) & (weight >= 1), weight, 1.0)
@@ -186,7 +184,7 @@ class Poisson(Family):
         return 2.0 * relative_entropy(y, mu, y - mu)
 
     def row_saturated(self, y, weight):
-        return np.sum(weight * (xlogy_array(y, y) - y - gammaln(y + 1)))
+        return -np.sum(weight * log_factorial_excess(y))
 
     def distribution(self, mu, weight, dispersion):
         return Steps(stats.poisson(mu))
@@ -209,7 +207,7 @@ class Gamma(Family):
 
     def log_saturated(self, totals, dispersion):
         shape = 1.0 / dispersion
-        return totals.weight * (shape * math.log(shape) - shape - gammaln(shape)) - totals.weight_log_y
+        return totals.weight * (math.log(shape) - float(log_factorial_excess(shape))) - totals.weight_log_y
 
     def distribution(self, mu, weight, dispersion):
         shape = weight / dispersion
@@ -298,8 +296,7 @@ class NegativeBinomial(Family):
         if isinstance(self.alpha, str) and self.alpha == "estimate":
             object.__setattr__(self, "alpha", math.nan)
         elif isinstance(self.alpha, str) or not (self.alpha > 0.0 and math.isfinite(self.alpha)):
-            raise ValueError(f"families.NegativeBinomial needs a finite alpha > 0, got {self.alpha!r}; use poisson for "
-                             "0.")
+            raise ValueError(f"families.NegativeBinomial needs a finite alpha > 0 (0 is poisson), got {self.alpha!r}.")
 
     def variance(self, mu):
         return mu + self.alpha * mu * mu
@@ -315,8 +312,8 @@ class NegativeBinomial(Family):
 
     def row_saturated(self, y, weight):
         r = 1.0 / self.alpha
-        return np.sum(weight * (gammaln(y + r) - gammaln(r) - gammaln(y + 1) + xlogy_array(y, y / (y + r))
-                                + r * np.log(r / (y + r))))
+        excess = log_factorial_excess(y + r) - log_factorial_excess(r) - log_factorial_excess(y)
+        return np.sum(weight * (excess - np.log1p(y / r)))
 
     def distribution(self, mu, weight, dispersion):
         size = 1.0 / self.alpha
@@ -324,13 +321,7 @@ class NegativeBinomial(Family):
 
 
 def get_family(family):
-    """Turn a name or a Family into a Family.
-
-    Raises
-    ------
-    ValueError
-        The name is not one of `FAMILIES`.
-    """
+    """Turn a name or a Family into a Family; a ValueError where the name is not one of `FAMILIES`."""
     return find(family, Family, FAMILIES, "family", "daskglm_rep.families")
 
 
@@ -364,14 +355,13 @@ class GLM:
         """
         family = get_family(family)
         link = family.default_link() if link is None else get_link(link)
-        model = cls(family, link)
         means, reach = Interval(*family.mean_range), Interval(*link.mean_range)
         if reach.high <= means.low or reach.low >= means.high:
             raise ValueError(f"The {link.name} link gives no mean that the {family.name} family can have.")
         if means.high == LARGE > reach.high:
             raise ValueError(f"The {link.name} link keeps means in ({reach.low:g}, {reach.high:g}); the {family.name} "
                              f"family needs {'any positive' if means.low == 0 else 'any'} mean: choose another link.")
-        return model
+        return cls(family, link)
 
     @property
     def canonical(self):
@@ -384,8 +374,7 @@ class GLM:
 
     @property
     def is_steady(self):
-        """Whether |third derivative| <= second derivative of every row's loss in eta: curvature changes at most e-fold
-        where eta changes by 1, on which a fit's certificate rests."""
+        """Whether |third derivative| <= second of every row's loss in eta: on it a fit's certificate rests."""
         return type(self.link) in self.family.steady
 
     @property
@@ -406,9 +395,8 @@ class GLM:
     @property
     def eta_range(self):
         """The open interval of linear predictors whose means the family can have, the link being monotone."""
-        low = max(self.family.mean_range[0], self.link.mean_range[0])
-        high = min(self.family.mean_range[1], self.link.mean_range[1])
-        ends = sorted(self.link.link(mean) for mean in (low, high))
+        pairs = zip((max, min), self.family.mean_range, self.link.mean_range)
+        ends = sorted(self.link.link(nearer(a, b)) for nearer, a, b in pairs)
         return Interval(max(ends[0], self.link.eta_range[0]), min(ends[1], self.link.eta_range[1]))
 
     def __str__(self):

@@ -10,6 +10,7 @@ from daskglm_rep import passes
 from daskglm_rep.design import Data
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.moments import block_moments, moments_with_null
+from daskglm_rep.penalties import NONE, Penalty
 
 
 def ready(block, index):
@@ -60,22 +61,18 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Half the deviance plus half coef' ridge coef, and optionally sum lasso |coef|.
+    """Half the deviance plus a penalty.
 
     Parameters
     ----------
     model : families.GLM or multinomial.Multinomial
     basis : Basis
-    ridge : (k, k) array or None
-        Quadratic penalty in the basis, already times the sum of weights.
-    lasso : (k,) array or None
-        Weights of the absolute values in the basis, already times the sum of weights; 0 for free coefficients.
+    penalty : penalties.Penalty
     """
 
     model: object
     basis: Basis
-    ridge: np.ndarray = None
-    lasso: np.ndarray = None
+    penalty: Penalty = NONE
 
     @property
     def n_coef(self):
@@ -89,15 +86,9 @@ class Objective:
 
     def point(self, coef, moments):
         """Add the penalty's part to the data's."""
-        value, gradient = 0.5 * moments.deviance, -moments.score
-        hessian, curvature = moments.observed, moments.expected
-        if self.ridge is not None:
-            value += 0.5 * coef @ self.ridge @ coef
-            gradient = gradient + self.ridge @ coef
-            if hessian is not None:
-                hessian, curvature = hessian + self.ridge, curvature + self.ridge
-        if self.lasso is not None:
-            value += self.lasso @ np.abs(coef)
+        value = 0.5 * moments.deviance + self.penalty.value(coef)
+        gradient = self.penalty.gradient(coef) - moments.score
+        hessian, curvature = map(self.penalty.add_curvature, (moments.observed, moments.expected))
         return Point(coef, moments, value, gradient, hessian, curvature)
 
     def evaluate(self, data, coef, informative=True):

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import math
 import numbers
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,12 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from daskglm_rep import families
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
+from daskglm_rep.penalties import elastic_net
 from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
 from daskglm_rep.representatives import fitting
 from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
 from daskglm_rep.results import GLMResults
 from daskglm_rep.settings import check_alpha, check_choice, check_number
-from daskglm_rep.solvers.three_sweeps import bernoulli, penalties
+from daskglm_rep.solvers.three_sweeps import bernoulli
+from daskglm_rep.telling import tell
 
 COV_TYPES = ("nonrobust", "cluster")
 
@@ -216,7 +217,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
             how = ("take representative='moment-matched', " if self.representative != "moment-matched" else "") + (
                 "more rounds (n_rounds='auto') or more blocks")
         n = len(self.history_)
-        warnings.warn(f"After {n} sweep{'s' * (n > 1)} {what}: {how}.", ConvergenceWarning, stacklevel=4)
+        tell(f"After {n} sweep{'s' * (n > 1)} {what}: {how}.", ConvergenceWarning)
 
     def _report(self, fitted, covariance, response):
         self.results_ = GLMResults(fitted, covariance, None, response)
@@ -263,8 +264,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         which = new._which()
         new.link = self.link if link is None else link
         model = new._glm()
-        penalty = penalties(basis.keep(which), model, prepared.found.columns, alpha, l1_ratio)
-        fit = fitting.refit(prepared, model, which, self._exact, model == self._fitted_model, *penalty)
+        penalty = elastic_net(basis.keep(which), model, prepared.found.columns, alpha, l1_ratio)
+        fit = fitting.refit(prepared, model, which, self._exact, model == self._fitted_model, penalty)
         kept = np.zeros_like(prepared.kept)
         kept[np.flatnonzero(prepared.kept)[which]] = True
         new.cov_type, new.history_, new.n_passes_ = "nonrobust", self.history_.iloc[:0], 0
@@ -314,7 +315,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         """
         check_is_fitted(self)
         prepared, fit = self._prepared, self.results_.fitted.fit
-        if fit.objective.ridge is not None or fit.objective.lasso is not None:
+        if fit.objective.penalty:
             raise ValueError("A penalized refit has no distance to the maximum likelihood estimate: use alpha=0.")
         model, n_rows = self._glm(), self.results_.fitted.n_rows
         data = self._known_data(X, y, sample_weight, offset, exposure)

@@ -1,15 +1,16 @@
 """Separation: whether the likelihood rises forever along some direction, settled by rows that say no.
 
-A direction d is one of recession where no row's likelihood falls along it however far one goes. A row whose response is
-the limit of the mean at one end of the linear predictor may move towards that end and not back; any other row may not
-move at all; a row of several classes may raise its own class against each other one. With a for +z or -z (z kron class
-differences) all of this reads a'd >= 0 in every constraint, and the maximum likelihood estimate exists if and only if no
-d but 0 keeps them all (Albert & Anderson 1984; Konis 2007). Which coefficients are infinite: those that d moves, for a
-generic d (Geyer 2009).
+A direction d is one of recession where no row's likelihood falls along it however far one goes. A row whose response
+is the limit of the mean at one end of the linear predictor may move towards that end and not back; any other row may
+not move at all; a row of several classes may raise its own class against each other one. With a for +z or -z (z kron
+class differences) all of this reads a'd >= 0 in every constraint, and the maximum likelihood estimate exists if and
+only if no d but 0 keeps them all (Albert & Anderson 1984; Konis 2007). Which coefficients are infinite: those that d
+moves, for a generic d (Geyer 2009).
 
-Rows settle this one way or the other, by cutting planes: a linear program finds a direction that the rows at hand allow;
-a sweep looks for rows that contradict it; these join the rows at hand. No direction left: the estimate exists, whatever
-the other rows say. No row that contradicts: the rows are separated. The pilot's rows come first and cost no sweep.
+Rows settle this one way or the other, by cutting planes: a linear program finds a direction that the rows at hand
+allow; a sweep looks for rows that contradict it; these join the rows at hand. No direction left: the estimate exists,
+whatever the other rows say. No row that contradicts: the rows are separated. The pilot's rows come first and cost no
+sweep.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ UNBOUNDED = 20.0         # standard error of what a column's whole range does to
 ROUNDING = 1e-8          # share of a row's terms up to which their sum is taken for zero
 NOISE = 1e-11            # share of the largest coefficient up to which one that should not move is rounding
 COST = 1e-6              # of moving a linear predictor by 1: a row that asks for more than a million is left alone
-ROUNDS = 40
+ROUNDS = 100
 MOST_ROWS = 500          # of those that contradict, brought home from a block
 
 
@@ -45,12 +46,6 @@ class Separated:
     kind: str
     positions: np.ndarray
 
-    def __iter__(self):
-        return iter((self.kind, self.positions))
-
-    def __getitem__(self, index):
-        return (self.kind, self.positions)[index]
-
 
 @dataclasses.dataclass(frozen=True)
 class Along:
@@ -58,9 +53,8 @@ class Along:
 
     Attributes
     ----------
-    against, strict, total : float
-        Rows that contradict it, rows that it separates in all their constraints or in some, rows that count.
-    some : float
+    against, strict, some, total : float
+        Rows that contradict it, that it moves in all their constraints, in some of them; rows that count.
     rows : (m, k) array
         Constraints that contradict it: all where they are few, else some for each coefficient.
     direction : (k,) array
@@ -90,12 +84,20 @@ def _hardest(rows, direction):
 
 
 def ends(model):
-    """Where means run to a limit: (lowest mean, sign of eta there), (highest mean, sign); None where eta stays finite."""
+    """Where means run to a limit: (lowest mean, sign of eta there), (highest mean, sign); None where eta is finite."""
     found = []
-    for mean in model.link.mean_range:
-        eta = model.link.link(mean) if math.isfinite(mean) else 0.0
+    for mean, inside in zip(model.link.mean_range, (0.25, -0.25)):
+        eta = _eta(model.link, mean, inside) if math.isfinite(mean) else 0.0
         found.append((mean, math.copysign(1.0, eta)) if math.isinf(eta) else None)
     return tuple(found)
+
+
+def _eta(link, mean, inside):
+    """g(mean); infinite on the side it comes from where a user's formula stumbles over the end."""
+    try:
+        return link.link(mean)
+    except (ValueError, ZeroDivisionError):
+        return math.copysign(math.inf, link.link(mean + inside) - link.link(mean + 2.0 * inside))
 
 
 def _pairs(model, y, values, sign):
@@ -120,7 +122,7 @@ def _bound(model, y):
 
 
 def _gradients(model, Z, y, entry):
-    """The constraints' coefficients, (m, k), of rows Z at entries of `_constraints`."""
+    """The constraints' coefficients, (m, k), of rows Z at entries of `_bound`."""
     if hasattr(model, "link"):
         return Z * np.where(entry == 0, 1.0, -1.0)[:, None]
     classes = np.arange(1, model.n_classes)
@@ -219,6 +221,22 @@ def _equilibrated(rows):
     return scaled / np.maximum(np.abs(scaled).max(axis=1, initial=0.0), 1e-300)[:, None], column
 
 
+def _program(scaled):
+    """argmax_d sum_i min(a_i'd, 1) - COST |d|_1 under A d >= 0; None where no algorithm solves it."""
+    m, k = scaled.shape
+    if not m:
+        return np.zeros(k)
+    moves = sparse.hstack([sparse.csr_array(-scaled), sparse.csr_array(scaled), sparse.eye_array(m)], format="csc")
+    for method in ("highs-ds", "highs-ipm"):
+        found = optimize.linprog(
+            np.r_[np.full(2 * k, COST), np.full(m, -1.0)], A_ub=moves, b_ub=np.zeros(m), method=method,
+            bounds=[(0.0, None)] * (2 * k) + [(0.0, 1.0)] * m,
+            options=dict(primal_feasibility_tolerance=1e-10, dual_feasibility_tolerance=1e-10))
+        if found.success:
+            return found.x[:k] - found.x[k:2 * k]
+    return None
+
+
 def allowed(rows, guess):
     """A direction that no row contradicts, generic among those: every coefficient that may move does.
 
@@ -234,20 +252,15 @@ def allowed(rows, guess):
 
     Returns
     -------
-    (k,) array, or None where there is none but 0
+    (k,) array, all 0 where the program failed; None where there is no direction
     """
-    m, k = rows.shape
+    k = rows.shape[1]
     scaled, column = _equilibrated(rows)
-    d = np.zeros(k)
-    if m:
-        program = optimize.linprog(
-            np.r_[np.full(2 * k, COST), np.full(m, -1.0)],
-            A_ub=sparse.hstack([sparse.csr_array(-scaled), sparse.csr_array(scaled), sparse.eye_array(m)], format="csc"),
-            b_ub=np.zeros(m), bounds=[(0.0, None)] * (2 * k) + [(0.0, 1.0)] * m, method="highs-ds",
-            options=dict(primal_feasibility_tolerance=1e-10, dual_feasibility_tolerance=1e-10))
-        d = program.x[:k] - program.x[k:2 * k] if program.success else d
+    d = _program(scaled)
+    if d is None:
+        return np.zeros(k)
     moved = scaled @ d > 1e-6
-    space = linalg.null_space(linalg.qr(scaled[~moved], mode="economic")[1], rcond=1e-10) if (~moved).any() else np.eye(k)
+    space = linalg.null_space(linalg.qr(scaled[~moved], mode="r")[0][:k], rcond=1e-10) if (~moved).any() else np.eye(k)
     if space.shape[1] == 0:
         return None
     towards = space @ (space.T @ (guess * (0.5 + np.random.default_rng(0).random(k))))
@@ -262,7 +275,7 @@ def allowed(rows, guess):
 
 
 class Watch:
-    """Settles once, when a coefficient first looks unbounded, whether the rows of a fit are separated.
+    """Finds out once, when a coefficient first looks unbounded, whether the rows of a fit are separated.
 
     Parameters
     ----------
@@ -273,63 +286,72 @@ class Watch:
     Attributes
     ----------
     separated : Separated or None
-    settled : bool
-        Whether it is known: `separated` None then says that the estimate exists.
+    done : bool
+        Whether there is nothing more to find out.
     """
 
     def __init__(self, objective, data, pilot, found):
         self.objective, self.found, self.separated = objective, found, None
         self.stages = (pilot,) if found.pilot_is_all else (pilot, data)
-        self.settled = not can_separate(objective.model, found.response)
+        self.done = not can_separate(objective.model, found.response)
+        if self._all_alike():
+            self.done, self.separated = True, Separated("complete", np.zeros(1, int))
         basis = objective.basis
         low = found.columns.low[basis.columns] if _centred(basis) else np.zeros(basis.columns.size)
         self.box = Basis(basis.columns, low, reach(objective, found), basis.intercept)
 
-    def __call__(self, point):
-        """Whether the rows are separated, asked after a sweep: looks only where some coefficient is suspect."""
-        if not self.settled and suspects(self.objective, point, self.found).any():
+    def __call__(self, point, near=True):
+        """Whether to stop after a sweep: at complete separation, or at any once the finite coefficients are near.
+
+        Looks at rows only where some coefficient is suspect.
+        """
+        if not self.done and suspects(self.objective, point, self.found).any():
             self.look(point.coef)
-        return self.separated is not None
+        return self.separated is not None and (near or self.separated.kind == "complete")
 
     def look(self, coef):
         """Cutting planes, from the pilot's rows on to all.
 
+        The fit's own coefficients come first: once they separate all rows no program is needed. They are no proof of
+        less, being no generic direction among those allowed.
+
         Parameters
         ----------
         coef : (k,) array
-            Coefficients of the fit: their signs say where unbounded ones run.
+            Their signs say where unbounded ones run.
         """
-        if self.settled:
+        if self.done:
             return
-        free = self._free()
+        self.done, free = True, self._free()
         direction = np.where(free, np.nan_to_num(self.box.standardised(self.objective.basis.raw(coef))), 0.0)
-        rows, guess = np.zeros((0, free.sum())), np.where(direction < 0.0, -1.0, 1.0)[free]
-        if not direction.any():
-            direction[free] = guess
+        rows, guess, proposed = np.zeros((0, free.sum())), np.where(direction < 0.0, -1.0, 1.0)[free], False
         for stage in self.stages:
             for _ in range(ROUNDS):
                 seen = passes.run(along, stage, self.box, direction, self.objective.model)
-                if not seen.against:
+                kind = "complete" if seen.strict == seen.total else "quasi-complete"
+                if not seen.against and (proposed or kind == "complete"):
                     break
-                rows = np.vstack([rows, seen.rows[:, free]])
+                rows, proposed = np.vstack([rows, seen.rows[:, free]]), True
                 d = allowed(rows, guess)
-                if d is None:
-                    self.settled = True
+                if d is None or not d.any():
                     return
                 direction[free] = d
             else:
                 return
-        self.settled = True
         if seen.some:
-            self.separated = Separated("complete" if seen.strict == seen.total else "quasi-complete",
-                                       self._positions(direction))
+            self.separated = Separated(kind, self._positions(direction))
+
+    def _all_alike(self):
+        """Whether the intercept alone runs to infinity."""
+        model, response = self.objective.model, self.found.response
+        if not (hasattr(model, "link") and self.objective.basis.intercept):
+            return False
+        low, high = ends(model)
+        return bool((low and response.high <= low[0]) or (high and response.low >= high[0]))
 
     def _free(self):
         """Coefficients without a penalty: the others cannot run to infinity."""
-        o, free = self.objective, np.ones(self.objective.n_coef, bool)
-        if o.ridge is not None:
-            free &= np.diag(o.ridge) == 0.0
-        return free if o.lasso is None else free & (o.lasso == 0.0)
+        return self.objective.penalty.free(self.objective.n_coef)
 
     def _positions(self, direction):
         """Coefficients that the direction moves, by effect; the intercept only where it is alone."""

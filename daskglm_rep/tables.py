@@ -33,12 +33,22 @@ class Summary:
         unknown = math.isnan(r.fitted.fit.distance)
         notes = [] if r.converged or unknown else ["The fit did not converge: see the warning."]
         if r.fitted.separated is not None:
-            notes.append(f"{r.fitted.separated[0].capitalize()} separation: some coefficients are infinite.")
+            notes.append(self._separation())
         if getattr(r, "n_missing", 0):
             notes.append(f"{r.n_missing:,} rows with missing values were left out.")
         if not r.fitted.kept.all():
             notes.append("NaN: columns that are constant, linear combinations of earlier ones, or left out of a refit.")
         return notes + ([r.covariance.note] if r.covariance.note else [])
+
+    def _separation(self):
+        """Whose numbers mean nothing."""
+        separated, f = self.results.fitted.separated, self.results.fitted
+        if separated.kind == "complete":
+            return "Complete separation: all coefficients are infinite, and their standard errors mean nothing."
+        every = ["Intercept"] * (f.kept.size - len(f.names)) + f.names
+        names = [name for name, kept in zip(every, f.kept) if kept]
+        which = ", ".join(names[j] for j in separated.positions[:10]) + " ..." * (separated.positions.size > 10)
+        return f"Quasi-complete separation: of {which} coefficients are infinite, and standard errors mean nothing."
 
     def _table(self):
         return self.results.summary_frame(self.level)

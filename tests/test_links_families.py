@@ -17,8 +17,8 @@ OURS = [cls for cls in (*links.LINKS.values(), *families.FAMILIES.values())     
         if cls.__module__.startswith("daskglm_rep.")]
 LINKS = [cls() for cls in OURS if issubclass(cls, links.Link) and cls is not links.Power] + [links.Power(0.7),
                                                                                              links.Power(-1.5)]
-FAMILIES = [cls() for cls in OURS if issubclass(cls, families.Family)] + [
-    families.Bernoulli(), families.Tweedie(1.2), families.NegativeBinomial(0.3)]
+FAMILIES = [cls() for cls in OURS if issubclass(cls, families.Family) and cls is not families.NegativeBinomial] + [
+    families.Bernoulli(), families.Tweedie(1.2), families.NegativeBinomial(0.3), families.NegativeBinomial(2.0)]
 METHODS = ("link", "inverse", "complement", "inverse_derivative", "inverse_second_derivative")
 
 

@@ -165,15 +165,15 @@ def likelihood_ratio(larger, smaller, test="chi2", check=True):
                          if r < 0 else "lr_test(smaller): both fits have as many parameters, so they are not nested.")
     lost = _column_of_its_own(larger, smaller) if check else None
     if lost is not None:
-        raise ValueError(f"The smaller fit is not nested in this one: its column {lost!r} is none of this fit's columns; "
-                         "where other columns span it, pass check=False.")
+        raise ValueError(f"The smaller fit is not nested in this one: its column {lost!r} is none of this fit's; where "
+                         "other columns span it, pass check=False.")
     if test not in ("chi2", "F"):
         raise ValueError(f"test={test!r} is not known: choose 'chi2' or 'F'.")
     drop = smaller.deviance - larger.deviance
     if larger.fitted.overdispersion is None:
         _check_order(drop, abs(larger.deviance))
     elif test == "F":
-        raise ValueError("test='F' compares deviances, which do not compare between fits of different alpha: use 'chi2'.")
+        raise ValueError("test='F' compares deviances, which fits of different alpha do not share: use 'chi2'.")
     if test == "F":
         return _test("likelihood ratio", max(drop, 0.0) / larger.scale, r, larger.df_resid)
     statistic = 2.0 * (larger.llf - smaller.llf)

@@ -12,10 +12,6 @@ STRANGER = 1e-2          # standard errors: a score farther from zero than this 
 ROUNDING = 1e-10         # of linear predictors: what a score may be off by where the fit is perfect
 
 
-class CovarianceWarning(UserWarning):
-    """A covariance matrix had to be repaired or could not be computed."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Covariance:
     """A covariance matrix and what its tests need.
@@ -105,7 +101,7 @@ def bread(fitted, information="expected"):
 
 
 def is_penalized(fitted):
-    return fitted.fit.objective.ridge is not None or fitted.fit.objective.lasso is not None
+    return bool(fitted.fit.objective.penalty)
 
 
 def degrees(fitted, options, n_clusters=(), default=None):

@@ -2,13 +2,11 @@
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 import pandas as pd
 
 from daskglm_rep import passes
-from daskglm_rep.diagnostics import AliasWarning
 from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.assignment import bisect, compress
@@ -17,6 +15,7 @@ from daskglm_rep.kernels.representatives import mean_rows
 from daskglm_rep.kernels.survey import Pilot, concatenate
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.partitions import Layout
+from daskglm_rep.penalties import NONE
 from daskglm_rep.representatives import surrogate
 from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarded_survey, medians
 from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
@@ -25,6 +24,7 @@ from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import polish
 from daskglm_rep.solvers.three_sweeps import basis_of, bernoulli, check, check_dense, null_deviance_of
 from daskglm_rep.summaries import Moments
+from daskglm_rep.telling import AliasWarning, tell
 
 PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5      # moment-matched parts: at least, per coefficient, per block
 SUBSET_SIDE = 5                                     # rows of the subset on each side of a cut that all rows follow
@@ -134,9 +134,9 @@ def _warn_aliased(kept, basis, names, n_parts):
         return
     labels = ["Intercept"] * basis.intercept + [names[j] for j in basis.columns]
     lost = [label for label, k in zip(labels, kept) if not k]
-    warnings.warn(f"{len(lost)} of {kept.size} columns cannot be told from earlier ones by {n_parts} representatives: "
-                  f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. They are reported as NaN: "
-                  "drop them, or take a finer partition.", AliasWarning, stacklevel=5)
+    tell(f"{len(lost)} of {kept.size} columns cannot be told from earlier ones by {n_parts} representatives: "
+         f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. They are reported as NaN: "
+         "drop them, or take a finer partition.", AliasWarning)
 
 
 # ---------------------------------------------------------------- rounds
@@ -322,7 +322,7 @@ def audit(sent):
 # ---------------------------------------------------------------- other models from one collection
 
 
-def refit(prepared, model, which, exact, same_link, ridge=None, lasso=None):
+def refit(prepared, model, which, exact, same_link, penalty=NONE):
     """Another model on the collection: other link, fewer columns, a penalty.
 
     Its deviance is that of the nearest model whose deviance is known, the fit's own or, for another link, the constant
@@ -336,8 +336,7 @@ def refit(prepared, model, which, exact, same_link, ridge=None, lasso=None):
         Of the model that was fitted.
     same_link : bool
         Whether `model` is that model but for coefficients and penalty.
-    ridge : (k, k) array, optional
-    lasso : (k,) array, optional
+    penalty : penalties.Penalty
 
     Returns
     -------
@@ -351,17 +350,17 @@ def refit(prepared, model, which, exact, same_link, ridge=None, lasso=None):
     if same_link:
         whole = whole.corrected(exact.coef, exact.score)
         start, deviance = exact.coef, exact.deviance
-        coef = surrogate.root(whole.keep(which), exact.coef[which], ridge, lasso)
+        coef = surrogate.root(whole.keep(which), exact.coef[which], penalty)
     small = c.keep(which)
     if coef is None:
-        coef = surrogate.first_estimate(small, model, ridge, lasso)
+        coef = surrogate.first_estimate(small, model, penalty)
     end = np.zeros(c.basis.n_coef)
     end[which] = coef
     deviance = deviance - 2.0 * whole.gain(start, end) if start is not None else math.nan
     pearson = exact.pearson + (deviance - exact.deviance if math.isfinite(deviance) else 0.0)
     points = Points(*small.points())
     information = points.information(mean_rows(model, points.eta(coef))[2])
-    objective = Objective(model, small.basis, ridge, lasso)
+    objective = Objective(model, small.basis, penalty)
     moments = Moments(np.zeros_like(coef), information, information, deviance, pearson)
     return Fit(objective, objective.point(coef, moments), np.zeros_like(coef), math.nan, 0, False)
 

@@ -25,8 +25,8 @@ from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.representatives import mean_rows
 from daskglm_rep.kernels.rows import inside
 from daskglm_rep.objective import Objective, inverse, in_memory, solve, solve_damped
+from daskglm_rep.penalties import NONE
 from daskglm_rep.solvers import newton
-from daskglm_rep.solvers.coordinate_descent import quadratic_minimum
 
 COLLAPSED = 1e-6         # share of the constant model's working weight
 REACH = 8.0              # no point's linear predictor moves further in one round
@@ -56,7 +56,7 @@ class Points:
         return float(self.weight @ mean_rows(model, self.eta(coef))[2])
 
 
-def fit_weighted(points, y, model, start=None, ridge=None, lasso=None):
+def fit_weighted(points, y, model, start=None, penalty=NONE):
     """Maximum likelihood of weighted points; None where no start keeps all means in the domain.
 
     Returns
@@ -65,7 +65,7 @@ def fit_weighted(points, y, model, start=None, ridge=None, lasso=None):
     """
     q = points.Z.shape[1]
     block = Block(points.Z, y, points.weight, points.offset)
-    objective = Objective(model, Basis(np.arange(q), np.zeros(q), np.ones(q), False), ridge, lasso)
+    objective = Objective(model, Basis(np.arange(q), np.zeros(q), np.ones(q), False), penalty)
     data = in_memory(block, 1)
     try:
         if start is None or not inside(model, points.eta(start)):
@@ -139,7 +139,7 @@ class Equation:
         return 0.5 * float(weights @ np.array(values) @ (end - start))
 
 
-def first_estimate(collection, model, ridge=None, lasso=None):
+def first_estimate(collection, model, penalty=NONE):
     """Coefficients from the collection alone: the root of its `Equation`.
 
     Where that fails (the points are separated, or outside the family's domain) the mean representatives' fit, and where
@@ -147,8 +147,7 @@ def first_estimate(collection, model, ridge=None, lasso=None):
 
     Parameters
     ----------
-    ridge : (q, q) array, optional
-    lasso : (q,) array, optional
+    penalty : penalties.Penalty
         Weights of the coefficients' absolute values.
 
     Returns
@@ -162,13 +161,13 @@ def first_estimate(collection, model, ridge=None, lasso=None):
     """
     means = Points(*collection.points(False))
     null = constant(collection, model)
-    by_means = fit_weighted(means, collection.mean_y, model, ridge=ridge, lasso=lasso)
+    by_means = fit_weighted(means, collection.mean_y, model, penalty=penalty)
     tame = by_means is not None and not _is_wild(means, by_means, 2 * WILD) or not model.always_valid
     start = by_means if by_means is not None and tame else null
     if start is None:
         raise ValueError(f"No coefficients keep the means of the {model} model inside its domain at the points: "
                          "use a link whose means always are (log, logit), or more blocks.")
-    refined = root(Equation(collection, model), start, ridge, lasso)
+    refined = root(Equation(collection, model), start, penalty)
     return start if refined is None else refined
 
 
@@ -191,24 +190,22 @@ def constant(collection, model):
     return coef if math.isfinite(level) else None
 
 
-def root(equation, coef, ridge=None, lasso=None):
+def root(equation, coef, penalty=NONE):
     """Root of an `Equation` less the penalties' gradients by Fisher scoring; None where that leads nowhere.
 
     Parameters
     ----------
     coef : (q,) array
         Start.
-    ridge : (q, q) array, optional
-    lasso : (q,) array, optional
+    penalty : penalties.Penalty
     """
     def scoring(b):
         """The step from b, and its squared length in the metric of the information."""
         g, H = equation(b)
         if g is None:
             return None, math.inf
-        if ridge is not None:
-            g, H = g - ridge @ b, H + ridge
-        step = solve(H, g) if lasso is None else quadratic_minimum(H, -g, b, lasso) - b
+        g, H = g - penalty.gradient(b), penalty.add_curvature(H)
+        step = solve(H, g) if penalty.is_smooth else penalty.minimise(H, -g, b) - b
         return step, math.inf if step is None else float(step @ H @ step)
 
     step, size = scoring(coef)

@@ -17,8 +17,10 @@ from daskglm_rep.kernels.dispersion import (distinct_responses, likelihood_and_d
                                             response)
 from daskglm_rep.kernels.survey import concatenate
 from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.penalties import Ridge
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.three_sweeps import basis_of, null_deviance_of, solve_model
+from daskglm_rep.telling import tell
 
 LARGEST_SIZE = 1e8          # r = 1 / alpha beyond which the data show no overdispersion
 MAX_ROUNDS = 25
@@ -61,11 +63,9 @@ def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
         if moved <= tol:
             break
     else:
-        warnings.warn(f"alpha did not settle after {MAX_ROUNDS} rounds; it stands at {alpha:.6g}.", ConvergenceWarning,
-                      stacklevel=4)
+        tell(f"alpha did not settle after {MAX_ROUNDS} rounds; it stands at {alpha:.6g}.", ConvergenceWarning)
     if 1.0 / alpha >= LARGEST_SIZE:
-        warnings.warn("The counts show no overdispersion: alpha runs to 0; use PoissonRegressor.", ConvergenceWarning,
-                      stacklevel=4)
+        tell("The counts show no overdispersion: alpha runs to 0; use PoissonRegressor.", ConvergenceWarning)
     return _with_likelihoods(data, found, fitted, error, fit_intercept)
 
 
@@ -83,8 +83,7 @@ def _with_likelihoods(data, found, fitted, error, fit_intercept):
 
 
 def _by_response(data, found):
-    """The responses with their sums of weights as rows in memory, where few are distinct and no offset tells them apart;
-    else the data themselves."""
+    """Distinct responses with their sums of weights as rows in memory; the data where these are many or have offsets."""
     if found.has_offset:
         return data
     sums = passes.run(distinct_responses, data, DISTINCT)
@@ -144,7 +143,7 @@ def _pilot_alpha(found, model, basis):
     pilot, alpha = in_memory(block), 1.0
     for _ in range(10):
         at = families.GLM(families.NegativeBinomial(alpha), model.link)
-        objective = Objective(at, basis, np.eye(basis.n_coef) * 1e-8 * block.weight.sum())
+        objective = Objective(at, basis, Ridge(np.eye(basis.n_coef) * 1e-8 * block.weight.sum()))
         start = newton.start(objective, block, pilot) if basis.n_coef else np.zeros(0)
         coef = newton.minimise(objective, pilot, start, 1e-4).point.coef
         alpha, moved, _ = _alpha(pilot, at, basis, coef, 1e-3)

@@ -9,7 +9,8 @@ from scipy import optimize
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import solve, solve_damped
-from daskglm_rep.solvers.coordinate_descent import quadratic_minimum
+
+LONG = 10                # iterations, more than any common fit takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +27,9 @@ def direction(objective, point):
 
     With absolute values in the penalty: the minimum of the penalised quadratic model.
     """
-    if objective.lasso is not None:
+    if not objective.penalty.is_smooth:
         hessian = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
-        return quadratic_minimum(hessian, point.gradient, point.coef, objective.lasso) - point.coef
+        return objective.penalty.minimise(hessian, point.gradient, point.coef) - point.coef
     step = solve(point.hessian, -point.gradient)
     if step is None:
         step = solve_damped(point.curvature, -point.gradient)
@@ -37,19 +38,16 @@ def direction(objective, point):
 
 def decrease(objective, point, step):
     """Decrease that the first-order model of the objective promises; twice the distance squared near the optimum."""
-    change = point.gradient @ step
-    if objective.lasso is not None:
-        change += objective.lasso @ (np.abs(point.coef + step) - np.abs(point.coef))
-    return -change
+    return -(point.gradient @ step + objective.penalty.rise(point.coef, step))
 
 
-def minimise(objective, data, coef, tol=0.0, max_iter=100):
+def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     """Newton's method with step halving.
 
     1. Step: solve hessian step = -gradient.
     2. Halve until the objective decreases and every mean stays in the family's domain.
-    3. Stop when the decrease promised (half the squared distance to the optimum, in standard errors at dispersion 1)
-       is below `tol`, or lost in rounding.
+    3. Stop when the decrease promised (half the squared distance to the optimum, in standard errors) is below `tol`, or
+       lost in rounding.
 
     Parameters
     ----------
@@ -57,20 +55,25 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100):
     data : Data
     coef : (k,) array
         Start; must be valid.
+    separated : callable, optional
+        Asked with the points of a loop that takes longer than most; true ends it.
 
     Returns
     -------
     Solution
     """
     point = objective.evaluate(data, coef)
+    unit = _unit(objective.model, point, data)
     for n_iter in range(1, max_iter + 1):
         step = direction(objective, point)
         if step is None or not np.isfinite(step).all():
             return Solution(point, n_iter, False)
         promised = decrease(objective, point, step)
-        noise = 1e-15 * (abs(point.value) + 1.0)
-        if promised <= max(tol, 1e-24):
+        noise = 1e-15 * (abs(point.value) + unit)
+        if promised <= max(tol, 1e-24) * unit:
             return Solution(point, n_iter, True)
+        if separated is not None and n_iter > LONG and separated(point):
+            return Solution(point, n_iter, False)
         share = 1.0
         while True:
             trial = objective.evaluate(data, point.coef + share * step)
@@ -84,6 +87,14 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100):
         if stalled and np.all(np.abs(share * step) <= 1e-12 * (np.abs(point.coef) + 1e-3)):
             return Solution(point, n_iter, True)
     return Solution(point, max_iter, False)
+
+
+def _unit(model, point, data):
+    """What a decrease is small against: 1, or a smaller dispersion (of responses in small units, say)."""
+    if model.dispersion_known:
+        return 1.0
+    rows = sum(max(float(block.weight.sum()), block.n_rows) for block in data.parts)
+    return min(1.0, point.moments.pearson / rows)
 
 
 def start(objective, block, data):
@@ -156,9 +167,7 @@ def _least_squares_start(objective, block):
     target = eta - block.offset + (block.y - mu) / slope
     Z = objective.basis.design(block.X)
     A, b = gram(block.X, objective.basis, weight), Z.T @ (weight * target)
-    if objective.ridge is not None:
-        A = A + objective.ridge
-    return solve_damped(A, b)
+    return solve_damped(objective.penalty.add_curvature(A), b)
 
 
 def constant_start(objective, block, average=None):

@@ -24,7 +24,7 @@ import math
 
 import numpy as np
 
-from daskglm_rep.fitted import Fit, distance_of, standard_errors
+from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
 from daskglm_rep.objective import solve
 from daskglm_rep.solvers import certificate
 from daskglm_rep.solvers.newton import direction
@@ -144,8 +144,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     reach : certificate.Reach, optional
         Without it nothing is proved, and a last sweep measures.
     separated : callable, optional
-        Asked with a point from which steps shrink in standard errors but keep moving linear predictors; true ends the
-        loop.
+        Asked after each sweep with its point and whether steps shrink in standard errors but keep moving linear
+        predictors; true ends the loop.
     verbose : int
         Above 0 each sweep prints its deviance and distance.
 
@@ -153,7 +153,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     -------
     Fit
     """
-    best, step, last, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0, 0, None
+    best, step, last, noise, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0.0, 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
         n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
@@ -170,7 +170,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
                 return Fit(objective, point, step, math.inf, n_iter, False, null_end)
             coef, ceiling = nearer, math.inf
             continue
-        if best is not None and not (point.usable and point.value <= best.value + 1e-9 + 1e-11 * abs(best.value)):
+        if best is not None and not (point.usable and point.value <= best.value + 1e-11 * abs(best.value) + noise):
             stumbles += 1
             if stumbles == STUMBLES and safe is not None and np.any(coef != safe):
                 best, coef, ceiling = None, safe, math.inf
@@ -180,8 +180,9 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
                 break
             coef = best.coef + step
             continue
+        noise = max(noise, 1e-15 * abs(point.value))
         best, newton = point, direction(objective, point)
-        if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton):
+        if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton, n_rows):
             break
         aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last)
         if verbose:
@@ -190,7 +191,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         if aim.end is not None:
             return Fit(objective, aim.end, aim.step, aim.left, n_iter, True, null_end)
         coef, step, last = point.coef + aim.step, aim.step, aim.now
-        if separated is not None and aim.runs_away and separated(point):
+        if separated is not None and separated(point, aim.runs_away):
             break
     newton = None if best is None else direction(objective, best)
     if newton is None:
@@ -249,9 +250,11 @@ def _shorter(best, trial, step, reach):
     return min(max(share, 0.05), 0.7) * step
 
 
-def _vanishing(objective, point, newton):
+def _vanishing(objective, point, newton, n_rows):
     """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
-    return objective.lasso is None and -point.gradient @ newton < 1e-6 and solve(point.curvature, point.gradient) is None
+    if not objective.penalty.is_smooth or -point.gradient @ newton >= 1e-6 * dispersion(objective.model, point, n_rows):
+        return False
+    return solve(point.curvature, point.gradient) is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +302,7 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
 
 def _bent(objective, pilot, point, newton, tol):
     """The step, the pilot's point behind it (None: it is Newton's) and the pilot's disagreement with the data."""
-    if pilot is None or objective.lasso is not None:
+    if pilot is None or not objective.penalty.is_smooth:
         return newton, None, math.inf
     here = objective.evaluate(pilot, point.coef)
     delta = certificate.disagreement(here, point)

@@ -7,22 +7,23 @@
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
-from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
+from daskglm_rep.diagnostics import aliased
 from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
 from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.penalties import elastic_net
 from daskglm_rep.separation import Watch
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.certificate import Reach
 from daskglm_rep.solvers.polish import WIDE, polish
+from daskglm_rep.telling import AliasWarning, SeparationWarning, tell
 
 PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
 
@@ -102,27 +103,6 @@ def basis_of(found, fit_intercept):
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
 
 
-def penalties(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
-    """Quadratic and absolute penalties in the basis, times the sum of weights; the intercept is free.
-
-    `columns` is the survey's `Spread`: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the
-    basis is scaled by (a constant column counts as of deviation 1). The multinomial ridge is that of the symmetric
-    coefficients: with the baseline at zero and J classes, sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
-    """
-    if not alpha:
-        return None, None
-    weight = columns.weight
-    factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
-    constant = (columns.high <= columns.low) | (columns.deviation == 0.0)
-    unit = (np.where(constant, 1.0, columns.deviation)[basis.columns] if standardize else 1.0) / basis.scale
-    free = [0.0] * basis.intercept
-    J = model.n_equations
-    ridge = alpha * (1 - l1_ratio) * weight * np.diag(np.r_[free, factor * unit ** 2])
-    ridge = np.kron(np.eye(J) - (0.0 if J == 1 and hasattr(model, "link") else 1.0 / (J + 1)), ridge)
-    lasso = np.tile(alpha * l1_ratio * weight * np.r_[free, factor * unit], J) if l1_ratio > 0 else None
-    return (ridge if l1_ratio < 1 else None), lasso
-
-
 def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0, standardize=False, penalty_factor=None,
                 weights_kind="prior", tol=1e-6, max_iter=100, start=None, rank="warn", verbose=0):
     """Fit after a survey.
@@ -150,16 +130,16 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     if not alpha:
         kept = independent_columns(data, pilot, found, basis, rank)
         basis = basis.keep(np.flatnonzero(kept))
-    ridge, lasso = penalties(basis, model, found.columns, alpha, l1_ratio, standardize, penalty_factor)
-    objective = Objective(model, basis, ridge, lasso)
+    penalty = elastic_net(basis, model, found.columns, alpha, l1_ratio, standardize, penalty_factor)
+    objective = Objective(model, basis, penalty)
     null = objective.null() if found.has_offset else None
+    watch = Watch(objective, data, pilot, found)
     if start is None:
-        coef, null_coef = fit_pilot(objective, block, pilot, found.pilot_is_all, null)
+        coef, null_coef = fit_pilot(objective, block, pilot, found.pilot_is_all, null, watch)
     else:
         coef, null_coef = basis.standardised(np.asarray(start, float).reshape(-1, kept.size)[:, kept]), None
         if null is not None:
             null_coef = fit_pilot(null, block, pilot, found.pilot_is_all, None)[0]
-    watch = Watch(objective, data, pilot, found)
     safe, ceiling = _constant_model(objective, block, found)
     reach = Reach.of(found.columns, basis, spread(block.X, np.ones(block.n_rows)))
     fit = polish(objective, data, pilot, coef, n_rows, tol, max_iter, null=null, null_coef=null_coef, safe=safe,
@@ -168,7 +148,9 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     if separated is None and not fit.converged:
         _warn_not_converged(fit, tol, max_iter, model)
     if separated is not None:
-        _warn_separated(separated, _coef_names(data.names, basis))
+        fit = dataclasses.replace(fit, distance=math.inf, converged=False)
+        names = _coef_names(data.names, basis)
+        _warn_separated(separated, [names[j] for j in separated.positions])
     return Fitted(fit, found, list(data.names), kept, n_rows, data.n_passes, separated,
                   _null_deviance(model, found, fit_intercept, fit.null), weights_kind == "frequency")
 
@@ -211,12 +193,11 @@ def independent_columns(data, pilot, found, basis, rank):
                     f"have them all (a penalty, alpha > 0, could). {text}")
         if rank == "error":
             raise ValueError(f"{text} Drop them, or fit with rank='warn' to have them reported as NaN.")
-        warnings.warn(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning,
-                      stacklevel=4)
+        tell(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning)
     return kept
 
 
-def fit_pilot(objective, block, pilot, pilot_is_all, null):
+def fit_pilot(objective, block, pilot, pilot_is_all, null, watch=None):
     """Coefficients of the pilot rows, and of the null model on them.
 
     A pilot that is a share of the rows may be separated or singular where the whole is not, and a level of a factor may
@@ -224,15 +205,16 @@ def fit_pilot(objective, block, pilot, pilot_is_all, null):
     Its weight never passes a fiftieth of the pilot's rows, so the change stays below the pilot's sampling error.
     """
     held = objective
-    if not pilot_is_all and objective.ridge is None:
+    if not pilot_is_all and objective.penalty.matrix is None:
         basis, unit = objective.basis, block.weight.sum() / max(block.n_rows, 1)
         span = spread(block.X, np.ones(block.n_rows))
         reach = (span.high - span.low)[basis.columns] / basis.scale
         ridge = np.diag(np.r_[[0.0] * basis.intercept, np.clip(reach ** 2, 1.0, max(block.n_rows / 50.0, 1.0))])
-        held = dataclasses.replace(objective, ridge=np.kron(np.eye(objective.model.n_equations), ridge) * unit)
+        matrix = np.kron(np.eye(objective.model.n_equations), ridge) * unit
+        held = dataclasses.replace(objective, penalty=objective.penalty.with_ridge(matrix))
     coef = newton.start(held, block, pilot)
     tol = 1e-16 if pilot_is_all else 0.05 * objective.n_coef    # a twentieth of the pilot's sampling error, squared
-    coef = newton.minimise(held, pilot, coef, tol).point.coef
+    coef = newton.minimise(held, pilot, coef, tol, separated=watch if pilot_is_all else None).point.coef
     if null is None:
         return coef, None
     start = newton.start(null, block, pilot) if null.basis.n_coef else np.zeros(0)
@@ -251,19 +233,20 @@ def _warn_not_converged(fit, tol, max_iter, model):
     where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
         "at coefficients whose means leave the family's domain" if not fit.point.valid else \
         "where the information is singular, so that its distance to the optimum is unknown"
-    warnings.warn(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
-                  f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
-                  ConvergenceWarning, stacklevel=4)
+    tell(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
+         f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
+         ConvergenceWarning)
 
 
 def _warn_separated(separated, names):
-    which = ", ".join(repr(names[j]) for j in separated.positions[:10])
-    more = separated.positions.size - 10
-    warnings.warn(f"{separated.kind.capitalize()} separation: a combination of {which}"
-                  f"{f' and {more} more columns' if more > 0 else ''} predicts responses perfectly, so "
-                  f"{'all' if separated.kind == 'complete' else 'their'} coefficients run to infinity and the standard "
-                  "errors of these mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
-                  SeparationWarning, stacklevel=4)
+    """Name the columns, ten at most, and what to do."""
+    which = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more columns" if len(names) > 10 else "")
+    which = "the intercept alone" if names == ["Intercept"] else f"a combination of {which}"
+    what, whose = ("every response", "all coefficients") if separated.kind == "complete" else (
+        "some responses", "the coefficients of these columns")
+    tell(f"{separated.kind.capitalize()} separation: {which} predicts {what} perfectly, so {whose} run to infinity and "
+         "their standard errors mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
+         SeparationWarning)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):
