@@ -7,7 +7,6 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.tokenize import normalize_token
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
@@ -134,10 +133,6 @@ class _GLMBase(Versioned, BaseEstimator):
 
     The estimators are dataclasses: their fields are scikit-learn's parameters, and subclasses inherit them.
     """
-
-    def __dask_tokenize__(self):
-        """Dask names a dataclass by its fields alone: two fits of one estimator would share their predictions."""
-        return normalize_token((type(self), self.__getstate__()))
 
     def _build(self, X, y, sample_weight, offset, exposure, clusters=None, **recipe):
         """Data of checked inputs; remembers the features."""
