@@ -1,15 +1,18 @@
 """daskglm_rep: exact generalized linear models on chunked data, with inference."""
 
-from daskglm_rep import families, links, partitions
+from daskglm_rep import datasets, families, links, partitions, plotting
 from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.formula import glm, lm, logit, mnlogit
 from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussianRegressor, LinearRegression,
                                     NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
 from daskglm_rep.representative_models import RepresentativeGLM
 from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
+from daskglm_rep.telling import AliasWarning, CovarianceWarning, SeparationWarning, VersionWarning
 from daskglm_rep.versions import __version__
 
 __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
-           "RepresentativeGLM", "__version__", "families", "glm", "links", "lm", "logit", "mnlogit", "partitions"]
+           "AliasWarning", "CovarianceWarning", "SeparationWarning", "VersionWarning",
+           "RepresentativeGLM", "__version__", "datasets", "families", "glm", "links", "lm", "logit", "mnlogit",
+           "partitions", "plotting"]

@@ -34,7 +34,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.runtime import rtsys
 from numba.core.serialize import NumbaPickler
 from numba.core.sigutils import normalize_signature
-from numba.cpython import hashing          # noqa: F401: names a symbol that loaded code may ask for
+from numba.cpython import hashing          # noqa: F401, names a symbol that loaded code may ask for
 from numba.misc.appdirs import AppDirs
 
 from daskglm_rep._fingerprint import NotDescribed, describe, describe_type

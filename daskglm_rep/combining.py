@@ -1,7 +1,6 @@
 """Divide and conquer: fit every block on its own, combine the fits."""
 
 import dataclasses
-import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -15,6 +14,7 @@ from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import inverse, ready
 from daskglm_rep.solvers import newton
 from daskglm_rep.summaries import Moments
+from daskglm_rep.telling import tell
 
 JOINS = ("estimating-equations", "mean")
 COV_TYPES = ("nonrobust", "HC0")
@@ -235,8 +235,8 @@ def _tell_left_out(small, small_rows, lost, lost_rows, used):
         raise ValueError(f"No block could be fitted on its own: {'; '.join(reasons)}. Use fewer blocks, or fit all "
                          "rows (GLMRegressor).")
     if reasons:
-        warnings.warn(f"Blocks left out of the combination: {'; '.join(reasons)}. Use fewer blocks, or fit all rows.",
-                      ConvergenceWarning, stacklevel=5)
+        tell(f"Blocks left out of the combination: {'; '.join(reasons)}. Use fewer blocks, or fit all rows.",
+             ConvergenceWarning)
 
 
 def parts_of(lengths, n_blocks):

@@ -14,14 +14,6 @@ LOST = 100.0             # standard errors, in standardised columns, beyond whic
 ALIASED = 1e-11          # share of a column's variance that the earlier columns leave unexplained
 
 
-class AliasWarning(UserWarning):
-    """Some columns are linear combinations of earlier ones."""
-
-
-class SeparationWarning(UserWarning):
-    """Some linear combination of columns predicts part of the responses perfectly: coefficients run to infinity."""
-
-
 def independent(G):
     """Which columns are no linear combination of earlier ones (R's habit), from their Gram matrix.
 

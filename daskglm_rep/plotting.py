@@ -7,7 +7,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskglm_rep.design import feature_names
 from daskglm_rep.recipes import values
-from daskglm_rep.representative_models import RepresentativeGLM
 
 INK, LINE, ACCENT = "#1f2430", "#b8bec9", "#2f6fb0"
 CLASS_COLORS = ("#2f6fb0", "#c8553d", "#3a8f6b", "#8a63b5", "#b5892f", "#4c5564", "#c05a94", "#5f9ea8")
@@ -231,7 +230,7 @@ def _column(data, name, features):
 
 
 def _check_kind(estimator):
-    if not isinstance(estimator, RepresentativeGLM):
+    if not hasattr(estimator, "representative"):
         raise ValueError(f"Only a RepresentativeGLM has representatives and rounds to draw, got a "
                          f"{type(estimator).__name__}.")
     check_is_fitted(estimator)

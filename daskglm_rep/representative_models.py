@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import math
 import numbers
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
 from daskglm_rep.results import GLMResults
 from daskglm_rep.settings import check_alpha, check_choice, check_number
 from daskglm_rep.solvers.three_sweeps import bernoulli
+from daskglm_rep.telling import tell
 
 COV_TYPES = ("nonrobust", "cluster")
 
@@ -216,7 +216,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
             how = ("take representative='moment-matched', " if self.representative != "moment-matched" else "") + (
                 "more rounds (n_rounds='auto') or more blocks")
         n = len(self.history_)
-        warnings.warn(f"After {n} sweep{'s' * (n > 1)} {what}: {how}.", ConvergenceWarning, stacklevel=4)
+        tell(f"After {n} sweep{'s' * (n > 1)} {what}: {how}.", ConvergenceWarning)
 
     def _report(self, fitted, covariance, response):
         self.results_ = GLMResults(fitted, covariance, None, response)

@@ -8,7 +8,6 @@ one over its probability. Rows are drawn independently of each other (Poisson sa
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -22,6 +21,7 @@ from daskglm_rep.kernels.sampling import ImportanceDraw, SimpleDraw, draw, extre
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.objective import in_memory, inverse
 from daskglm_rep.solvers import newton
+from daskglm_rep.telling import tell
 
 METHODS = ("a-optimal", "l-optimal", "iboss", "uniform")
 
@@ -169,9 +169,9 @@ def _is_lost(solution, objective):
 
 def _without_errors(found):
     """The same coefficients with no claim about them, and a warning."""
-    warnings.warn(f"The fit to the {found.n_samples} sampled rows did not converge: they may be separated although the "
-                  "data are not, and the errors are reported as NaN. Raise n_samples or fit all rows (GLMRegressor).",
-                  ConvergenceWarning, stacklevel=5)
+    tell(f"The fit to the {found.n_samples} sampled rows did not converge: they may be separated although the "
+         "data are not, and the errors are reported as NaN. Raise n_samples or fit all rows (GLMRegressor).",
+         ConvergenceWarning)
     fit = dataclasses.replace(found.fitted.fit, distance=math.inf, converged=False)
     covariance = dataclasses.replace(found.covariance, matrix=np.full_like(found.covariance.matrix, math.nan))
     return dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, fit=fit), covariance=covariance,

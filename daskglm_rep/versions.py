@@ -1,7 +1,8 @@
 """The library's version, and pickles that remember it."""
 
 import importlib.metadata
-import warnings
+
+from daskglm_rep.telling import VersionWarning, tell
 
 from dask.tokenize import normalize_token
 
@@ -11,10 +12,6 @@ except importlib.metadata.PackageNotFoundError:          # a source tree that no
     __version__ = "0+unknown"
 
 KEY = "_daskglm_rep_version"
-
-
-class VersionWarning(UserWarning):
-    """A model was pickled by another version of the library than the one that loads it."""
 
 
 class Versioned:
@@ -30,7 +27,7 @@ class Versioned:
     def __setstate__(self, state):
         made_by = state.get(KEY, "an unknown version")
         if made_by != __version__:
-            warnings.warn(f"This {type(self).__name__} was pickled by daskglm_rep {made_by} and is loaded by "
-                          f"{__version__}: its numbers may be wrong and its methods fail; fit it again, or load it "
-                          "with the version that made it.", VersionWarning, stacklevel=2)
+            tell(f"This {type(self).__name__} was pickled by daskglm_rep {made_by} and is loaded by "
+                 f"{__version__}: its numbers may be wrong and its methods fail; fit it again, or load it "
+                 "with the version that made it.", VersionWarning)
         self.__dict__.update({name: value for name, value in state.items() if name != KEY})

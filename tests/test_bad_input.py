@@ -14,9 +14,9 @@ from sklearn.exceptions import NotFittedError
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
 import make_data  # noqa: E402
 
-from daskglm_rep import (GammaRegressor, GLMClassifier, GLMRegressor, LinearRegression,  # noqa: E402
-                         LogisticRegression, PoissonRegressor, RepresentativeGLM, StochasticGLM, design)
-from daskglm_rep.diagnostics import AliasWarning, SeparationWarning  # noqa: E402
+from daskglm_rep import (AliasWarning, GammaRegressor, GLMClassifier, GLMRegressor, LinearRegression,  # noqa: E402
+                         LogisticRegression, PoissonRegressor, RepresentativeGLM, SeparationWarning, StochasticGLM,
+                         design)
 
 N = 400
 rng = np.random.default_rng(1)

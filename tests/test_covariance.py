@@ -15,9 +15,9 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent / "reference"),
 import covariance as benchmark  # noqa: E402
 import make_data  # noqa: E402
 
-from daskglm_rep import GLMRegressor, LinearRegression, LogisticRegression, PoissonRegressor, design  # noqa: E402
+from daskglm_rep import (CovarianceWarning, GLMRegressor, LinearRegression, LogisticRegression,  # noqa: E402
+                         PoissonRegressor, design)
 from daskglm_rep.inference import covariance  # noqa: E402
-from daskglm_rep.inference.covariance import CovarianceWarning  # noqa: E402
 from daskglm_rep.solvers.three_sweeps import solve_model, take_survey  # noqa: E402
 from daskglm_rep.summaries import ClusterScores  # noqa: E402
 

@@ -8,8 +8,7 @@ import pytest
 from scipy import linalg, special
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import GLMClassifier, GLMRegressor, PoissonRegressor, families
-from daskglm_rep.diagnostics import SeparationWarning
+from daskglm_rep import GLMClassifier, GLMRegressor, PoissonRegressor, SeparationWarning, families
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.rows import inside
 from daskglm_rep.objective import Objective

@@ -11,7 +11,6 @@ import pytest
 from scipy import sparse
 
 import daskglm_rep as dg
-from daskglm_rep.diagnostics import SeparationWarning
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.softmax import class_probabilities, softmax_moments
 from daskglm_rep.multinomial import Multinomial
@@ -154,7 +153,7 @@ def test_a_class_in_one_row_and_a_class_never_predicted():
 
 def test_separated_classes_warn():
     x = np.r_[np.linspace(-1, 1, 60), np.linspace(3, 5, 60), np.linspace(7, 9, 60)]
-    with pytest.warns(SeparationWarning, match="eparation"):
+    with pytest.warns(dg.SeparationWarning, match="eparation"):
         est = dg.LogisticRegression().fit(x[:, None], np.repeat([0, 1, 2], 60))
     assert est.score(x[:, None], np.repeat([0, 1, 2], 60)) == 1.0
 

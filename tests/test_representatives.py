@@ -12,8 +12,8 @@ import pytest
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import GLMRegressor, LogisticRegression, RepresentativeGLM, datasets, design, partitions, plotting
-from daskglm_rep.diagnostics import AliasWarning
+from daskglm_rep import (AliasWarning, GLMRegressor, LogisticRegression, RepresentativeGLM, datasets, design,
+                         partitions, plotting)
 from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.representatives import mean_rows

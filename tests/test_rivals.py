@@ -9,8 +9,8 @@ import pytest
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import DivideAndConquerGLM, GLMRegressor, StochasticGLM, SubsampledGLM, datasets
-from daskglm_rep.diagnostics import AliasWarning, SeparationWarning
+from daskglm_rep import (AliasWarning, DivideAndConquerGLM, GLMRegressor, SeparationWarning, StochasticGLM,
+                         SubsampledGLM, datasets)
 from daskglm_rep.subsampling import METHODS
 
 N = 40_000

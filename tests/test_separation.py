@@ -10,8 +10,8 @@ import pytest
 from scipy import optimize, special
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import GLMClassifier, GLMRegressor, LogisticRegression, PoissonRegressor, glm, separation
-from daskglm_rep.diagnostics import SeparationWarning
+from daskglm_rep import (GLMClassifier, GLMRegressor, LogisticRegression, PoissonRegressor, SeparationWarning, glm,
+                         separation)
 from daskglm_rep.families import FAMILIES, GLM
 from daskglm_rep.kernels.survey import Pilot
 from daskglm_rep.links import LINKS, Logit

@@ -3,15 +3,15 @@
 import dataclasses
 import itertools
 import math
-import warnings
 
 import numpy as np
 from scipy import linalg
 
 from daskglm_rep import passes
-from daskglm_rep.inference.sandwich import CovarianceWarning, bread, check_rows, degrees, in_raw_columns
+from daskglm_rep.inference.sandwich import bread, check_rows, degrees, in_raw_columns
 from daskglm_rep.kernels.clusters import cluster_moments, cluster_scores
 from daskglm_rep.summaries import combine, distinct
+from daskglm_rep.telling import CovarianceWarning, tell
 
 FEW_FOR_SATTERTHWAITE = 100          # coefficients up to which each gets degrees of freedom of its own (k^3 numbers)
 FEW_CLUSTERS = 40
@@ -108,10 +108,10 @@ def repaired(covariance, fitted):
     values = np.linalg.eigvalsh(root.T @ covariance.standardised @ root)
     if values[0] >= -1e-9 * max(values[-1], 0.0):
         return covariance
-    warnings.warn("The multi-way clustered covariance is not positive semidefinite: its negative eigenvalues are set "
-                  "to zero. Some standard errors may be too large or small; cluster by the coarser column alone to be "
-                  "safe.",
-                  CovarianceWarning, stacklevel=6)
+    tell("The multi-way clustered covariance is not positive semidefinite: its negative eigenvalues are set "
+         "to zero. Some standard errors may be too large or small; cluster by the coarser column alone to be "
+         "safe.",
+         CovarianceWarning)
     values, vectors = np.linalg.eigh(covariance.matrix)
     matrix = (vectors * np.maximum(values, 0.0)) @ vectors.T
     T = np.linalg.inv(fitted.fit.objective.basis.to_raw)

@@ -6,15 +6,15 @@ sums of score rows by cluster. The dispersion cancels.
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 
 from daskglm_rep import passes
 from daskglm_rep.inference.clustered import bias_reduced, clustered
-from daskglm_rep.inference.sandwich import (Covariance, CovarianceWarning, Options, bread, check_rows, degrees,
-                                            dispersion, in_raw_columns, is_penalized)
+from daskglm_rep.inference.sandwich import (Covariance, Options, bread, check_rows, degrees, dispersion, in_raw_columns,
+                                            is_penalized)
 from daskglm_rep.kernels.meat import Adjustment, block_meat
+from daskglm_rep.telling import CovarianceWarning, tell
 
 COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "HC4", "cluster", "CR2", "CR3")
 CLUSTERED = ("cluster", "CR2", "CR3")
@@ -117,6 +117,6 @@ def warn_perfect(meat, cov_type):
     starts = np.concatenate([[0], np.cumsum(meat.lengths)])
     rows = [int(starts[block]) + row for block, row in meat.perfect[:5]]
     more = f" and {int(meat.n_perfect) - len(rows)} more" if meat.n_perfect > len(rows) else ""
-    warnings.warn(f"{cov_type} is not defined: row {', '.join(map(str, rows))}{more} (counted from 0) has leverage 1, "
-                  "its residual is zero whatever its response. Standard errors are NaN; drop the row or its column, or "
-                  "use HC0 or HC1.", CovarianceWarning, stacklevel=6)
+    tell(f"{cov_type} is not defined: row {', '.join(map(str, rows))}{more} (counted from 0) has leverage 1, "
+         "its residual is zero whatever its response. Standard errors are NaN; drop the row or its column, or "
+         "use HC0 or HC1.", CovarianceWarning)

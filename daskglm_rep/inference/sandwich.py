@@ -12,10 +12,6 @@ STRANGER = 1e-2          # standard errors: a score farther from zero than this 
 ROUNDING = 1e-10         # of linear predictors: what a score may be off by where the fit is perfect
 
 
-class CovarianceWarning(UserWarning):
-    """A covariance matrix had to be repaired or could not be computed."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Covariance:
     """A covariance matrix and what its tests need.

@@ -2,13 +2,11 @@
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 import pandas as pd
 
 from daskglm_rep import passes
-from daskglm_rep.diagnostics import AliasWarning
 from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.assignment import bisect, compress
@@ -26,6 +24,7 @@ from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import polish
 from daskglm_rep.solvers.three_sweeps import basis_of, bernoulli, check, check_dense, null_deviance_of
 from daskglm_rep.summaries import Moments
+from daskglm_rep.telling import AliasWarning, tell
 
 PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5      # moment-matched parts: at least, per coefficient, per block
 SUBSET_SIDE = 5                                     # rows of the subset on each side of a cut that all rows follow
@@ -135,9 +134,9 @@ def _warn_aliased(kept, basis, names, n_parts):
         return
     labels = ["Intercept"] * basis.intercept + [names[j] for j in basis.columns]
     lost = [label for label, k in zip(labels, kept) if not k]
-    warnings.warn(f"{len(lost)} of {kept.size} columns cannot be told from earlier ones by {n_parts} representatives: "
-                  f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. They are reported as NaN: "
-                  "drop them, or take a finer partition.", AliasWarning, stacklevel=5)
+    tell(f"{len(lost)} of {kept.size} columns cannot be told from earlier ones by {n_parts} representatives: "
+         f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. They are reported as NaN: "
+         "drop them, or take a finer partition.", AliasWarning)
 
 
 # ---------------------------------------------------------------- rounds

@@ -9,17 +9,17 @@ one block is the sequential algorithm.
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import passes
-from daskglm_rep.diagnostics import SeparationWarning, undetermined
+from daskglm_rep.diagnostics import undetermined
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.descent import epoch
 from daskglm_rep.objective import in_memory, inverse
 from daskglm_rep.solvers import newton
+from daskglm_rep.telling import SeparationWarning, tell
 
 FAR = 10.0          # standard errors from the MLE beyond which a walk has failed: one epoch usually ends 1 to 3 away
 
@@ -70,15 +70,14 @@ def solve(data, look, n_epochs, rate, decay, seed):
     matrix = objective.basis.covariance(inverse(point.curvature)) * dispersion
     distance = float(np.max(np.abs(objective.basis.raw(step)) / np.maximum(np.sqrt(np.diag(matrix)), 1e-300)))
     if _is_separated(look):
-        warnings.warn("The responses are all alike, or a combination of columns predicts them perfectly: the maximum "
-                      "likelihood estimate is infinite, and errors are reported as NaN. Drop columns, or penalize "
-                      "(GLMRegressor with alpha > 0).", SeparationWarning, stacklevel=4)
+        tell("The responses are all alike, or a combination of columns predicts them perfectly: the maximum "
+             "likelihood estimate is infinite, and errors are reported as NaN. Drop columns, or penalize "
+             "(GLMRegressor with alpha > 0).", SeparationWarning)
         distance, matrix = math.inf, np.full_like(matrix, math.nan)
     elif not distance <= FAR:
-        warnings.warn(f"The walks ended {distance:.2g} standard errors from the maximum likelihood estimate, where the "
-                      "standard errors say little: take more epochs, another learning_rate or larger chunks, or fit "
-                      "all rows (GLMRegressor); separated responses have no such estimate at all.", ConvergenceWarning,
-                      stacklevel=4)
+        tell(f"The walks ended {distance:.2g} standard errors from the maximum likelihood estimate, where the "
+             "standard errors say little: take more epochs, another learning_rate or larger chunks, or fit "
+             "all rows (GLMRegressor); separated responses have no such estimate at all.", ConvergenceWarning)
     fitted = look.fitted(data, point, distance <= FAR, distance=distance, n_iter=n_epochs)
     df = None if objective.model.dispersion_known else max(look.n_rows - coef.size, 0.0)
     note = f"Standard errors are those of the full-data MLE, from which these estimates are {distance:.2g} away."

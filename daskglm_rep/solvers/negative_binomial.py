@@ -20,6 +20,7 @@ from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.penalties import Ridge
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.three_sweeps import basis_of, null_deviance_of, solve_model
+from daskglm_rep.telling import tell
 
 LARGEST_SIZE = 1e8          # r = 1 / alpha beyond which the data show no overdispersion
 MAX_ROUNDS = 25
@@ -62,11 +63,9 @@ def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
         if moved <= tol:
             break
     else:
-        warnings.warn(f"alpha did not settle after {MAX_ROUNDS} rounds; it stands at {alpha:.6g}.", ConvergenceWarning,
-                      stacklevel=4)
+        tell(f"alpha did not settle after {MAX_ROUNDS} rounds; it stands at {alpha:.6g}.", ConvergenceWarning)
     if 1.0 / alpha >= LARGEST_SIZE:
-        warnings.warn("The counts show no overdispersion: alpha runs to 0; use PoissonRegressor.", ConvergenceWarning,
-                      stacklevel=4)
+        tell("The counts show no overdispersion: alpha runs to 0; use PoissonRegressor.", ConvergenceWarning)
     return _with_likelihoods(data, found, fitted, error, fit_intercept)
 
 

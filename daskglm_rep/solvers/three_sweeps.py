@@ -7,14 +7,13 @@
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import families, passes
-from daskglm_rep.diagnostics import AliasWarning, SeparationWarning, aliased
+from daskglm_rep.diagnostics import aliased
 from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, spread, survey
@@ -24,6 +23,7 @@ from daskglm_rep.separation import Watch
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.certificate import Reach
 from daskglm_rep.solvers.polish import WIDE, polish
+from daskglm_rep.telling import AliasWarning, SeparationWarning, tell
 
 PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
 
@@ -164,7 +164,7 @@ def _constant_model(objective, block, found):
     if found.has_offset or not intercept:
         return safe, math.inf
     deviance = _null_deviance(model, found, one_equation, None)          # all classes alike at zero coefficients
-    return safe, 0.5 * deviance * (1.0 + 1e-6) + 1e-6 if math.isfinite(deviance) else math.inf
+    return safe, 0.5 * deviance * (1.0 + 1e-6) if math.isfinite(deviance) else math.inf
 
 
 def bernoulli(model, found):
@@ -193,8 +193,7 @@ def independent_columns(data, pilot, found, basis, rank):
                     f"have them all (a penalty, alpha > 0, could). {text}")
         if rank == "error":
             raise ValueError(f"{text} Drop them, or fit with rank='warn' to have them reported as NaN.")
-        warnings.warn(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning,
-                      stacklevel=4)
+        tell(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning)
     return kept
 
 
@@ -234,9 +233,9 @@ def _warn_not_converged(fit, tol, max_iter, model):
     where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
         "at coefficients whose means leave the family's domain" if not fit.point.valid else \
         "where the information is singular, so that its distance to the optimum is unknown"
-    warnings.warn(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
-                  f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
-                  ConvergenceWarning, stacklevel=4)
+    tell(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
+         f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
+         ConvergenceWarning)
 
 
 def _warn_separated(separated, names):
@@ -245,9 +244,9 @@ def _warn_separated(separated, names):
     which = "the intercept alone" if names == ["Intercept"] else f"a combination of {which}"
     what, whose = ("every response", "all coefficients") if separated.kind == "complete" else (
         "some responses", "the coefficients of these columns")
-    warnings.warn(f"{separated.kind.capitalize()} separation: {which} predicts {what} perfectly, so {whose} run to "
-                  "infinity and their standard errors mean nothing. Penalize (alpha > 0), drop or merge these columns, "
-                  "or collect more rows.", SeparationWarning, stacklevel=4)
+    tell(f"{separated.kind.capitalize()} separation: {which} predicts {what} perfectly, so {whose} run to infinity and "
+         "their standard errors mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
+         SeparationWarning)
 
 
 def _null_deviance(model, found, fit_intercept, null_point):

@@ -8,6 +8,7 @@ import pandas as pd
 
 from daskglm_rep.inference.hypotheses import wald
 from daskglm_rep.inference.restrictions import restrictions
+from daskglm_rep.plotting import plot_margins
 
 NUMBERS = ("effect", "se", "statistic", "pvalue", "ci_lower", "ci_upper")
 
@@ -91,7 +92,6 @@ class MarginsResult:
         -------
         matplotlib Axes
         """
-        from daskglm_rep.plotting import plot_margins
         return plot_margins(self, ax)
 
     def _note(self):

@@ -1,0 +1,46 @@
+"""The layer picture of README.md is true: imports go down it, late ones too, and no circle of files remains."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+         for path in ROOT.glob("daskglm_rep/**/*.py")}
+PICTURE = (ROOT / "README.md").read_text().split("## How it is built")[1]
+ROOMS = [word for line in PICTURE.splitlines() if line.startswith("    ") for word in line[6:52].split()]
+
+
+def room(module):
+    return module.split(".")[1]
+
+
+def imports(module):
+    """Modules of the package that a module imports, in functions too."""
+    named = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} imports by dots"
+            named |= {f"{node.module}.{alias.name}" for alias in node.names}
+    named = {name if name in FILES else name.rpartition(".")[0] for name in named}
+    return named & FILES.keys()
+
+
+INSIDE = {module: imports(module) for module in FILES if module != "daskglm_rep"}
+
+
+def test_every_room_is_in_the_picture_once():
+    assert sorted(ROOMS) == sorted({room(module) for module in INSIDE})
+
+
+def test_imports_go_down_only():
+    up = [f"{module} imports {other}" for module, others in INSIDE.items() for other in others - {"daskglm_rep"}
+          if room(other) != room(module) and ROOMS.index(room(other)) < ROOMS.index(room(module))]
+    assert not up
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert {module for module, others in INSIDE.items() if "daskglm_rep" in others} <= {"daskglm_rep.__main__"}
+    graphlib.TopologicalSorter(INSIDE).prepare()
