@@ -17,10 +17,17 @@ from daskglm_rep import GLMRegressor, LogisticRegression, NegativeBinomialRegres
 
 ESTIMATORS = ["GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
               "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor"]
-rng = np.random.default_rng(5)
-X = rng.normal(size=(600, 3))
-MU = np.exp(X @ [0.3, -0.2, 0.1] + 0.4)
-COUNTS = rng.poisson(MU * rng.gamma(2.0, 0.5, 600)).astype(float)
+
+
+def sample():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(600, 3))
+    mu = np.exp(X @ [0.3, -0.2, 0.1] + 0.4)
+    counts = rng.poisson(mu * rng.gamma(2.0, 0.5, 600)).astype(float)
+    return X, mu, counts
+
+
+X, MU, COUNTS = sample()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -66,15 +66,12 @@ class FormulaRows:
         Class labels in the model's order: y becomes their codes.
     raw_labels : bool
         Leave y as it came.
-    keep_frame : bool
-        Put the rows of the frame into `extra["frame"]`, for kernels that rebuild the design.
     """
 
     spec: object
     columns: Columns
     labels: tuple = None
     raw_labels: bool = False
-    keep_frame: bool = False
 
     def with_fields(self, **changes):
         changes.pop("names", None)
@@ -109,8 +106,6 @@ class FormulaRows:
         extra = {}
         if c.clusters:
             extra["clusters"] = frame[list(c.clusters)] if len(c.clusters) > 1 else frame[c.clusters[0]]
-        if self.keep_frame:
-            extra["frame"] = frame
         return Block(X, y, weight, offset, index, extra, float(n_all - n))
 
     def _response(self, frame):
