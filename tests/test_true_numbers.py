@@ -1,6 +1,7 @@
 """Deviances, null models, overdispersion, penalties and nesting against exact arithmetic, closed forms and statsmodels."""
 
 import math
+import warnings
 from decimal import Decimal, localcontext
 
 import dask.array as da
@@ -8,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from scipy import optimize
+from scipy import optimize, special
 
 from daskglm_rep import (DivideAndConquerGLM, GammaRegressor, GLMClassifier, GLMRegressor, InverseGaussianRegressor,
                          LinearRegression, LogisticRegression, NegativeBinomialRegressor, PoissonRegressor,
                          RepresentativeGLM, StochasticGLM, SubsampledGLM, TweedieRegressor, __main__, families, formula,
                          links)
+from daskglm_rep.kernels.block import Basis, Block
+from daskglm_rep.kernels.dispersion import log_size_derivatives
 from daskglm_rep.kernels.survey import response_totals
 
 ZERO, ONE = Decimal(0), Decimal(1)
@@ -481,3 +484,30 @@ def test_formulas_and_classes_nest(columns):
     assert classes.lr_test(formula.mnlogit("g ~ b", columns)).df == 2
     with pytest.raises(ValueError, match="column 'd'"):
         classes.lr_test(formula.mnlogit("g ~ d", columns))
+
+
+@pytest.mark.parametrize("r", [1.0 + 1e3, 5e3])
+def test_derivatives_in_the_overdispersion_do_not_change_where_the_series_begins(r):
+    y, mu = np.array([0.0, 1.0, 3.0, 21.0, 40.0]), np.array([1.3, 0.2, 1.3, 19.0, 55.0])
+    block = Block(np.zeros((5, 0)), y, np.ones(5), np.log(mu))
+    got = log_size_derivatives(block, families.GLM(families.NegativeBinomial(1.0 / r), links.Log()),
+                               Basis(np.zeros(0, int), np.zeros(0), np.zeros(0), False), np.zeros(0)).value
+    first = special.digamma(y + r) - special.digamma(r) + np.log(r / (mu + r)) + (mu - y) / (mu + r)
+    second = (special.polygamma(1, y + r) - special.polygamma(1, r) + 1.0 / r - 2.0 / (mu + r)
+              + (y + r) / (mu + r) ** 2)
+    np.testing.assert_allclose(got, [np.sum(r * first), np.sum(r * r * second + r * first)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed, n, rate", [(4, 30_000, 3.0), (3, 20_000, 3.0), (6, 3_000, 0.2)])
+def test_counts_without_overdispersion_end_soon(seed, n, rate):
+    """Rounding in the derivatives decided where alpha ended, after up to 1,281 sweeps."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 1))
+    y = rng.poisson(np.exp(0.3 * X[:, 0] + rate)).astype(float)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The counts show no overdispersion")
+        warnings.filterwarnings("error", message="alpha did not settle")
+        fitted = NegativeBinomialRegressor().fit(X, y)
+    poisson = PoissonRegressor().fit(X, y).results_
+    assert fitted.n_passes_ <= 60 and fitted.results_.llf >= poisson.llf - 1e-6 * abs(poisson.llf)
+    assert np.max(np.abs(fitted.results_.params - poisson.params) / poisson.bse) < 0.1

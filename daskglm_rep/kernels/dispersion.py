@@ -9,6 +9,8 @@ from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.summaries import ClusterScores, Pair, Total
 
+SERIES = 1e3          # r from which Stirling's series holds to rounding
+
 
 def log_size_derivatives(block, model, basis, coef):
     """First and second derivative of the log-likelihood in ln r, r = 1 / alpha, summed over a block.
@@ -24,8 +26,14 @@ def log_size_derivatives(block, model, basis, coef):
     y, w = block.y, block.weight
     mu = inverse_link(model.link, linear_predictor(block.X, basis, coef, block.offset))
     y_r, mu_r = y + r, mu + r
-    first = digamma(y_r) - digamma(r) + np.log(r / mu_r) + (mu - y) / mu_r
-    second = polygamma(1, y_r) - polygamma(1, r) + 1.0 / r - 2.0 / mu_r + y_r / mu_r ** 2
+    if r < SERIES:
+        first = digamma(y_r) - digamma(r) + np.log(r / mu_r) + (mu - y) / mu_r
+        second = polygamma(1, y_r) - polygamma(1, r) + 1.0 / r - 2.0 / mu_r + y_r / mu_r ** 2
+    else:          # the same with Stirling's series: what cancels is gone, else rounding decides beyond r = 1e6
+        gap, both = (y - mu) / mu_r, r * y_r
+        first = np.log1p(gap) - gap + y / (2.0 * both) + y * (r + y_r) / (12.0 * both ** 2)
+        second = (gap ** 2 / ((1.0 + gap) * mu_r) - y * (r + y_r) / (2.0 * both ** 2)
+                  - y * (r * r + both + y_r * y_r) / (6.0 * both ** 3))
     return Total(np.array([w @ (r * first), w @ (r * r * second + r * first)]))
 
 

@@ -10,6 +10,9 @@ import numpy as np
 from daskglm_rep._jit import FLOATS, OUT, call, formula, kernel, types
 
 
+ANY_MEAN = 0.5          # a mean that every family can have
+
+
 @kernel
 def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected, observed, totals):
     """Fill residual, expected and observed; add deviance, Pearson chi-squared and the count of invalid rows to totals.
@@ -91,6 +94,8 @@ def working_rows(model, eta, y, weight, totals=None):
     """
     totals = np.zeros(3) if totals is None else totals
     residual, expected, observed = np.empty((3, eta.size))
+    if weight.size and weight.min() <= 0.0:          # such rows do not count: 0 * inf is no 0
+        eta = np.where(weight > 0.0, eta, model.link.link(ANY_MEAN))
     call(glm_rows, ROWS, model.family, model.link, model.canonical, not model.always_valid, eta, y, weight, residual,
          expected, observed, totals)
     return residual, expected, expected if model.is_canonical else observed

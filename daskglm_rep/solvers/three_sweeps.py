@@ -164,7 +164,7 @@ def _constant_model(objective, block, found):
     if found.has_offset or not intercept:
         return safe, math.inf
     deviance = _null_deviance(model, found, one_equation, None)          # all classes alike at zero coefficients
-    return safe, 0.5 * deviance * (1.0 + 1e-6) + 1e-6 if math.isfinite(deviance) else math.inf
+    return safe, 0.5 * deviance * (1.0 + 1e-6) if math.isfinite(deviance) else math.inf
 
 
 def bernoulli(model, found):
