@@ -71,7 +71,8 @@ def solve(data, look, method, n_samples, uniform_share, seed):
     if method == "iboss":
         block, probability = _most_extreme(data, look, n_samples)
     else:
-        plan = (_simple if method == "uniform" else _optimal)(look, method, n_samples, uniform_share, seed)
+        plan = (_simple(look, n_samples, seed) if method == "uniform" else
+                _optimal(look, method, n_samples, uniform_share, seed))
         block, probability = joined(passes.run(draw, data, plan))
     weighted = dataclasses.replace(block, weight=block.weight / probability)
     objective = look.objective
@@ -79,15 +80,17 @@ def solve(data, look, method, n_samples, uniform_share, seed):
     rows = in_memory(weighted)
     start = look.coef if objective.evaluate(rows, look.coef, False).valid else newton.start(objective, weighted, rows)
     solution = newton.minimise(objective, rows, start, 1e-20)
-    build = _iboss_result if method == "iboss" else _weighted_result
-    found = build(data, look, solution, block, probability, method)
+    if method == "iboss":
+        found = _iboss_result(data, look, solution, block)
+    else:
+        found = _weighted_result(data, look, solution, block, probability, method)
     return _without_errors(found) if _is_lost(solution, objective) else found
 
 
 # ---------------------------------------------------------------- which rows
 
 
-def _simple(look, method, n_samples, uniform_share, seed):
+def _simple(look, n_samples, seed):
     lengths = look.found.lengths
     n = min(n_samples, sum(lengths))
     generator = np.random.default_rng((seed, 2))
@@ -201,7 +204,7 @@ def _weighted_result(data, look, solution, block, probability, method):
     return Subsample(fitted, Covariance(total, "subsample", None, note), about_full, block.n_rows)
 
 
-def _iboss_result(data, look, solution, block, probability, method):
+def _iboss_result(data, look, solution, block):
     """Model-based on the picked rows: they were picked by their covariates alone."""
     objective, point = look.objective, solution.point
     response, _ = response_totals(objective.model.family, block.y, block.weight)

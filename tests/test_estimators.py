@@ -31,10 +31,17 @@ ESTIMATORS = [*(getattr(daskglm_rep, name)() for name in EXACT),
               RepresentativeGLM(family="gaussian", representative="moment-matched")]
 CANNOT = {"StochasticGLM": {"check_sample_weight_equivalence_on_dense_data": (
     "One pass of descent ends elsewhere when a row of weight 2 is walked through as two rows, or another order.")}}
-rng = np.random.default_rng(5)
-X = rng.normal(size=(600, 3))
-MU = np.exp(X @ [0.3, -0.2, 0.1] + 0.4)
-COUNTS = rng.poisson(MU * rng.gamma(2.0, 0.5, 600)).astype(float)
+
+
+def sample():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(600, 3))
+    mu = np.exp(X @ [0.3, -0.2, 0.1] + 0.4)
+    counts = rng.poisson(mu * rng.gamma(2.0, 0.5, 600)).astype(float)
+    return X, mu, counts
+
+
+X, MU, COUNTS = sample()
 
 
 @pytest.mark.filterwarnings("ignore")

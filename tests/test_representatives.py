@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dask
 import dask.array as da
+import make_data
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,6 @@ from daskglm_rep.kernels.survey import Pilot
 from daskglm_rep.representatives.collection import guarded_survey
 from daskglm_rep.representatives.rounds import ITERATED, METHODS, Rounds
 from daskglm_rep.representatives.score_matching import response_aided, score_block, score_matched
-from tests.reference import make_data
 
 LOGIT = GLM.of("binomial")
 
