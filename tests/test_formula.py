@@ -12,7 +12,7 @@ from reference_fits import link_of
 from scipy import sparse
 
 import daskglm_rep as dg
-from daskglm_rep.formula import sources
+from daskglm_rep import sources
 from daskglm_rep.formula.assembly import learn_spec, parse
 from daskglm_rep.formula.learn import Levels
 
