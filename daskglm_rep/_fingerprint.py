@@ -13,6 +13,8 @@ from numba import types
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 
+PACKAGE = __name__.partition(".")[0]
+
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 _NAMED = (type, python.FunctionType, python.BuiltinFunctionType, python.ModuleType, np.ufunc)
 _VERSIONED = ("builtins", "math", "cmath", "operator", "numpy", "numba", "llvmlite")      # known by their version
@@ -56,6 +58,8 @@ def describe(value, add, seen, called=False):
         return add(f"seen {seen[id(value)]}")
     seen[id(value)] = len(seen)
     if isinstance(value, Dispatcher):
+        if called and value.signatures and value.py_func.__module__.partition(".")[0] != PACKAGE:
+            raise NotDescribed(f"{value!r} was compiled before: what it read then is not seen now")
         describe((value.targetoptions, value.locals), add, seen)
         return _describe_function(value.py_func, add, seen)
     if isinstance(value, _Intrinsic):

@@ -118,6 +118,9 @@ def feature_names(X):
     else:
         names = []
     if names and all(isinstance(name, str) for name in names):
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"X has {names.count(twice)} columns called {twice!r}: give each a name of its own.")
         return [str(name) for name in names], True
     return [f"x{j}" for j in range(X.shape[1] if X.ndim == 2 else 1)], False
 
@@ -146,6 +149,9 @@ def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=No
     """
     check_order(X, zip((response, *ROLES[2:], "clusters", "blocks"),
                        (y, sample_weight, offset, exposure, clusters, blocks)))
+    if np.ndim(X) != 2:
+        raise ValueError(f"X must be two-dimensional (rows, features), got {np.ndim(X)} dimensions. Reshape your data, or "
+                         "select a frame with one column: X[['a']].")
     names, _ = feature_names(X)
     columns = [X, y, sample_weight, offset, exposure]
     extra = {name: labels for name, labels in (("clusters", clusters), ("blocks", blocks)) if labels is not None}
@@ -331,7 +337,7 @@ def _frames(columns, prepare, names):
             continue
         c = as_frame(c, X, name)
         width = 1 if c.ndim == 1 else c.shape[1]
-        if not are_co_aligned(X.expr, c.expr):             # of another source: dask would reorder its rows in silence
+        if not are_co_aligned(X.expr, c.expr) or c.divisions != X.divisions:          # dask would reorder its rows
             others.append(c.simplify())
             roles.append((-len(others), width))
             continue
@@ -344,10 +350,11 @@ def _frames(columns, prepare, names):
     if frame.npartitions != X.npartitions:
         raise ValueError(f"X has {X.npartitions} partitions and with y, weights and offset beside it "
                          f"{frame.npartitions}: take all of them from one dask DataFrame.")
+    span = (X.divisions[0], X.divisions[-1]) if others and X.known_divisions else None
     # optimize() may read several files as one partition where few of their columns are used: not beside other sources
     frame = frame.simplify() if others else frame.optimize()
     parts = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
-    return Data(parts, FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles), names, [frame, *others])
+    return Data(parts, FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles, span), names, [frame, *others])
 
 
 def as_frame(c, X, name):

@@ -157,6 +157,7 @@ class _GLMBase(Versioned, BaseEstimator):
     def _numbers(self, X, **options):
         """X in memory as an array of floats, checked by scikit-learn's rules."""
         if isinstance(X, pd.DataFrame):
+            design.feature_names(X)
             refuse_text(X)
         return validate_data(self, X, dtype=np.float64, accept_sparse=False, **options)
 

@@ -104,6 +104,14 @@ class ElasticNet(Ridge):
         return dataclasses.replace(self, matrix=matrix)
 
 
+def _factor(penalty_factor, n_features):
+    factor = np.ones(n_features) if penalty_factor is None else np.asarray(penalty_factor, float)
+    if factor.shape != (n_features,) or not ((factor >= 0.0) & np.isfinite(factor)).all():
+        raise ValueError(f"penalty_factor must hold one finite number >= 0 for each of the {n_features} features, got "
+                         f"{penalty_factor!r}.")
+    return factor
+
+
 def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
     """alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2) as a `Penalty` in the basis; the intercept is free.
 
@@ -119,7 +127,7 @@ def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, p
     """
     if not alpha:
         return NONE
-    factor = np.ones(basis.columns.size) if penalty_factor is None else np.asarray(penalty_factor, float)[basis.columns]
+    factor = _factor(penalty_factor, columns.mean.size)[basis.columns]
     constant = (columns.high <= columns.low) | (columns.deviation == 0.0)
     unit = (np.where(constant, 1.0, columns.deviation)[basis.columns] if standardize else 1.0) / basis.scale
     strength, J = alpha * columns.weight, model.n_equations

@@ -55,6 +55,9 @@ class Rows:
         y = values(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
+        if y.ndim != 1:
+            raise ValueError(f"{self.response} has {y.shape[-1]} columns at block {index}, and a fit takes one response: "
+                             "select it.")
         if len(y) != n:
             raise ValueError(f"X and {self.response} differ in length at block {index}: {n} and {len(y)} rows; chunk "
                              "them alike.")
@@ -103,17 +106,20 @@ class FrameRows(OverRows):
         Per role (position, width) of its columns after X's; (-k, width) where it is the k-th partition beside; or None.
     names : tuple of str
         Of the roles.
+    span : (first label, last label) or None
+        Of the whole frame, where its divisions are known.
     """
 
     n_features: int
     roles: tuple
     names: tuple
+    span: tuple = None
 
     def __call__(self, part, index):
         frame, others = part[0], part[1:]
         pick = [None if r is None else others[-r[0] - 1] if r[0] < 0 else frame.iloc[:, r[0]] if r[1] == 1
                 else frame.iloc[:, r[0]:r[0] + r[1]] for r in self.roles]
-        check_order(frame, zip(self.names, pick), f" (block {index})")
+        check_order(frame, zip(self.names, pick), f" (block {index})", self.span)
         return self.rows((frame.iloc[:, :self.n_features], *pick), index)
 
 
@@ -182,6 +188,9 @@ def weight_and_offset(given, names, n, index):
 
 def _extra(a, name, n, index):
     a = a if isinstance(a, (pd.DataFrame, pd.Series)) else values(a)
+    if a.ndim > 2:
+        raise ValueError(f"{name} has {a.ndim} dimensions; give one label a row, or one column for each way of "
+                         "clustering.")
     if len(a) != n:
         raise ValueError(f"{name} has {len(a)} rows at block {index} where X has {n}; chunk it like X.")
     return a

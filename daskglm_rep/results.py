@@ -13,6 +13,7 @@ from daskglm_rep.inference import covariance as cov, hypotheses, influence, pred
 from daskglm_rep.inference import margins as effects
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.restrictions import restrictions
+from daskglm_rep.pairing import check_order
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.tables import Summary
 
@@ -72,8 +73,17 @@ class GLMResults(Estimates):
         if X.ndim != 2 or X.shape[1] != len(self.fitted.names):
             raise ValueError(f"X has shape {tuple(X.shape)}; the fit had {len(self.fitted.names)} features: pass its "
                              "X, without a column of ones.")
+        self._check_names(X)
         recipe = {} if self.classes is None or y is None else {"labels": tuple(self.classes)}
         return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **recipe)
+
+    def _check_names(self, X):
+        """Refuse the fit's columns in another order."""
+        names, named = design.feature_names(X)
+        if named and names != self.fitted.names and sorted(names) == sorted(self.fitted.names):
+            wrong = next((a, b) for a, b in zip(self.fitted.names, names) if a != b)
+            raise ValueError(f"X has the fit's columns in another order, {wrong[1]!r} where the fit had {wrong[0]!r}: "
+                             "select them in the order of the fit.")
 
     def _with(self, covariance):
         new = copy.copy(self)
@@ -203,6 +213,7 @@ class GLMResults(Estimates):
         -------
         inference.hypotheses.TestResult
         """
+        check_order(X, [("added", added)])
         both, n_added = design.beside(X, added)
         recipe = {} if self.classes is None else {"labels": tuple(self.classes)}
         data = design.build(both, y, sample_weight, offset, exposure, response=self.response, **recipe)
@@ -249,6 +260,7 @@ class GLMResults(Estimates):
             With mean, se, ci_lower, ci_upper (and linear, linear_se, ... on the scale of the linear predictor;
             obs_ci_lower, obs_ci_upper for linear models), and `frame` for all of them.
         """
+        self._check_names(X)
         level = confidence_level(level, alpha)
         many = not hasattr(self.model, "link")
         classes = list(self.class_labels) if many else None
@@ -265,6 +277,7 @@ class GLMResults(Estimates):
     def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
         """Apply a function of features and offsets to the rows of X."""
         X = X if hasattr(X, "shape") else np.asarray(X, float)
+        self._check_names(X)
         return map_rows(X, function, n_outputs, self.fitted.names, columns, offset, exposure)
 
     def influence(self, X, y=None, sample_weight=None, offset=None, exposure=None, seed=0):

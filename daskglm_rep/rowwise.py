@@ -10,7 +10,7 @@ import xarray as xr
 
 from daskglm_rep.design import as_frame, is_frame, is_lazy
 from daskglm_rep.pairing import check_order
-from daskglm_rep.recipes import column, features, values
+from daskglm_rep.recipes import features, values, weight_and_offset
 
 
 def map_rows(X, function, n_outputs, names, columns=None, offset=None, exposure=None):
@@ -97,10 +97,7 @@ class _Apply:
         index = X.index if isinstance(X, pd.DataFrame) else None
         check_order(X, (("offset", offset), ("exposure", exposure)))
         X = features(X, self.names, 0)
-        offset = column(offset, "offset", X.shape[0], 0, 0.0)
-        if exposure is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                offset = offset + np.log(column(exposure, "exposure", X.shape[0], 0, 1.0))
+        offset = weight_and_offset((None, offset, exposure), ("sample_weight", "offset", "exposure"), X.shape[0], 0)[1]
         out = self.function(X, offset)
         if index is None:
             return out

@@ -322,3 +322,25 @@ def test_compiling_is_said_once(terminal, monkeypatch, caplog, capsys):
         _compile_cache.announce()
     assert [record.getMessage()[:38] for record in caplog.records] == ["compiling kernels, once per installati"]
     assert capsys.readouterr().err.count("daskglm_rep: compiling") == int(terminal)
+
+
+NOTEBOOK = HEAD + """
+from numba import njit
+LINK = '''
+class PH(links.Link):
+    name = "ph"
+    def inverse(self, eta): return h(eta)
+'''
+for i, power in enumerate(sys.argv[2:]):          # cells run again: g and the class, but not h, which has g compiled in
+    exec(f"@njit\\ndef g(x): return x ** {power}")
+    if i == 0:
+        exec("@njit\\ndef h(x): return g(x)")
+    exec(LINK)
+    found = means(PH())
+print(json.dumps([found]))
+"""
+
+
+def test_a_stale_helper_of_a_notebook_does_not_reach_other_processes(tmp_path):
+    result(start(NOTEBOOK, tmp_path, "2", "3"))
+    assert result(start(NOTEBOOK, tmp_path, "3"))[0] == pytest.approx(ETA ** 3)

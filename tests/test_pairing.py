@@ -156,3 +156,66 @@ def test_labels_of_several_kinds_and_levels():
             dg.PoissonRegressor().fit(a, b.iloc[ORDER])
         np.testing.assert_allclose(dg.PoissonRegressor().fit(a, b).coef_, dg.PoissonRegressor().fit(X, y).coef_)
         dg.PoissonRegressor().fit(a, y)
+
+
+# ---------------------------------------------------------------- what an adversary found
+
+
+def counts(n=300):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=n), "b": rng.normal(size=n), "w": rng.random(n)})
+    return frame.assign(y=rng.poisson(np.exp(0.3 * frame.a)).astype(float))
+
+
+def test_partitions_in_another_order_are_refused():
+    whole = counts()
+    frame = dd.from_pandas(whole, npartitions=3)
+    moved = dd.concat([frame.partitions[2], frame.partitions[0], frame.partitions[1]])
+    mixed = dd.from_pandas(whole.sample(frac=1, random_state=0), npartitions=3, sort=False)
+    for other in (moved, mixed):
+        with dask.config.set(scheduler="sync"), pytest.raises(ValueError, match="other row labels than X"):
+            dg.PoissonRegressor().fit(frame[["a", "b"]], other.y)
+    counted = dg.PoissonRegressor().fit(frame[["a", "b"]], frame.y.reset_index(drop=True))          # 0, 1, ... says nothing
+    np.testing.assert_allclose(counted.coef_, dg.PoissonRegressor().fit(whole[["a", "b"]], whole.y).coef_, rtol=1e-8)
+
+
+@pytest.mark.parametrize("labels", [
+    lambda n: (pd.Index(range(n), dtype="Int64"), pd.RangeIndex(n)),
+    lambda n: (pd.date_range("2020", periods=n, tz="UTC"), pd.date_range("2020", periods=n, tz="UTC").tz_convert(
+        "Europe/Paris")),
+    lambda n: (pd.Index(np.arange(n) // 3), pd.Index(np.sort(np.r_[np.arange(n // 3), np.zeros(n - n // 3, int)])))],
+    ids=["nullable", "time zones", "other counts of repeated labels"])
+def test_one_order_under_other_types_is_one_order(labels):
+    frame = counts()
+    first, second = labels(len(frame))
+    fitted = dg.PoissonRegressor().fit(frame[["a", "b"]].set_axis(first), frame.y.set_axis(second))
+    np.testing.assert_array_equal(fitted.coef_, dg.PoissonRegressor().fit(frame[["a", "b"]], frame.y).coef_)
+
+
+def test_labels_of_y_count_where_X_has_none():
+    frame = counts()
+    with pytest.raises(ValueError, match="sample_weight has the row labels of y in another order"):
+        dg.PoissonRegressor().fit(frame[["a", "b"]].to_numpy(), frame.y, sample_weight=frame.w[::-1])
+
+
+def test_added_columns_and_the_order_of_columns_are_checked():
+    frame = counts()
+    results = dg.PoissonRegressor().fit(frame[["a"]], frame.y).results_
+    with pytest.raises(ValueError, match="added has the row labels of X in another order"):
+        results.score_test(frame.b[::-1], frame[["a"]], frame.y)
+    results = dg.PoissonRegressor().fit(frame[["a", "b"]], frame.y).results_
+    for call in (results.get_prediction, lambda X: results.influence(X, frame.y)):
+        with pytest.raises(ValueError, match="'b' where the fit had 'a'"):
+            call(frame[["b", "a"]])
+
+
+@pytest.mark.parametrize("arguments, options, words", [
+    (lambda f, d: (d.a, d.y), {}, "X must be two-dimensional"),
+    (lambda f, d: (d[["a"]], d[["y", "b"]]), {}, "y has 2 columns|2 columns"),
+    (lambda f, d: (f[["a", "a"]], f.y), {}, "2 columns called 'a'"),
+    (lambda f, d: (f[["a", "b"]], f.y), dict(penalty_factor=[1, -1]), "penalty_factor must hold"),
+    (lambda f, d: (f[["a", "b"]], f.y), dict(penalty_factor=[1]), "penalty_factor must hold")])
+def test_one_sentence(arguments, options, words):
+    frame = counts()
+    with dask.config.set(scheduler="sync"), pytest.raises(ValueError, match=words):
+        dg.PoissonRegressor(alpha=1.0, **options).fit(*arguments(frame, dd.from_pandas(frame, npartitions=3)))

@@ -158,6 +158,8 @@ def likelihood_ratio(larger, smaller, test="chi2", check=True):
     ValueError
         Other rows or responses, another family, no fewer parameters, a column of its own in the smaller fit, a penalty.
     """
+    if not hasattr(smaller, "df_resid"):
+        raise ValueError(f"lr_test compares this fit with another one: pass its results, not a {type(smaller).__name__}.")
     _check_comparable(larger, smaller)
     r = larger.n_parameters - smaller.n_parameters
     if not r > 0:
@@ -190,6 +192,9 @@ def _check_order(gain, size):
 
 def _check_comparable(larger, smaller):
     """Refuse fits of other rows, responses or families, and penalized ones."""
+    if not hasattr(smaller, "df_resid"):
+        raise ValueError(f"lr_test compares with another fit: pass its results (est.results_), not a "
+                         f"{type(smaller).__name__}.")
     if str(larger.model) != str(smaller.model) or larger.nobs != smaller.nobs or larger.response != smaller.response:
         raise ValueError(f"lr_test compares fits of the same model to the same rows: got {larger.model} on "
                          f"{larger.nobs:,.0f} rows of {larger.response} and {smaller.model} on {smaller.nobs:,.0f} of "

@@ -105,7 +105,7 @@ def working_rows(model, eta, y, weight, totals=None):
 @formula
 def _inverse_link(link, eta, mu):
     for i in range(eta.size):
-        mu[i] = link.inverse(link.within(eta[i]))
+        mu[i] = link.inverse(eta[i])
 
 
 def inverse_link(link, eta):
