@@ -93,7 +93,8 @@ def sqrt(eta):
     return _plain(eta * eta, 2 * eta, 1 / eta)
 
 
-LINKS = {f.__name__: f for f in (identity, log, logit, probit, cloglog, loglog, cauchit, inverse, inverse_squared, sqrt)}
+LINKS = {f.__name__: f for f in (identity, log, logit, probit, cloglog, loglog, cauchit, inverse, inverse_squared,
+                                 sqrt)}
 POSITIVE_ETA = (sqrt, inverse_squared)
 
 
@@ -145,8 +146,10 @@ FAMILIES = {
     "gaussian": Family(np.ones_like, np.zeros_like, lambda y, mu: (y - mu) ** 2, False, -np.inf),
     "binomial": Family(None, None, None, True, 0.0, 1.0),
     "poisson": Family(lambda mu: mu, lambda mu: 1 / mu, lambda y, mu: 2 * (_count(y, mu) - (y - mu)), True),
-    "gamma": Family(lambda mu: mu ** 2, lambda mu: 2 / mu, lambda y, mu: 2 * ((y - mu) / mu - _log_ratio(y, mu)), False),
-    "inverse_gaussian": Family(lambda mu: mu ** 3, lambda mu: 3 / mu, lambda y, mu: (y - mu) ** 2 / (y * mu * mu), False),
+    "gamma": Family(lambda mu: mu ** 2, lambda mu: 2 / mu, lambda y, mu: 2 * ((y - mu) / mu - _log_ratio(y, mu)),
+                    False),
+    "inverse_gaussian": Family(lambda mu: mu ** 3, lambda mu: 3 / mu, lambda y, mu: (y - mu) ** 2 / (y * mu * mu),
+                               False),
 }
 
 
@@ -330,7 +333,7 @@ class State:
 
 @dataclasses.dataclass
 class Problem:
-    """Rows of positive weight, an orthonormal basis of their design, and the criterion D / 2 + gamma' penalty gamma / 2.
+    """Rows of positive weight, an orthonormal basis of their design, and D / 2 + gamma' penalty gamma / 2 to minimise.
 
     `columns` (k,) bool, if given, says which columns to keep where no judge can tell.
     """
@@ -479,7 +482,7 @@ class Optimum:
 
     @property
     def settled(self):
-        """Converged, or creeping to a limit at the domain's edge that no row's predictor and no error can tell apart."""
+        """Converged, or creeping to a limit at the domain's edge that no row's predictor or error can tell apart."""
         return not self.saddle and (self.converged or self.reach < 1e-6 and self.decrement < 1e-7)
 
 
@@ -507,7 +510,7 @@ def newton(problem, state, max_iter=200):
         unit = float(phi) if phi > 0 else 1.0
         reach = float(np.max(np.abs(problem.Q @ d.reshape(problem.model.equations, -1).T)))
         decrement = np.sqrt(max(gain, 0.0) / unit)
-        if decrement < 1e-8 and reach > 0.3 and problem.model.dispersion_known:          # separated: it runs to infinity
+        if decrement < 1e-8 and reach > 0.3 and problem.model.dispersion_known:         # separated: it runs to infinity
             return Optimum(problem, state, False, n_iter, reach, decrement)
         flat = gain <= 100 * eps * abs(float(state.value)) + 1e-300
         share, trial = 1.0, None

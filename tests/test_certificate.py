@@ -1,4 +1,4 @@
-"""What a fit says of its distance: the bounds behind it as laws, and fits whose pilots are blind against damped Newton."""
+"""What a fit says of its distance: the bounds behind it as laws, and blind pilots against damped Newton."""
 
 import warnings
 
@@ -17,8 +17,8 @@ from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.solvers.certificate import Reach, disagreement, psi
 
-STEADY = [GLM(family, link()) for family in
-          (families.Binomial(), families.Poisson(), families.Gamma(), families.Tweedie(1.3), families.NegativeBinomial(0.7))
+STEADY = [GLM(family, link()) for family in (families.Binomial(), families.Poisson(), families.Gamma(),
+                                             families.Tweedie(1.3), families.NegativeBinomial(0.7))
           for link in family.steady]
 
 
@@ -180,7 +180,8 @@ def test_an_inflated_dispersion_is_no_certificate():
 # ---------------------------------------------------------------- singular, saturated, tiny
 
 
-@pytest.mark.parametrize("estimator", [LinearRegression(alpha=0.1, l1_ratio=1.0), LinearRegression(alpha=0.1, l1_ratio=0.5),
+@pytest.mark.parametrize("estimator", [LinearRegression(alpha=0.1, l1_ratio=1.0),
+                                       LinearRegression(alpha=0.1, l1_ratio=0.5),
                                        GLMClassifier(alpha=0.01, l1_ratio=1.0)], ids=str)
 def test_lasso_with_a_duplicated_column_settles(estimator):
     rng = np.random.default_rng(0)
