@@ -138,7 +138,8 @@ def _most_extreme(data, look, n_samples):
     """
     columns = look.objective.basis.columns
     if not columns.size:
-        raise ValueError("IBOSS takes the extreme rows of every column, and no column of X varies: use another method.")
+        raise ValueError("IBOSS takes the extreme rows of every column, and no column of X varies (n_samples = "
+                         f"{int(look.n_rows)} rows): use another method.")
     r = n_samples // (2 * columns.size)
     if r < 1:
         raise ValueError(f"IBOSS takes rows at both ends of {columns.size} columns: n_samples must be at least "

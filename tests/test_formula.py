@@ -12,7 +12,7 @@ from reference_fits import link_of
 from scipy import sparse
 
 import daskglm_rep as dg
-from daskglm_rep.formula import sources
+from daskglm_rep import sources
 from daskglm_rep.formula.assembly import learn_spec, parse
 from daskglm_rep.formula.learn import Levels
 
@@ -199,3 +199,27 @@ def test_unseen_levels_name_level_and_column():
         r.predict(F[["x"]])
     with pytest.raises(ValueError, match="data is a int"):
         dg.lm("y ~ x", 3)
+
+
+@pytest.mark.parametrize("role, value, words", [
+    ("weights", np.inf, "weights column 'bad' has 1 NaN or infinite values in block 0; drop these rows or fill them"),
+    ("offset", -np.inf, "offset column 'bad' has 1 NaN or infinite values in block 0"),
+    ("exposure", -1.0, "exposure column 'bad' must be > 0: 1 of 600 rows of block 0 are not; drop them"),
+    ("weights", "many", "weights column 'bad' must be numeric, but block 0 holds 'many'"),
+])
+def test_fits_and_effects_tell_bad_columns_in_the_same_words(role, value, words):
+    bad = F["w"].astype(object).mask(F.index == 7, value).infer_objects()
+    _refused_by_both(F.assign(bad=bad), words, **{role: "bad"})
+
+
+def test_fits_and_effects_tell_bad_names_in_the_same_words():
+    _refused_by_both(F, "data has no column 'lacks', which the call for 'k ~ x' names; its columns are .*'x'",
+                     exposure="lacks")
+    _refused_by_both(F, "offset must be the name of a column of data, got a Series", offset=F["w"])
+
+
+def _refused_by_both(data, words, **roles):
+    results = dg.glm("k ~ x", F, "poisson")
+    for call in (lambda: dg.glm("k ~ x", data, "poisson", **roles), lambda: results.margins(data, **roles)):
+        with pytest.raises(ValueError, match=words):
+            call()
