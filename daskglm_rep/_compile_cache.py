@@ -1,7 +1,7 @@
 """Compiled kernels on disk: one file a kernel and signature, named by everything that its machine code depends on.
 
-The name holds a digest of the code with all that it reads (`_fingerprint`), of the versions, the compiler's settings and
-the CPU. So no file is ever out of date; an edit makes files that nobody asks for any more, and these are deleted by age.
+The name holds a digest of the code with all that it reads (`_fingerprint`), of the versions, the compiler's settings
+and the CPU. So no file is ever out of date; an edit makes files that nobody asks for any more, deleted by their age.
 Files carry a checksum, are written beside and renamed into place; what cannot be read, written or described exactly is
 compiled as if there were no cache.
 """

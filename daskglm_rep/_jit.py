@@ -1,6 +1,6 @@
 """Scalar models in jitted code, one build a kernel and model, elementary functions that vectorise.
 
-Numba's internals are touched here and in the cache of what it compiles (`_compile_cache`, `_fingerprint`), nowhere else.
+Numba's internals are touched here and in the cache of what it compiles (`_compile_cache`, `_fingerprint`) alone.
 An implementation registered for numba (`overload`, `lower`, an intrinsic) belongs here: the cache keys this file whole.
 """
 

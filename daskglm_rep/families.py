@@ -30,6 +30,7 @@ Parameters are float fields of a frozen dataclass (see `Tweedie`): their values 
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 from scipy import stats
@@ -40,7 +41,7 @@ from daskglm_rep.distributions import CompoundPoisson, Steps, log_factorial_exce
 from daskglm_rep.domains import LINE, NOT_NEGATIVE, POSITIVE, UNIT, Interval, declare, find
 from daskglm_rep.links import LARGE, Link, get_link
 
-FAMILIES = {}          # name -> class; a family enters when it is defined
+FAMILIES: dict[str, type] = {}          # name -> class; a family enters when it is defined
 
 
 @expose
@@ -88,8 +89,15 @@ class Family(Formulas):
     `steady`, the links under which a row's loss has a third derivative in eta of at most its second, whatever y.
     """
 
-    name, mean_range, response_range, response_noun = None, (-LARGE, LARGE), LINE, "numbers"
-    dispersion_known, canonical, default_link, steady = False, {}, None, ()
+    name: ClassVar[str | None] = None                             # ClassVar: no fields
+    mean_range: ClassVar[tuple[float, float]] = (-LARGE, LARGE)
+    response_range: ClassVar[Interval] = LINE
+    response_noun: ClassVar[str] = "numbers"
+    response: ClassVar[str]
+    dispersion_known: ClassVar[bool] = False
+    canonical: ClassVar[dict[type, float]] = {}
+    default_link: ClassVar[type | None] = None
+    steady: ClassVar[tuple[type, ...]] = ()
     facts = property(type, doc="Its class, whose attributes the facts are.")
 
     def __init_subclass__(cls):
@@ -290,7 +298,7 @@ class NegativeBinomial(Family):
 
     name, default_link, dispersion_known = "negative_binomial", links.Log, True
     mean_range, response_range, response_noun = (0.0, LARGE), NOT_NEGATIVE, "counts or rates"
-    alpha: float = "estimate"
+    alpha: float = "estimate"  # type: ignore[assignment]         # NaN once made
 
     def __post_init__(self):
         if isinstance(self.alpha, str) and self.alpha == "estimate":

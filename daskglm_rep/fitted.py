@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from daskglm_rep.objective import inverse
+from daskglm_rep.objective import Objective, Point, inverse
+from daskglm_rep.summaries import Survey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Fit:
         The null model, where it was fitted alongside.
     """
 
-    objective: object
-    point: object
+    objective: Objective
+    point: Point
     step: np.ndarray
     distance: float
     n_iter: int
     converged: bool
-    null: object = None
+    null: Point | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Fitted:
         Where alpha was estimated.
     """
 
-    fit: object
-    survey: object
+    fit: Fit
+    survey: Survey
     names: list
     kept: np.ndarray
     n_rows: float
@@ -86,7 +87,7 @@ class Fitted:
     separated: tuple
     null_deviance: float
     frequency: bool = False
-    overdispersion: Overdispersion = None
+    overdispersion: Overdispersion | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "survey", self.survey.without_rows())

@@ -29,12 +29,13 @@ Formulas here select rather than branch where they can, so that loops over rows 
 
 import dataclasses
 import math
+from typing import ClassVar
 
 from daskglm_rep._jit import ScalarModel, exp, expose, formula, log
 from daskglm_rep.domains import LINE, declare, find
 
 LARGE = math.inf
-LINKS = {}          # name -> class; a link enters when it is defined
+LINKS: dict[str, type] = {}          # name -> class; a link enters when it is defined
 
 
 @expose
@@ -50,7 +51,9 @@ class Link(ScalarModel):
     the open interval that it is defined at (default all numbers).
     """
 
-    name, mean_range, eta_range = None, (-LARGE, LARGE), (-LARGE, LARGE)          # no annotations, hence no fields
+    name: ClassVar[str | None] = None                             # ClassVar: no fields
+    mean_range: ClassVar[tuple[float, float]] = (-LARGE, LARGE)
+    eta_range: ClassVar[tuple[float, float]] = (-LARGE, LARGE)
 
     def __init_subclass__(cls):
         super().__init_subclass__()

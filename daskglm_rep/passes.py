@@ -84,8 +84,8 @@ def _controller():
 
 def active_client():
     """The distributed client that dask would use by default, or None."""
-    if "distributed" not in sys.modules or dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded",
-                                                                                   "threads", "threading", "processes"):
+    local = ("sync", "synchronous", "single-threaded", "threads", "threading", "processes")
+    if "distributed" not in sys.modules or dask.config.get("scheduler", None) in local:
         return None
     try:
         return sys.modules["distributed"].default_client()

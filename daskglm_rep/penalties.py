@@ -11,8 +11,8 @@ from daskglm_rep.kernels.coordinate_descent import quadratic_minimum
 class Penalty:
     """No penalty, and the interface of all: false where nothing is penalised.
 
-    A smooth part, coef' matrix coef / 2, whose derivatives join the objective's; and for some a part with corners, which
-    `minimise` knows.
+    A smooth part, coef' matrix coef / 2, whose derivatives join the objective's; and for some a part with corners,
+    which `minimise` knows.
     """
 
     matrix = None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,8 @@ class Moments:
     """
 
     score: np.ndarray
-    expected: np.ndarray
-    observed: np.ndarray
+    expected: np.ndarray | None
+    observed: np.ndarray | None
     deviance: float
     pearson: float
     n_invalid: float = 0.0
@@ -116,7 +117,7 @@ class Response:
         Of y.
     """
 
-    family: object
+    family: Any
     n_rows: float
     n_kept: float
     weight: float
@@ -211,8 +212,8 @@ class Survey:
 class Pair:
     """Two summaries of one sweep."""
 
-    first: object
-    second: object
+    first: Any
+    second: Any
 
     def merge(self, other):
         return Pair(self.first.merge(other.first), self.second.merge(other.second))
@@ -222,7 +223,7 @@ class Pair:
 class Total:
     """A plain sum of an array or number."""
 
-    value: object
+    value: Any
 
     def merge(self, other):
         return Total(self.value + other.value)

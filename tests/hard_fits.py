@@ -165,7 +165,7 @@ def _solve(case):
 
 
 def truth(case):
-    """The optimum: a dict of exists (False where separated), coef, se, deviance, pearson, n_newton (damped Newton steps).
+    """The optimum: a dict of exists (False where separated), coef, se, deviance, pearson, n_newton (damped steps).
 
     Coefficients lie equation by equation, the intercept first.
     """

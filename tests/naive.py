@@ -93,7 +93,8 @@ def sqrt(eta):
     return _plain(eta * eta, 2 * eta, 1 / eta)
 
 
-LINKS = {f.__name__: f for f in (identity, log, logit, probit, cloglog, loglog, cauchit, inverse, inverse_squared, sqrt)}
+LINKS = {f.__name__: f for f in (identity, log, logit, probit, cloglog, loglog, cauchit, inverse, inverse_squared,
+                                 sqrt)}
 POSITIVE_ETA = (sqrt, inverse_squared)
 
 
@@ -102,8 +103,8 @@ POSITIVE_ETA = (sqrt, inverse_squared)
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """mu / V, the variance's elasticity mu V' / V and the unit deviance; V = 1 for real means. No 0 / 0 where mu is lost
-    in underflow."""
+    """mu / V, the variance's elasticity mu V' / V and the unit deviance; V = 1 for real means. No 0 / 0 where mu
+    is lost in underflow."""
 
     pull: object
     elasticity: object
@@ -336,7 +337,7 @@ class State:
 
 @dataclasses.dataclass
 class Problem:
-    """Rows of positive weight, an orthonormal basis of their design, and the criterion D / 2 + gamma' penalty gamma / 2.
+    """Rows of positive weight, an orthonormal basis of their design, and D / 2 + gamma' penalty gamma / 2 to minimise.
 
     `columns` (k,) bool, if given, says which columns to keep where no judge can tell.
     """
@@ -485,7 +486,7 @@ class Optimum:
 
     @property
     def settled(self):
-        """Converged, or creeping to a limit at the domain's edge that no row's predictor and no error can tell apart."""
+        """Converged, or creeping to a limit at the domain's edge that no row's predictor or error can tell apart."""
         return not self.saddle and (self.converged or self.reach < 1e-6 and self.decrement < 1e-7)
 
 
@@ -513,7 +514,8 @@ def newton(problem, state, max_iter=200):
         unit = float(phi) if phi > 0 else 1.0
         last, reach = reach, float(np.max(np.abs(problem.Q @ d.reshape(problem.model.equations, -1).T)))
         decrement = np.sqrt(max(gain, 0.0) / unit)
-        if decrement < 1e-8 and reach > 1e-2 and reach > 0.5 * last and problem.model.dispersion_known:          # separated: it runs to infinity
+        runs_away = decrement < 1e-8 and reach > 1e-2 and reach > 0.5 * last
+        if runs_away and problem.model.dispersion_known:                # separated
             return Optimum(problem, state, False, n_iter, reach, decrement)
         flat = gain <= 100 * eps * abs(float(state.value)) + 1e-300
         share, trial = 1.0, None

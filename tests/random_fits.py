@@ -28,8 +28,8 @@ LINKS = {
     "negative_binomial": ("log", *POSITIVE),
     "multinomial": (None,),
 }
-FAMILIES = ("gaussian", "binomial", "binomial", "binomial", "poisson", "poisson", "gamma", "inverse_gaussian", "tweedie",
-            "negative_binomial", "multinomial")
+FAMILIES = ("gaussian", "binomial", "binomial", "binomial", "poisson", "poisson", "gamma", "inverse_gaussian",
+            "tweedie", "negative_binomial", "multinomial")
 TAILS = ("normal", "normal", "t2", "lognormal", "cauchy", "dummy", "rare")
 
 
@@ -64,8 +64,8 @@ class Case:
                                        ("offset", self.offset is not None), ("exposure", self.exposure is not None),
                                        ("mild", self.mild)) if on]
         weight = "" if self.weight is None else f" {self.kind} weights ~{np.median(self.weight):.0e}"
-        return (f"seed {self.seed}: {self.family}{link} n={self.X.shape[0]} p={self.X.shape[1]}{weight} {self.cov_type} "
-                f"{self.container} {' '.join(extra)}")
+        return (f"seed {self.seed}: {self.family}{link} n={self.X.shape[0]} p={self.X.shape[1]}{weight} "
+                f"{self.cov_type} {self.container} {' '.join(extra)}")
 
     @property
     def model(self):
@@ -127,7 +127,7 @@ def _level(rng, family):
 
 
 def _means(rng, case, core):
-    """Means that follow the link, kept inside the family's domain; the offset's scale; both as the case's link has them."""
+    """Means that follow the link, kept inside the family's domain; the offset's scale; both as the link has them."""
     mu0, function = _level(rng, case.family), case.model.link
     eta0 = float(naive._eta_of(function, np.float64(mu0)))
     logs = case.link in ("log", "logit", "probit", "cloglog", "loglog", "cauchit")
@@ -208,11 +208,13 @@ def case(seed):
     X, core, mild = _design(rng, n, p)
     weight, kind = _weights(rng, n)
     ridge = 10.0 ** rng.uniform(-4, 0) if rng.random() < 0.12 else 0.0
-    cov_type = "nonrobust" if ridge else str(rng.choice(["nonrobust", "nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster"]))
+    kinds = ["nonrobust", "nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster"]
+    cov_type = "nonrobust" if ridge else str(rng.choice(kinds))
     if family == "multinomial" and cov_type in ("HC2", "HC3") and seed % 4:
         cov_type = "HC1"                # the others are refused
-    made = Case(seed, family, link, parameter, X, None, weight, None, None, None, bool(rng.random() < 0.85), kind, ridge,
-                cov_type, str(rng.choice(["numpy", "dask", "dask", "pandas", "ddf", "unknown"])), _chunks(rng, n), mild)
+    made = Case(seed, family, link, parameter, X, None, weight, None, None, None, bool(rng.random() < 0.85), kind,
+                ridge, cov_type, str(rng.choice(["numpy", "dask", "dask", "pandas", "ddf", "unknown"])),
+                _chunks(rng, n), mild)
     if cov_type == "cluster":
         made.clusters = rng.integers(0, max(2, min(n // 3, 40)), n)
     if family == "multinomial":
@@ -237,7 +239,8 @@ def _packed(case):
     if case.container == "numpy":
         return arrays
     if case.container == "dask":
-        return [a if a is None else da.from_array(a, chunks=(tuple(case.chunks),) + (-1,) * (a.ndim - 1)) for a in arrays]
+        return [a if a is None else da.from_array(a, chunks=(tuple(case.chunks),) + (-1,) * (a.ndim - 1))
+                for a in arrays]
     names = [f"x{j}" for j in range(case.X.shape[1])]
     frame = pd.DataFrame(case.X, columns=names)
     rest = ["y", "w", "o", "e", "g"]
@@ -305,7 +308,8 @@ def log_likelihood(case, optimum):
     phi = D / total
     if case.family == "gamma":
         shape = float(1 / phi)
-        return w @ ((shape - 1) * np.log(y) - y / (mu * phi) - shape * np.log(mu * phi)) - float(total) * special.gammaln(shape)
+        rows = (shape - 1) * np.log(y) - y / (mu * phi) - shape * np.log(mu * phi)
+        return w @ rows - float(total) * special.gammaln(shape)
     if case.family == "inverse_gaussian":
         return -(total * np.log(2 * naive.PI * phi) + 3 * (w @ np.log(y))) / 2 - total / 2
     return np.nan

@@ -257,7 +257,8 @@ def test_the_unit_of_weights_scales_errors_alone(kind):
 # ---------------------------------------------------------------- singular, saturated, tiny
 
 
-@pytest.mark.parametrize("estimator", [LinearRegression(alpha=0.1, l1_ratio=1.0), LinearRegression(alpha=0.1, l1_ratio=0.5),
+@pytest.mark.parametrize("estimator", [LinearRegression(alpha=0.1, l1_ratio=1.0),
+                                       LinearRegression(alpha=0.1, l1_ratio=0.5),
                                        GLMClassifier(alpha=0.01, l1_ratio=1.0)], ids=str)
 def test_lasso_with_a_duplicated_column_settles(estimator):
     rng = np.random.default_rng(0)

@@ -104,8 +104,9 @@ def judge(seed):
         verdict.kind = "agreed: no optimum inside the domain, the fit stands at its edge (untold)"
         return verdict
     if best is None or not best.settled:
-        verdict.wrong.append("converged where there is no optimum" + ("" if best is None else f" (reach {best.reach:.1e}, "
-                             f"decrement {best.decrement:.1e}, {'saddle' if best.saddle else 'minimum'})"))
+        where = "" if best is None else (f" (reach {best.reach:.1e}, decrement {best.decrement:.1e}, "
+                                         f"{'saddle' if best.saddle else 'minimum'})")
+        verdict.wrong.append("converged where there is no optimum" + where)
         return verdict
     if own is not None and own.settled and own.state.value < best.state.value - 1e-9 * abs(best.state.value):
         verdict.notes.append("another optimum is higher")
@@ -175,7 +176,8 @@ def _numbers_agree(verdict, fitted, best, covariance_told):
     perfect = not phi > 1e-20 * size / len(problem.y) or D < 1e-12 * problem.w.sum()
     if perfect:
         verdict.notes.append("a perfect fit")
-        verdict.check("deviance of a perfect fit", r.deviance, D, 0, 1e-9 * float(problem.w.sum()) + 1e-18 * float(size))
+        near = 1e-9 * float(problem.w.sum()) + 1e-18 * float(size)
+        verdict.check("deviance of a perfect fit", r.deviance, D, 0, near)
         return
     se = np.sqrt(np.diag(problem.covariance(naive.inverse_of(best.state.observed) * phi))).reshape(J, -1)
     largest = np.abs(case.X[problem.rows_kept]).max(axis=0, initial=0.0) if case.X.size else np.zeros(0)
@@ -251,7 +253,8 @@ def statsmodels_of(case, problem):
     made = {"gaussian": sm.families.Gaussian, "binomial": sm.families.Binomial, "poisson": sm.families.Poisson,
             "gamma": sm.families.Gamma, "inverse_gaussian": sm.families.InverseGaussian,
             "tweedie": lambda link, **how: sm.families.Tweedie(link, var_power=case.parameter, **how),
-            "negative_binomial": lambda link, **how: sm.families.NegativeBinomial(link, case.parameter, **how)}[case.family]
+            "negative_binomial": lambda link, **how: sm.families.NegativeBinomial(link, case.parameter, **how)}
+    made = made[case.family]
     L = sm.families.links
     link = {"identity": L.Identity, "log": L.Log, "logit": L.Logit, "probit": L.Probit, "cloglog": L.CLogLog,
             "loglog": L.LogLog, "cauchit": L.Cauchy, "inverse": L.InversePower, "inverse_squared": L.InverseSquared,
@@ -261,8 +264,8 @@ def statsmodels_of(case, problem):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return sm.GLM(problem.y.astype(float), X, family=made(link(), check_link=False), var_weights=problem.w.astype(float),
-                      offset=problem.o.astype(float))
+        return sm.GLM(problem.y.astype(float), X, family=made(link(), check_link=False),
+                      var_weights=problem.w.astype(float), offset=problem.o.astype(float))
 
 
 # ---------------------------------------------------------------------- many cases
@@ -281,7 +284,8 @@ def judge_all(seeds, loud=False):
     notes = collections.Counter(note for v in verdicts for note in v.notes)
     print(f"\n{len(verdicts)} random fits")
     for name, count in [*counts.most_common(), *notes.most_common()]:
-        where = [v.case.seed for v in verdicts if "though" in name and v.kind == name or name == "DISAGREED" and v.wrong]
+        where = [v.case.seed for v in verdicts
+                 if "though" in name and v.kind == name or name == "DISAGREED" and v.wrong]
         print(f"{count:6d}  {name}{'  ' if where else ''}{' '.join(map(str, where))}")
     return verdicts
 

@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -44,3 +46,11 @@ def test_imports_go_down_only():
 def test_no_files_import_each_other_in_a_circle():
     assert {module for module, others in INSIDE.items() if "daskglm_rep" in others} <= {"daskglm_rep.__main__"}
     graphlib.TopologicalSorter(INSIDE).prepare()
+
+
+def test_stated_floors_are_the_versions_of_the_slow_tier():
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    floors = dict(re.match(r"([\w-]+).*?>=([\d.]+)", line).groups() for line in stated if ">=" in line)
+    tested = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests" / "oldest.txt").read_text(), re.M))
+    assert tested.keys() == floors.keys()
+    assert all(set((tested[name] + ".").removeprefix(floor + ".")) <= set("0.") for name, floor in floors.items())

@@ -30,7 +30,7 @@ def kernel_of_this_python(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))          # no start-up files of a user
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))                          # pytest removes the data that a notebook writes
+    monkeypatch.setenv("TMPDIR", str(tmp_path))               # pytest removes the data that a notebook writes
     return "python3"
 
 

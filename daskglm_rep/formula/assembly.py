@@ -14,7 +14,7 @@ from formulaic.parser.types import Factor
 from formulaic.transforms import TRANSFORMS
 from scipy import sparse
 
-from daskglm_rep import passes, sources
+from daskglm_rep import passes
 from daskglm_rep.formula import learn as learning
 from daskglm_rep.formula.spec import FormulaSpec
 from daskglm_rep.formula.terms import Coding, Evaluator, as_text_codes, names_of, stateful_calls

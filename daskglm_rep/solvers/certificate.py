@@ -50,7 +50,7 @@ class Reach:
         return float(np.max(np.maximum(most, -least), initial=0.0))
 
     def estimate(self, step, pilot, basis):
-        """The pilot's own, stretched as the columns' ranges are: no bound where rows are extreme in combinations only."""
+        """The pilot's own, stretched as the columns' ranges are: no bound where only combinations are extreme."""
         largest = 0.0
         for block in pilot.parts if math.isfinite(self.stretch) else ():
             change = linear_predictor(block.X, basis, step)
@@ -92,7 +92,8 @@ def steepness(objective, pilot, coef):
     largest = 0.0
     for block in pilot.parts:
         eta = linear_predictor(block.X, objective.basis, coef, block.offset)
-        low, high = (working_rows(objective.model, eta + h, block.y, block.weight)[1] for h in (-DIFFERENCE, DIFFERENCE))
+        low, high = (working_rows(objective.model, eta + h, block.y, block.weight)[1]
+                     for h in (-DIFFERENCE, DIFFERENCE))
         kept = (low > 0) & (high > 0) & np.isfinite(low) & np.isfinite(high)
         change = np.abs(np.log(high[kept]) - np.log(low[kept])) / (2 * DIFFERENCE)
         largest = max(largest, float(np.max(change, initial=0.0)))

@@ -83,7 +83,7 @@ def _with_likelihoods(data, found, fitted, error, fit_intercept):
 
 
 def _by_response(data, found):
-    """Distinct responses with their sums of weights as rows in memory; the data where these are many or have offsets."""
+    """Distinct responses with their sums of weights as rows in memory; the data where they are many or have offsets."""
     if found.has_offset:
         return data
     sums = passes.run(distinct_responses, data, DISTINCT)

@@ -90,7 +90,7 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
 
 
 def _unit(model, point, data):
-    """What a decrease is small against: 1, or a smaller dispersion or weight of a row (responses in small units, say)."""
+    """What a decrease is small against: 1, or a smaller dispersion or weight of a row (responses in small units)."""
     n_rows = max(sum(block.n_rows for block in data.parts), 1)
     weight = sum(float(block.weight.sum()) for block in data.parts)
     return min(1.0, weight / n_rows if model.dispersion_known else point.moments.pearson / max(weight, n_rows))

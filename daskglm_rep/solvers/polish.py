@@ -8,15 +8,16 @@ an approximation l_p of the objective. The surrogate
 agrees with the objective in value, gradient and Hessian at b exactly and in all higher derivatives up to the pilot's
 sampling error (Jordan, Lee & Yang 2019 correct the gradient alone). Its minimum is a third-order step.
 
-When to stop. A pilot is blind to rows that it has not drawn, so what it predicts is no certificate. Let
-R = max_i |z_i'd| over all rows, bounded by the columns' ranges. For canonical logit, Poisson and softmax, and for the log
-link with the observed Hessian of gamma, negative binomial and tweedie, a row's third derivative is at most its second;
-then (generalized self-concordance: Bach 2010, Electronic Journal of Statistics 4; Sun & Tran-Dinh 2019, Mathematical
-Programming 178) e^-R H(b) <= H(b + d) <= e^R H(b), and the gradient left at b + d is at most |g + Hd| + psi(R) |d| in the
-norms of H^-1 and H, psi(R) = (e^R - 1 - R) / R: a proof, whatever the tails. Where it is too weak, the pilot is believed if
-its Hessian agrees with the full one in every direction: the unseen rows then hold a share delta of each direction's
-information, so that delta psi(R) |d| bounds what they add to the bend it predicts. Else another sweep measures. Moments are
-carried to the end of the step only where R, or delta R of a believed pilot, moves them by less than `CARRIED`.
+When to stop. A pilot is blind to rows that it has not drawn, so what it predicts is no certificate. Let R = max_i
+|z_i'd| over all rows, bounded by the columns' ranges. For canonical logit, Poisson and softmax, and for the log link
+with the observed Hessian of gamma, negative binomial and tweedie, a row's third derivative is at most its second; then
+(generalized self-concordance: Bach 2010, Electronic Journal of Statistics 4; Sun & Tran-Dinh 2019, Mathematical
+Programming 178) e^-R H(b) <= H(b + d) <= e^R H(b), and the gradient left at b + d is at most |g + Hd| + psi(R) |d| in
+the norms of H^-1 and H, psi(R) = (e^R - 1 - R) / R: a proof, whatever the tails. Where it is too weak, the pilot is
+believed if its Hessian agrees with the full one in every direction: the unseen rows then hold a share delta of each
+direction's information, so that delta psi(R) |d| bounds what they add to the bend it predicts. Else another sweep
+measures. Moments are carried to the end of the step only where R, or delta R of a believed pilot, moves them by less
+than `CARRIED`.
 """
 
 import dataclasses
@@ -202,7 +203,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
 
 
 def _retreat(coef, safe, point):
-    """The safe start where the objective is above its ceiling, halfway to it from outside the domain; None at its end."""
+    """The safe start where the objective is above its ceiling, halfway to it from outside the domain; None there."""
     if safe is None or np.max(np.abs(coef - safe), initial=0.0) <= 1e-12:
         return coef if point.usable else None
     return safe + 0.5 * (coef - safe) if point.moments.n_invalid else safe
@@ -315,8 +316,8 @@ def _bent(objective, pilot, point, newton, tol):
 
 
 def _bounds(objective, pilot, point, newton, step, here, delta, errors, reach):
-    """Bounds of the distance left after the step, in standard errors of the worst coefficient, and of the relative error
-    of informations carried to its end; and the reach of the step, in e-folds of the working weights."""
+    """Bounds of the distance left after the step, in standard errors of the worst coefficient, and of the relative
+    error of informations carried to its end; and the reach of the step, in e-folds of the working weights."""
     if reach is None:
         return math.inf, math.inf, math.inf
     left, carried, steep = math.inf, math.inf, 1.0

@@ -59,8 +59,8 @@ def check(found, data, family):
     """Turn what the survey saw into one clear sentence where it is bad; later sweeps must find as many rows."""
     n = sum(found.lengths)
     if n == 0 and found.n_missing:
-        raise ValueError(f"No row of data is complete: all {int(found.n_missing)} rows have a missing value in some column "
-                         "of the formula.")
+        raise ValueError(f"No row of data is complete: all {int(found.n_missing)} rows have a missing value in some "
+                         "column of the formula.")
     if n == 0:
         raise ValueError("Found array with 0 sample(s): X has no rows; a minimum of 1 is required.")
     if not data.names and not getattr(data.prepare, "intercept", False):
@@ -181,16 +181,16 @@ def _coef_names(names, basis):
 def independent_columns(data, pilot, found, basis, rank):
     kept = aliased(data, pilot, found.pilot_is_all, basis)
     if not kept.any():
-        raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} columns, "
-                         "the model is a constant. Pass other columns, or fit_intercept=True.")
+        raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} "
+                         "columns, the model is a constant. Pass other columns, or fit_intercept=True.")
     if not kept.all():
         lost = [name for name, k in zip(_coef_names(data.names, basis), kept) if not k]
         text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
                 f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}.")
         n_rows = int(found.response.n_kept)
         if n_rows < kept.size:
-            text = (f"X has {kept.size} columns (intercept included) but only {n_rows} rows that count, so the fit cannot "
-                    f"have them all (a penalty, alpha > 0, could). {text}")
+            text = (f"X has {kept.size} columns (intercept included) but only {n_rows} rows that count, so the fit "
+                    f"cannot have them all (a penalty, alpha > 0, could). {text}")
         if rank == "error":
             raise ValueError(f"{text} Drop them, or fit with rank='warn' to have them reported as NaN.")
         tell(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning)
