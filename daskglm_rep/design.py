@@ -150,8 +150,8 @@ def build(X, y=None, sample_weight=None, offset=None, exposure=None, clusters=No
     check_order(X, zip((response, *ROLES[2:], "clusters", "blocks"),
                        (y, sample_weight, offset, exposure, clusters, blocks)))
     if np.ndim(X) != 2:
-        raise ValueError(f"X must be two-dimensional (rows, features), got {np.ndim(X)} dimensions. Reshape your data, or "
-                         "select a frame with one column: X[['a']].")
+        raise ValueError(f"X must be two-dimensional (rows, features), got {np.ndim(X)} dimensions. Reshape your data, "
+                         "or select a frame with one column: X[['a']].")
     names, _ = feature_names(X)
     columns = [X, y, sample_weight, offset, exposure]
     extra = {name: labels for name, labels in (("clusters", clusters), ("blocks", blocks)) if labels is not None}
@@ -354,7 +354,8 @@ def _frames(columns, prepare, names):
     # optimize() may read several files as one partition where few of their columns are used: not beside other sources
     frame = frame.simplify() if others else frame.optimize()
     parts = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
-    return Data(parts, FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles, span), names, [frame, *others])
+    read = FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles, span)
+    return Data(parts, read, names, [frame, *others])
 
 
 def as_frame(c, X, name):

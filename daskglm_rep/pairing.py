@@ -48,8 +48,8 @@ def check_order(X, inputs, where="", span=None):
                              f"position: put them in one order first ({name}.reindex, .sort_index, .sortby), or pass "
                              f"{name}.to_numpy() if the order is meant.")
         elif theirs is not None and span is not None and _elsewhere(labels, theirs, span):
-            raise ValueError(f"{name} has other row labels than {first}{where}, and rows are paired by position: take both "
-                             "from one dask DataFrame, or pass arrays (.to_dask_array()) if the order is meant.")
+            raise ValueError(f"{name} has other row labels than {first}{where}, and rows are paired by position: take "
+                             "both from one dask DataFrame, or pass arrays (.to_dask_array()) if the order is meant.")
 
 
 def _shuffled(a, b):

@@ -56,8 +56,8 @@ class Rows:
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim != 1:
-            raise ValueError(f"{self.response} has {y.shape[-1]} columns at block {index}, and a fit takes one response: "
-                             "select it.")
+            raise ValueError(f"{self.response} has {y.shape[-1]} columns at block {index}, and a fit takes one "
+                             "response: select it.")
         if len(y) != n:
             raise ValueError(f"X and {self.response} differ in length at block {index}: {n} and {len(y)} rows; chunk "
                              "them alike.")

@@ -175,7 +175,7 @@ def test_partitions_in_another_order_are_refused():
     for other in (moved, mixed):
         with dask.config.set(scheduler="sync"), pytest.raises(ValueError, match="other row labels than X"):
             dg.PoissonRegressor().fit(frame[["a", "b"]], other.y)
-    counted = dg.PoissonRegressor().fit(frame[["a", "b"]], frame.y.reset_index(drop=True))          # 0, 1, ... says nothing
+    counted = dg.PoissonRegressor().fit(frame[["a", "b"]], frame.y.reset_index(drop=True))          # 0, 1, ...
     np.testing.assert_allclose(counted.coef_, dg.PoissonRegressor().fit(whole[["a", "b"]], whole.y).coef_, rtol=1e-8)
 
 

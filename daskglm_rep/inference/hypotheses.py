@@ -159,7 +159,8 @@ def likelihood_ratio(larger, smaller, test="chi2", check=True):
         Other rows or responses, another family, no fewer parameters, a column of its own in the smaller fit, a penalty.
     """
     if not hasattr(smaller, "df_resid"):
-        raise ValueError(f"lr_test compares this fit with another one: pass its results, not a {type(smaller).__name__}.")
+        raise ValueError("lr_test compares this fit with another one: pass its results, not a "
+                         f"{type(smaller).__name__}.")
     _check_comparable(larger, smaller)
     r = larger.n_parameters - smaller.n_parameters
     if not r > 0:
