@@ -10,7 +10,7 @@ from daskglm_rep import families, passes
 from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.labels import encode_classes
-from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.summaries import Total
 

@@ -24,7 +24,7 @@ from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_flag, check_seed
 from daskglm_rep.solvers.exact import solve
-from daskglm_rep.solvers.three_sweeps import null_deviance_of, take_survey
+from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.versions import Versioned
 
@@ -237,7 +237,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         if model.estimates_alpha:
             model = families.GLM(families.NegativeBinomial(self.alpha_), model.link)
         totals = passes.run(_deviances, data, model, raw_basis(raw.shape[1] - 1), raw.ravel())
-        null = null_deviance_of(model, totals.second, True)
+        null = model.null_deviance(totals.second, True)
         deviance = totals.first.value
         return 1.0 - deviance / null if null else (1.0 if deviance == 0 else 0.0)
 

@@ -250,7 +250,7 @@ class GLMResults(Estimates):
             obs_ci_lower, obs_ci_upper for linear models), and `frame` for all of them.
         """
         level = confidence_level(level, alpha)
-        many = not hasattr(self.model, "link")
+        many = self.model.n_responses > 1
         classes = list(self.class_labels) if many else None
         order = tuple(list(self.classes).index(label) for label in classes) if many else ()
         predictor = prediction.predictor_of(self.fitted, self.covariance, order, self.distribution.ppf(0.5 + level / 2),

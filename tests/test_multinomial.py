@@ -13,7 +13,7 @@ from scipy import sparse
 import daskglm_rep as dg
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.softmax import class_probabilities, softmax_moments
-from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.models.multinomial import Multinomial
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
 import make_data  # noqa: E402

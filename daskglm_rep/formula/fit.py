@@ -11,7 +11,7 @@ from daskglm_rep.formula.results import FormulaResults
 from daskglm_rep.formula.rows import Columns, FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.labels import encode_classes
-from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.settings import check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.exact import solve
 from daskglm_rep.solvers.three_sweeps import take_survey

@@ -19,7 +19,7 @@ from daskglm_rep.kernels.survey import concatenate
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.penalties import Ridge
 from daskglm_rep.solvers import newton
-from daskglm_rep.solvers.three_sweeps import basis_of, null_deviance_of, solve_model
+from daskglm_rep.solvers.three_sweeps import basis_of, solve_model
 from daskglm_rep.telling import tell
 
 LARGEST_SIZE = 1e8          # r = 1 / alpha beyond which the data show no overdispersion
@@ -39,7 +39,7 @@ def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
 
     Parameters
     ----------
-    model : families.GLM
+    model : models.glm.GLM
         Whose family is negative binomial; its alpha is ignored.
     start, settings : arguments of `three_sweeps.solve_model`
 
@@ -76,7 +76,7 @@ def _with_likelihoods(data, found, fitted, error, fit_intercept):
     totals = passes.run(response, rows, model.family)
     totals = dataclasses.replace(found.response, family=model.family, saturated=totals.saturated,
                                  deviance=totals.deviance)
-    null = fitted.null_deviance if found.has_offset else null_deviance_of(model, totals, fit_intercept)
+    null = fitted.null_deviance if found.has_offset else model.null_deviance(totals, fit_intercept)
     overdispersion = Overdispersion(error, _null_likelihood(rows, found, model, fit_intercept))
     return dataclasses.replace(fitted, survey=dataclasses.replace(fitted.survey, response=totals), null_deviance=null,
                                overdispersion=overdispersion, n_passes=data.n_passes)

@@ -275,7 +275,7 @@ class _Job:
         """One row an effect, or an effect and class."""
         labels = pd.DataFrame(labels)
         n_responses = values.shape[1]
-        if not hasattr(self.results.model, "link"):
+        if n_responses > 1:
             order = class_order(self.results)
             labels = labels.loc[labels.index.repeat(n_responses)].reset_index(drop=True)
             labels.insert(2, "class", np.tile(np.asarray(self.results.classes)[order], len(values)))
