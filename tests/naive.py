@@ -97,15 +97,16 @@ LINKS = {f.__name__: f for f in (identity, log, logit, probit, cloglog, loglog, 
 POSITIVE_ETA = (sqrt, inverse_squared)
 
 
-# ---------------------------------------------------------------------- families: V, V'/V, d
+# ---------------------------------------------------------------------- families: mu / V, mu V' / V, d
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Variance, V'/V and unit deviance of positive or real means."""
+    """mu / V, the variance's elasticity mu V' / V and the unit deviance; V = 1 for real means. No 0 / 0 where mu is lost
+    in underflow."""
 
-    variance: object
-    bend: object
+    pull: object
+    elasticity: object
     deviance: object
     dispersion_known: bool
     low: float = 0.0
@@ -119,7 +120,7 @@ def _log_ratio(y, mu):
 
 
 def _count(y, mu):
-    return np.where(y == 0, 0, y * _log_ratio(np.where(y == 0, mu, y), mu))
+    return np.where(y == 0, 0, y * _log_ratio(np.where(y == 0, 1, y), np.where(y == 0, 1, mu)))
 
 
 def tweedie(p):
@@ -129,7 +130,7 @@ def tweedie(p):
         a, b = 1 - p, 2 - p
         return 2 * (y ** b / (a * b) - y * mu ** a / a + mu ** b / b)
 
-    return Family(lambda mu: mu ** p, lambda mu: p / mu, deviance, False)
+    return Family(lambda mu: mu ** (1 - p), lambda mu: p, deviance, False)
 
 
 def negative_binomial(alpha):
@@ -138,15 +139,15 @@ def negative_binomial(alpha):
     def deviance(y, mu):
         return 2 * (_count(y, mu) + (y + 1 / a) * np.log1p(a * (mu - y) / (1 + a * y)))
 
-    return Family(lambda mu: mu + a * mu * mu, lambda mu: (1 + 2 * a * mu) / (mu + a * mu * mu), deviance, True)
+    return Family(lambda mu: 1 / (1 + a * mu), lambda mu: (1 + 2 * a * mu) / (1 + a * mu), deviance, True)
 
 
 FAMILIES = {
-    "gaussian": Family(np.ones_like, np.zeros_like, lambda y, mu: (y - mu) ** 2, False, -np.inf),
+    "gaussian": Family(None, None, lambda y, mu: (y - mu) ** 2, False, -np.inf),
     "binomial": Family(None, None, None, True, 0.0, 1.0),
-    "poisson": Family(lambda mu: mu, lambda mu: 1 / mu, lambda y, mu: 2 * (_count(y, mu) - (y - mu)), True),
-    "gamma": Family(lambda mu: mu ** 2, lambda mu: 2 / mu, lambda y, mu: 2 * ((y - mu) / mu - _log_ratio(y, mu)), False),
-    "inverse_gaussian": Family(lambda mu: mu ** 3, lambda mu: 3 / mu, lambda y, mu: (y - mu) ** 2 / (y * mu * mu), False),
+    "poisson": Family(lambda mu: 1, lambda mu: 1, lambda y, mu: 2 * (_count(y, mu) - (y - mu)), True),
+    "gamma": Family(lambda mu: 1 / mu, lambda mu: 2, lambda y, mu: 2 * ((y - mu) / mu - _log_ratio(y, mu)), False),
+    "inverse_gaussian": Family(lambda mu: mu ** -2, lambda mu: 3, lambda y, mu: (y - mu) ** 2 / (y * mu * mu), False),
 }
 
 
@@ -191,7 +192,7 @@ class Scalar:
             if self.family is FAMILIES["binomial"]:
                 found = self._binomial(y, mu, lm, lc, up, down, bend)
             else:
-                found = self._general(y, mu, up * mu if self.link is not identity else up * 0 + 1, bend)
+                found = self._general(y, mu, up, bend)
         return found if np.isfinite(found.deviance).all() and np.isfinite(found.observed).all() else None
 
     def _binomial(self, y, mu, lm, lc, up, down, bend):
@@ -202,12 +203,17 @@ class Scalar:
         pearson = np.where(y == 1, odds, np.where(y == 0, 1 / odds, y * odds - (1 - y) / odds)) ** 2
         return Rows(deviance, pearson, score[:, None], (up * down)[:, None, None], observed[:, None, None], mu)
 
-    def _general(self, y, mu, slope, bend):
-        V, ratio = self.family.variance(mu), self.family.bend(mu)
-        score = (y - mu) * slope / V
-        expected = slope * slope / V
-        observed = expected - score * (bend - ratio * slope)
-        return Rows(self.family.deviance(y, mu), (y - mu) ** 2 / V, score[:, None], expected[:, None, None],
+    def _general(self, y, mu, up, bend):
+        if self.family is FAMILIES["gaussian"]:
+            slope = np.ones_like(mu) if self.link is identity else up * mu
+            score, expected, twist, pearson = (y - mu) * slope, slope * slope, 0, (y - mu) ** 2
+        else:
+            pull, twist = self.family.pull(mu), self.family.elasticity(mu) * up
+            score, expected = (y - mu) * up * pull, up * up * mu * pull
+            pearson = (y - mu) ** 2 * pull / mu
+            pearson = np.where(y == 0, mu * pull, pearson)
+        observed = expected - score * (bend - twist)
+        return Rows(self.family.deviance(y, mu), pearson, score[:, None], expected[:, None, None],
                     observed[:, None, None], mu)
 
 
@@ -475,7 +481,7 @@ class Optimum:
     @property
     def separated(self):
         """Whether the last step still moved predictors although it changed nothing: the optimum is at infinity."""
-        return self.decrement < 1e-6 and self.reach > 0.3
+        return self.decrement < 1e-6 and self.reach > 1e-2
 
     @property
     def settled(self):
@@ -505,9 +511,9 @@ def newton(problem, state, max_iter=200):
         gain = float(state.score @ d)
         phi = problem.dispersion(state)
         unit = float(phi) if phi > 0 else 1.0
-        reach = float(np.max(np.abs(problem.Q @ d.reshape(problem.model.equations, -1).T)))
+        last, reach = reach, float(np.max(np.abs(problem.Q @ d.reshape(problem.model.equations, -1).T)))
         decrement = np.sqrt(max(gain, 0.0) / unit)
-        if decrement < 1e-8 and reach > 0.3 and problem.model.dispersion_known:          # separated: it runs to infinity
+        if decrement < 1e-8 and reach > 1e-2 and reach > 0.5 * last and problem.model.dispersion_known:          # separated: it runs to infinity
             return Optimum(problem, state, False, n_iter, reach, decrement)
         flat = gain <= 100 * eps * abs(float(state.value)) + 1e-300
         share, trial = 1.0, None

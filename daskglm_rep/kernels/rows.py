@@ -36,9 +36,9 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
             return
     mu, complement = expected, residual                     # filled in place: a tile stays in cache
     for i in range(n):
-        mu[i] = link.inverse(eta[i])
+        mu[i] = link.inverse(link.within(eta[i]))
     for i in range(n):
-        complement[i] = link.complement(eta[i])
+        complement[i] = link.complement(link.within(eta[i]))
     for i in range(n):
         deviance += weight[i] * family.unit_deviance_at(y[i], mu[i], complement[i])
     if canonical == canonical:
@@ -54,12 +54,13 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
             m, c = mu[i], complement[i]
             variance = family.variance_at(m, c)
             error = family.error_at(y[i], m, c)
-            slope = link.inverse_derivative(eta[i])
+            inner = link.within(eta[i])
+            slope = link.inverse_derivative(inner)
             ratio = slope / variance
             pearson += weight[i] * error * error / max(variance, 1e-300)
             residual[i] = weight[i] * error * ratio
             expected[i] = weight[i] * slope * ratio
-            curvature = (link.inverse_second_derivative(eta[i])
+            curvature = (link.inverse_second_derivative(inner)
                          - slope * ratio * family.variance_derivative(m)) / variance
             observed[i] = weight[i] * (slope * ratio - error * curvature)
     for i in range(n):
@@ -104,7 +105,7 @@ def working_rows(model, eta, y, weight, totals=None):
 @formula
 def _inverse_link(link, eta, mu):
     for i in range(eta.size):
-        mu[i] = link.inverse(eta[i])
+        mu[i] = link.inverse(link.within(eta[i]))
 
 
 def inverse_link(link, eta):

@@ -143,8 +143,8 @@ def _start_means(model, block, average=None):
     if math.isfinite(low):
         average = average if average > low else low + 1e-8
         return 0.5 * (block.y + average), average
-    reach_low, reach_high = model.link.mean_range
-    return np.clip(block.y, 1e-3 * abs(average) if reach_low == 0.0 else -math.inf, math.inf), average
+    least = 1e-3 * abs(average) if model.link.mean_range[0] == 0.0 else -math.inf
+    return np.maximum(block.y, least), average
 
 
 def _eta(model, mu):
