@@ -24,15 +24,11 @@ class _Label:
         return self.classes[np.argmax(self.probabilities(eta), axis=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Decision:
-    order: tuple
-
-    def __call__(self, eta):
-        if eta.ndim == 1:
-            return eta
-        full = np.c_[np.zeros(len(eta)), eta][:, list(self.order)]
-        return full - full.mean(axis=1, keepdims=True)
+def _decision(eta):
+    if eta.ndim == 1:
+        return eta
+    full = np.c_[np.zeros(len(eta)), eta]
+    return full - full.mean(axis=1, keepdims=True)
 
 
 class _GLMClassifierBase(ClassifierMixin, _ExactBase):
@@ -84,15 +80,13 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         return raw if len(self.classes_) == 2 else (raw - raw[0])[1:]
 
     def _probabilities(self):
-        return _Probabilities(self._glm().link, tuple(range(len(self.classes_))))
+        check_is_fitted(self)
+        return _Probabilities(self.results_.model)
 
     def predict_proba(self, X, offset=None, exposure=None):
         """Class probabilities in the order of `classes_`, (n, n_classes), of the kind that `predict` gives."""
-        return self._predict_with(self._probabilities_checked(), X, offset, exposure, len(self.classes_), self.classes_)
-
-    def _probabilities_checked(self):
-        check_is_fitted(self)
-        return self._probabilities()
+        transform = self._probabilities()
+        return self._predict_with(transform, X, offset, exposure, len(self.classes_), self.classes_)
 
     def predict_log_proba(self, X, offset=None, exposure=None):
         """Logarithms of `predict_proba`."""
@@ -102,15 +96,14 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         """Linear predictor: (n,) for two classes, else (n, n_classes) symmetric ones that sum to zero."""
         check_is_fitted(self)
         J = len(self.classes_)
-        return self._predict_with(_Decision(tuple(range(J))), X, offset, exposure, None if J == 2 else J, self.classes_)
+        return self._predict_with(_decision, X, offset, exposure, None if J == 2 else J, self.classes_)
 
     def predict(self, X, offset=None, exposure=None):
         """The most probable class of each row: numpy for numpy and pandas, else of the kind of X."""
-        return self._predict_with(_Label(self._probabilities_checked(), self.classes_), X, offset, exposure)
+        return self._predict_with(_Label(self._probabilities(), self.classes_), X, offset, exposure)
 
     def score(self, X, y, sample_weight=None, offset=None, exposure=None):
         """Share of rows (by weight) whose most probable class is theirs."""
-        check_is_fitted(self)
         data = self._score_data(X, y, sample_weight, offset, exposure, raw_labels=True)
         right, total = passes.run(_label_matches, data, _Label(self._probabilities(), self.classes_),
                                   self._raw_predictor()).value

@@ -17,8 +17,6 @@ from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.moments import block_moments
-from daskglm_rep.kernels.rows import inverse_link
-from daskglm_rep.kernels.softmax import class_probabilities
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import refuse_text
@@ -228,7 +226,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         -------
         (n,) numpy or dask array, dask Series or DataArray
         """
-        return self._predict_with(_Mean(self._glm().link), X, offset, exposure)
+        return self._predict_with(self._glm().means, X, offset, exposure)
 
     def score(self, X, y, sample_weight=None, offset=None, exposure=None):
         """Share of the deviance explained, 1 - D(mu) / D(mean y): R-squared for the gaussian family.
@@ -270,7 +268,7 @@ class _BinomialProbabilities:
         AttributeError
             Another family.
         """
-        transform = _Probabilities(self._glm().link, (0, 1))
+        transform = _Probabilities(self._glm())
         return self._predict_with(transform, X, offset, exposure, 2, np.array([0, 1]))
 
 
@@ -379,22 +377,9 @@ class _Predictor:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Mean:
-    link: object
-
-    def __call__(self, eta):
-        return inverse_link(self.link, eta)
-
-
-@dataclasses.dataclass(frozen=True)
 class _Probabilities:
-    """All classes in sorted order; `order` maps them to the model's codes, baseline 0."""
-
-    link: object
-    order: tuple
+    model: object
 
     def __call__(self, eta):
-        if eta.ndim == 1:
-            p = inverse_link(self.link, eta)
-            return np.c_[1.0 - p, p]
-        return class_probabilities(eta)[:, list(self.order)]
+        p = self.model.means(eta)
+        return np.c_[1.0 - p, p] if p.ndim == 1 else p

@@ -78,11 +78,6 @@ class Objective:
     def n_coef(self):
         return self.model.n_equations * self.basis.n_coef
 
-    @property
-    def is_quadratic(self):
-        """Whether one Newton step is exact."""
-        return self.model.is_linear
-
     def point(self, coef, moments):
         """Add the penalty's part to the data's."""
         value = 0.5 * moments.deviance + self.penalty.value(coef)

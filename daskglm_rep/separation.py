@@ -237,8 +237,9 @@ class Watch:
     def __init__(self, objective, data, pilot, found):
         self.objective, self.found, self.separated = objective, found, None
         self.stages = (pilot,) if found.pilot_is_all else (pilot, data)
-        self.done = not objective.model.can_separate(found.response)
-        if self._all_alike():
+        some, all_alike = objective.model.at_limits(found.response)
+        self.done = not some
+        if all_alike and objective.basis.intercept:
             self.done, self.separated = True, Separated("complete", np.zeros(1, int))
         basis = objective.basis
         low = found.columns.low[basis.columns] if _centred(basis) else np.zeros(basis.columns.size)
@@ -284,10 +285,6 @@ class Watch:
                 return
         if seen.some:
             self.separated = Separated(kind, self._positions(direction))
-
-    def _all_alike(self):
-        """Whether the intercept alone runs to infinity."""
-        return self.objective.basis.intercept and self.objective.model.is_one_sided(self.found.response)
 
     def _free(self):
         """Coefficients without a penalty: the others cannot run to infinity."""

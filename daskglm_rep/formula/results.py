@@ -75,10 +75,8 @@ class FormulaResults(GLMResults):
         raw = np.nan_to_num(self.params.to_numpy())
         p = len(self.spec.names)
         basis = Basis(np.arange(p), np.zeros(p), np.ones(p), self.spec.intercept)
-        many = self.model.n_responses > 1
-        labels = self.class_labels or ()
-        order = tuple(list(self.classes).index(c) for c in labels) if many else ()
-        names = (labels if not linear else tuple(self.classes[1:])) if many else None
+        order = self.class_order
+        names = (self.class_labels if not linear else tuple(self.classes[1:])) if order else None
         return Predict(self.spec, self.columns, names, basis, raw, self.model, order, linear)
 
     def predict(self, data, offset=None, exposure=None, linear=False):
@@ -118,7 +116,7 @@ class FormulaResults(GLMResults):
         ValueError
             The model has no classes.
         """
-        if self.model.n_responses > 1:
+        if self.class_order:
             return self.predict(data, offset, exposure)
         if self.classes is None:
             raise ValueError(f"{self.response} was numeric, so there are no classes: use predict for means.")

@@ -7,6 +7,6 @@ with what `GLM` and `Multinomial` have:
 - `moments`, `meat`, `add_scores`, `mean_state`: kernels, which a block is given to;
 - `starts_at_zero`, `for_responses`, `null_deviance`, `ridge_metric`, `is_linear`, `is_steady`,
   `always_valid`: for solvers;
-- `can_separate`, `is_one_sided`, `constraint_values`, `constrained`, `constraint_rows`: for the search for separation;
+- `at_limits`, `constraint_values`, `constrained`, `constraint_rows`: for the search for separation;
 - `loglik`, `dispersion_known`, `has_leverage`, `means`, `statistics`, `predicted`: for results.
 """

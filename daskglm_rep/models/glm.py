@@ -125,8 +125,6 @@ class GLM:
         """Labels of the parameters."""
         return pd.Index(names, name="feature")
 
-    # ------------------------------------------------------------ fits
-
     def for_responses(self, response):
         """This model, or its cheaper twin for responses (a `summaries.Response`) that are all 0 or 1."""
         binary = isinstance(self.family, Binomial) and not response.fractional
@@ -139,14 +137,7 @@ class GLM:
         return response.deviance_at(self.link.inverse(0.0) if self.link.accepts(0.0) else math.nan)
 
     def loglik(self, deviance, response, frequency):
-        """Log-likelihood, the greatest over the dispersion where that is unknown.
-
-        Parameters
-        ----------
-        response : summaries.Response
-        frequency : bool
-            Whether weights count rows.
-        """
+        """Log-likelihood, the greatest over the dispersion where that is unknown; `frequency` weights count rows."""
         if self.dispersion_known:
             return response.saturated - 0.5 * deviance
         if frequency:
@@ -154,8 +145,6 @@ class GLM:
         total = response.n_kept if self.is_gaussian else response.weight
         dispersion = deviance / total
         return self.family.log_saturated(response, dispersion) - 0.5 * total if dispersion > 0 else math.inf
-
-    # ------------------------------------------------------------ separation
 
     def ends(self):
         """Where means run to a limit: (lowest mean, sign of eta), (highest mean, sign); None where it is finite."""
@@ -165,15 +154,12 @@ class GLM:
             found.append((mean, math.copysign(1.0, eta)) if math.isinf(eta) else None)
         return tuple(found)
 
-    def can_separate(self, response):
-        """Whether some response is the limit of the mean at an end: else the likelihood falls in every direction."""
+    def at_limits(self, response):
+        """Whether some response is the limit of the mean at an end (else the likelihood falls in every direction), and
+        whether all are the same one (the intercept alone runs to infinity)."""
         low, high = self.ends()
-        return bool((low and response.low <= low[0]) or (high and response.high >= high[0]))
-
-    def is_one_sided(self, response):
-        """Whether all responses are the same limit of the mean: the intercept alone runs to infinity."""
-        low, high = self.ends()
-        return bool((low and response.high <= low[0]) or (high and response.low >= high[0]))
+        return (bool((low and response.low <= low[0]) or (high and response.high >= high[0])),
+                bool((low and response.high <= low[0]) or (high and response.low >= high[0])))
 
     def constraint_values(self, y, values, sign):
         """Values of each constraint, (n, 2), from those of the linear predictor: up and down."""
@@ -193,11 +179,9 @@ class GLM:
         """The constraints' coefficients, (m, k), of rows Z at entries of `constrained`."""
         return Z * np.where(entry == 0, 1.0, -1.0)[:, None]
 
-    # ------------------------------------------------------------ means and predictions
-
     def means(self, eta):
         """(n,) means at (n,) linear predictors."""
-        return inverse_link(self.link, np.ascontiguousarray(eta))
+        return inverse_link(self.link, eta)
 
     def mean_state(self, eta):
         """What marginal effects need of the means at (n, 1) linear predictors."""
@@ -209,15 +193,7 @@ class GLM:
         return ONE + (OBSERVATION if self.is_gaussian and self.link.name == "identity" else ())
 
     def predicted(self, Z, offset, coef, cov, quantile, dispersion):
-        """Means of rows Z of the design with errors and intervals, by name.
-
-        Parameters
-        ----------
-        cov : (k, k) array
-            Of coef.
-        quantile : float
-            Half width of intervals, in standard errors.
-        """
+        """Means of rows Z of the design with errors and intervals, `quantile` errors to each side, by name."""
         eta, link = Z @ coef + offset, self.link
         se = np.sqrt(np.maximum(tile_quadratic(Z, cov), 0.0))
         low, high = eta - quantile * se, eta + quantile * se

@@ -61,8 +61,6 @@ class Multinomial:
         """Labels of the parameters."""
         return pd.MultiIndex.from_product([list(classes[1:]), names], names=["class", "feature"])
 
-    # ------------------------------------------------------------ fits
-
     def for_responses(self, response):
         return self
 
@@ -75,13 +73,8 @@ class Multinomial:
     def loglik(self, deviance, response, frequency):
         return -0.5 * deviance
 
-    # ------------------------------------------------------------ separation
-
-    def can_separate(self, response):
-        return True
-
-    def is_one_sided(self, response):
-        return False
+    def at_limits(self, response):
+        return True, False
 
     def constraint_values(self, y, values, sign):
         """Values of each constraint, (n, J), from those of the equations: the own class and each other."""
@@ -98,8 +91,6 @@ class Multinomial:
         sign = (y.astype(int)[:, None] == classes).astype(float) - (entry[:, None] == classes)
         return (sign[:, :, None] * Z[:, None, :]).reshape(len(Z), sign.shape[1] * Z.shape[1])
 
-    # ------------------------------------------------------------ means and predictions
-
     def means(self, eta):
         """(n, J) probabilities at (n, J-1) linear predictors, or (n,) ones of two classes."""
         return class_probabilities(eta if eta.ndim == 2 else eta[:, None])
@@ -110,13 +101,13 @@ class Multinomial:
 
     def predicted(self, Z, offset, coef, cov, quantile, dispersion):
         """Probabilities of rows Z of the design with errors and intervals, by name, as `GLM.predicted`."""
-        q, k = Z.shape[1], self.n_equations
+        q, k, dense = Z.shape[1], self.n_equations, Z.toarray() if hasattr(Z, "toarray") else Z
         P = class_probabilities(Z @ coef.reshape(k, q).T + offset[:, None])
         products = [[None] * k for _ in range(k)]
         for a in range(k):
             for b in range(a + 1):
                 block = cov[a * q:(a + 1) * q, b * q:(b + 1) * q]
-                products[a][b] = products[b][a] = np.asarray((Z @ block * _dense(Z)).sum(axis=1)).ravel()
+                products[a][b] = products[b][a] = np.asarray((Z @ block * dense).sum(axis=1)).ravel()
         V = np.array(products).transpose(2, 0, 1)                     # covariance of each row's linear predictors
         J = P[:, :, None] * (np.eye(k + 1)[:, 1:][None] - P[:, None, 1:])
         se = np.sqrt(np.maximum(np.einsum("nja,nab,njb->nj", J, V, J), 0.0))
@@ -124,7 +115,3 @@ class Multinomial:
             logit, half = special.logit(P), quantile * se / (P * (1.0 - P))
             low, high = special.expit(logit - half), special.expit(logit + half)
         return dict(zip(MANY, (P, se, low, high)))
-
-
-def _dense(Z):
-    return Z.toarray() if hasattr(Z, "toarray") else Z
