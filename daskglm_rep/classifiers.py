@@ -6,10 +6,11 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import families, links, passes
+from daskglm_rep import links, passes
 from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.labels import encode_classes
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.summaries import Total
@@ -44,8 +45,7 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         if len(present) < 2:
             raise ValueError(f"{data.prepare.response} has only one class, {present[0]!r}: a classifier needs at least "
                              "2 classes with positive weight.")
-        classes = np.array(present)
-        self.classes_ = classes
+        self.classes_ = classes = np.array(present)
         order = self._class_order(classes)
         labels = tuple(classes[list(order)])
         data, found = encode_classes(data, found, labels)
@@ -68,12 +68,9 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
             self.intercept_ = raw[:, 0].copy() if first else np.zeros(1)
             return
         full = np.vstack([np.zeros(raw.shape[1]), raw])
-        full = full[list(self._inverse_order())] - full.mean(axis=0)
+        full = full[np.argsort(self._class_order(self.classes_))] - full.mean(axis=0)
         self.coef_ = full[:, first:].copy()
         self.intercept_ = full[:, 0].copy() if first else np.zeros(len(full))
-
-    def _inverse_order(self):
-        return np.argsort(self._class_order(self.classes_))
 
     def _raw_predictor(self):
         raw = super()._raw_predictor()
@@ -125,7 +122,7 @@ class GLMClassifier(_GLMClassifierBase):
     link: str | links.Link = "logit"
 
     def _glm(self):
-        return families.GLM.of("binomial", self.link)
+        return GLM.of("binomial", self.link)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -147,7 +144,7 @@ class LogisticRegression(_GLMClassifierBase):
     baseline: object = None
 
     def _glm(self):
-        return families.GLM.of("binomial")
+        return GLM.of("binomial")
 
     def _class_model(self, n_classes):
         if n_classes == 2:

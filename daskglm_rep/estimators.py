@@ -18,6 +18,7 @@ from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import response_totals
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
@@ -238,7 +239,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         data = self._score_data(X, y, sample_weight, offset, exposure)
         model, raw = self._glm(), self._raw_predictor()
         if model.estimates_alpha:
-            model = families.GLM(families.NegativeBinomial(self.overdispersion_), model.link)
+            model = GLM(families.NegativeBinomial(self.overdispersion_), model.link)
         totals = passes.run(_deviances, data, model, raw_basis(raw.shape[1] - 1), raw.ravel())
         null = model.null_deviance(totals.second, True)
         deviance = totals.first.value

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskglm_rep import families, links
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.penalties import elastic_net
 from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
 from daskglm_rep.representatives import fitting
@@ -129,7 +130,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         link = self.link
         if link == "logit" and families.get_family(self.family).facts.name != "binomial":
             link = None
-        return families.GLM.of(self.family, link)
+        return GLM.of(self.family, link)
 
     def _check_parameters(self):
         check_choice("representative", self.representative, METHODS)

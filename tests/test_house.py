@@ -2,7 +2,14 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
+
+import pytest
+
+from daskglm_rep import models
+from daskglm_rep.models.glm import GLM
+from daskglm_rep.models.multinomial import Multinomial
 
 ROOT = Path(__file__).parents[1]
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -44,3 +51,14 @@ def test_imports_go_down_only():
 def test_no_files_import_each_other_in_a_circle():
     assert {module for module, others in INSIDE.items() if "daskglm_rep" in others} <= {"daskglm_rep.__main__"}
     graphlib.TopologicalSorter(INSIDE).prepare()
+
+
+def test_models_are_asked_and_not_told_apart():
+    told = re.compile(r'(has|get)attr\([^()]*model[^()]*,|(has|get)attr\([^()]*, "(link|family)"|\[type\(model\)\]')
+    assert not [module for module, path in FILES.items() if told.search(path.read_text())]
+
+
+@pytest.mark.parametrize("model", [GLM.of("poisson"), Multinomial(3)], ids=str)
+def test_models_have_what_the_room_promises(model):
+    promised = re.findall(r"`([a-z_]+)`", models.__doc__)
+    assert len(promised) > 20 and not [name for name in promised if not hasattr(model, name)]

@@ -100,8 +100,7 @@ def predictor_of(fitted, covariance, order, quantile, dispersion):
     objective = fitted.fit.objective
     cov = covariance.standardised
     if cov is None:
-        T = np.linalg.inv(objective.basis.to_raw)
-        T = np.kron(np.eye(objective.model.n_equations), T)
+        T = np.kron(np.eye(objective.model.n_equations), np.linalg.inv(objective.basis.to_raw))
         cov = T @ covariance.matrix @ T.T
     return Predictor(objective.model, objective.basis, fitted.fit.point.coef, cov, float(quantile),
                      float(dispersion) if math.isfinite(dispersion) else math.nan, order, ())

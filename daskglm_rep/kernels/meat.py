@@ -112,12 +112,5 @@ def softmax_meat(model, block, basis, coef, adjustment):
 
 
 def block_meat(block, model, basis, coef, adjustment):
-    """`Meat` of a block for any model: the pass kernel of HC0 to HC4.
-
-    Parameters
-    ----------
-    model : models.glm.GLM or models.multinomial.Multinomial
-    coef : (n_equations * q,) array in the basis
-    adjustment : Adjustment
-    """
+    """`Meat` of a block for any model, with an `Adjustment`: the pass kernel of HC0 to HC4."""
     return model.meat(block, basis, coef, adjustment)

@@ -86,13 +86,7 @@ def glm_moments(model, block, basis, coef, informative=True):
 
 
 def block_moments(block, model, basis, coef, informative=True):
-    """`Moments` of a block for any model: the pass kernel of fits.
-
-    Parameters
-    ----------
-    model : models.glm.GLM or models.multinomial.Multinomial
-    coef : (n_equations * q,) array in the basis, equation by equation
-    """
+    """`Moments` of a block for any model, `coef` in the basis, equation by equation: the pass kernel of fits."""
     return model.moments(block, basis, coef, informative)
 
 

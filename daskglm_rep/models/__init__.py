@@ -5,8 +5,7 @@ with what `GLM` and `Multinomial` have:
 
 - `n_equations`, `n_responses` (columns of a prediction), `index` (labels of the parameters);
 - `moments`, `meat`, `add_scores`, `mean_state`: kernels, which a block is given to;
-- `starts_at_zero`, `for_responses`, `null_deviance`, `ridge_metric`, `is_linear`, `is_steady`,
-  `always_valid`: for solvers;
-- `at_limits`, `constraint_values`, `constrained`, `constraint_rows`: for the search for separation;
-- `loglik`, `dispersion_known`, `has_leverage`, `means`, `statistics`, `predicted`: for results.
+- `starts_at_zero`, `for_responses`, `null_deviance`, `ridge_metric`, `is_linear`, `is_steady`, `always_valid`: fits;
+- `at_limits`, `constraint_values`, `constrained`, `constraint_rows`: separation;
+- `loglik`, `dispersion_known`, `has_leverage`, `means`, `statistics`, `predicted`: results.
 """

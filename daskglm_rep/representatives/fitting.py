@@ -198,10 +198,8 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
 
 def _null_deviance(prepared, model):
     """Of the model without slopes; unknown where there is an offset."""
-    found = prepared.found
-    if found.has_offset:
-        return math.nan
-    return model.null_deviance(found.response, prepared.collection.basis.intercept)
+    found, intercept = prepared.found, prepared.collection.basis.intercept
+    return math.nan if found.has_offset else model.null_deviance(found.response, intercept)
 
 
 def _newton_sent(n_blocks, q):

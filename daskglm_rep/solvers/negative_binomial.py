@@ -16,6 +16,7 @@ from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.dispersion import (distinct_responses, likelihood_and_derivatives, log_size_derivatives,
                                             response)
 from daskglm_rep.kernels.survey import concatenate
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.penalties import Ridge
 from daskglm_rep.solvers import newton
@@ -51,7 +52,7 @@ def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
     fit_intercept = settings.get("fit_intercept", True)
     alpha = _pilot_alpha(found, model, basis_of(found, fit_intercept))[0]
     for number in range(MAX_ROUNDS):
-        model = families.GLM(families.NegativeBinomial(alpha), model.link)
+        model = GLM(families.NegativeBinomial(alpha), model.link)
         with warnings.catch_warnings():
             if number:
                 warnings.simplefilter("ignore")          # told in the first round
@@ -102,7 +103,7 @@ def _null_likelihood(rows, found, model, fit_intercept):
     basis = basis_of(found, fit_intercept).keep([0] if fit_intercept else [])
     alpha, coef = _pilot_alpha(found, model, basis)
     for _ in range(MAX_ROUNDS):
-        objective = Objective(families.GLM(families.NegativeBinomial(alpha), model.link), basis)
+        objective = Objective(GLM(families.NegativeBinomial(alpha), model.link), basis)
         pair = passes.run(likelihood_and_derivatives, rows, objective.model, basis, coef)
         point = objective.point(coef, pair.first)
         if not point.valid:
@@ -127,7 +128,7 @@ def _alpha(data, model, basis, coef, tol):
     """Newton's method for ln r at fixed means: alpha, how far it moved in standard errors, its standard error."""
     size = first_size = 1.0 / model.family.alpha
     for _ in range(50):
-        at = families.GLM(families.NegativeBinomial(1.0 / size), model.link)
+        at = GLM(families.NegativeBinomial(1.0 / size), model.link)
         slope, curvature = passes.run(log_size_derivatives, data, at, basis, coef).value
         step, unit = _size_step(slope, curvature)
         size = min(size * math.exp(step), LARGEST_SIZE)
@@ -142,7 +143,7 @@ def _pilot_alpha(found, model, basis):
     block = concatenate(found.pilot)
     pilot, alpha = in_memory(block), 1.0
     for _ in range(10):
-        at = families.GLM(families.NegativeBinomial(alpha), model.link)
+        at = GLM(families.NegativeBinomial(alpha), model.link)
         objective = Objective(at, basis, Ridge(np.eye(basis.n_coef) * 1e-8 * block.weight.sum()))
         start = newton.start(objective, block, pilot) if basis.n_coef else np.zeros(0)
         coef = newton.minimise(objective, pilot, start, 1e-4).point.coef
