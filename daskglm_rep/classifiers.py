@@ -6,11 +6,12 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import families, links, passes
+from daskglm_rep import links, passes
 from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.labels import encode_classes
-from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.models.glm import GLM
+from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.summaries import Total
 
@@ -24,15 +25,11 @@ class _Label:
         return self.classes[np.argmax(self.probabilities(eta), axis=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Decision:
-    order: tuple
-
-    def __call__(self, eta):
-        if eta.ndim == 1:
-            return eta
-        full = np.c_[np.zeros(len(eta)), eta][:, list(self.order)]
-        return full - full.mean(axis=1, keepdims=True)
+def _decision(eta):
+    if eta.ndim == 1:
+        return eta
+    full = np.c_[np.zeros(len(eta)), eta]
+    return full - full.mean(axis=1, keepdims=True)
 
 
 class _GLMClassifierBase(ClassifierMixin, _ExactBase):
@@ -48,8 +45,7 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         if len(present) < 2:
             raise ValueError(f"{data.prepare.response} has only one class, {present[0]!r}: a classifier needs at least "
                              "2 classes with positive weight.")
-        classes = np.array(present)
-        self.classes_ = classes
+        self.classes_ = classes = np.array(present)
         order = self._class_order(classes)
         labels = tuple(classes[list(order)])
         data, found = encode_classes(data, found, labels)
@@ -72,27 +68,22 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
             self.intercept_ = raw[:, 0].copy() if first else np.zeros(1)
             return
         full = np.vstack([np.zeros(raw.shape[1]), raw])
-        full = full[list(self._inverse_order())] - full.mean(axis=0)
+        full = full[np.argsort(self._class_order(self.classes_))] - full.mean(axis=0)
         self.coef_ = full[:, first:].copy()
         self.intercept_ = full[:, 0].copy() if first else np.zeros(len(full))
-
-    def _inverse_order(self):
-        return np.argsort(self._class_order(self.classes_))
 
     def _raw_predictor(self):
         raw = super()._raw_predictor()
         return raw if len(self.classes_) == 2 else (raw - raw[0])[1:]
 
     def _probabilities(self):
-        return _Probabilities(self._glm().link, tuple(range(len(self.classes_))))
+        check_is_fitted(self)
+        return _Probabilities(self.results_.model)
 
     def predict_proba(self, X, offset=None, exposure=None):
         """Class probabilities in the order of `classes_`, (n, n_classes), of the kind that `predict` gives."""
-        return self._predict_with(self._probabilities_checked(), X, offset, exposure, len(self.classes_), self.classes_)
-
-    def _probabilities_checked(self):
-        check_is_fitted(self)
-        return self._probabilities()
+        transform = self._probabilities()
+        return self._predict_with(transform, X, offset, exposure, len(self.classes_), self.classes_)
 
     def predict_log_proba(self, X, offset=None, exposure=None):
         """Logarithms of `predict_proba`."""
@@ -102,15 +93,14 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         """Linear predictor: (n,) for two classes, else (n, n_classes) symmetric ones that sum to zero."""
         check_is_fitted(self)
         J = len(self.classes_)
-        return self._predict_with(_Decision(tuple(range(J))), X, offset, exposure, None if J == 2 else J, self.classes_)
+        return self._predict_with(_decision, X, offset, exposure, None if J == 2 else J, self.classes_)
 
     def predict(self, X, offset=None, exposure=None):
         """The most probable class of each row: numpy for numpy and pandas, else of the kind of X."""
-        return self._predict_with(_Label(self._probabilities_checked(), self.classes_), X, offset, exposure)
+        return self._predict_with(_Label(self._probabilities(), self.classes_), X, offset, exposure)
 
     def score(self, X, y, sample_weight=None, offset=None, exposure=None):
         """Share of rows (by weight) whose most probable class is theirs."""
-        check_is_fitted(self)
         data = self._score_data(X, y, sample_weight, offset, exposure, raw_labels=True)
         right, total = passes.run(_label_matches, data, _Label(self._probabilities(), self.classes_),
                                   self._raw_predictor()).value
@@ -132,7 +122,7 @@ class GLMClassifier(_GLMClassifierBase):
     link: str | links.Link = "logit"
 
     def _glm(self):
-        return families.GLM.of("binomial", self.link)
+        return GLM.of("binomial", self.link)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -154,7 +144,7 @@ class LogisticRegression(_GLMClassifierBase):
     baseline: object = None
 
     def _glm(self):
-        return families.GLM.of("binomial")
+        return GLM.of("binomial")
 
     def _class_model(self, n_classes):
         if n_classes == 2:

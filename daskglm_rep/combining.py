@@ -95,7 +95,7 @@ def fit_part(block, objective, start, robust):
     """Fit one block in memory and send the sums that combinations need."""
     q, n = objective.n_coef, float((block.weight > 0).sum())
     rows = Data([block], ready, [])
-    if objective.is_quadratic:
+    if objective.model.is_linear:
         return _record(objective.evaluate(rows, start), block, objective, n, robust)
     if n < q:
         return BlockFits.nothing(q, ((1, block.n_rows), (0, 0)))
@@ -178,9 +178,9 @@ def solve(data, look, join, n_parts, cov_type, certify, seed):
     sums = passes.run(fit_parts, data, objective, look.coef, n_parts, cov_type == "HC0", seed)
     aggregated = join == "estimating-equations"
     (small, small_rows), (lost, lost_rows) = sums.left_out
-    if objective.is_quadratic and aggregated:
+    if objective.model.is_linear and aggregated:
         small = small_rows = 0.0              # their normal equations are in the sums all the same
-    used = sums.n_blocks - (small if objective.is_quadratic else 0.0)
+    used = sums.n_blocks - (small if objective.model.is_linear else 0.0)
     _tell_left_out(small, small_rows, lost, lost_rows, used)
     bread = inverse(sums.information)
     coef = bread @ sums.weighted if aggregated else sums.mean / sums.n_rows
@@ -207,7 +207,7 @@ def solve(data, look, join, n_parts, cov_type, certify, seed):
 
 def _pooled_dispersion(objective, sums, deviance, rows, used):
     """Pearson's chi-squared over the degrees of freedom of the separate fits; of the joint fit for linear models."""
-    total, rest = (deviance, rows - objective.n_coef) if objective.is_quadratic else (
+    total, rest = (deviance, rows - objective.n_coef) if objective.model.is_linear else (
         sums.pearson, rows - used * objective.n_coef)
     return total / rest if rest > 0 else np.nan
 

@@ -1,6 +1,5 @@
 """Estimates, their errors and fit statistics: what the last summary of a fit and its covariance say by themselves."""
 
-import dataclasses
 import math
 from functools import cached_property
 
@@ -8,7 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from daskglm_rep.families import NegativeBinomial
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.sandwich import dispersion
 from daskglm_rep.versions import Versioned
@@ -48,9 +46,7 @@ class Estimates(Versioned):
         """Labels of the parameters."""
         intercept = [INTERCEPT] if self.fitted.kept.size > len(self.fitted.names) else []
         names = intercept + self.fitted.names
-        if self.model.n_equations == 1 and hasattr(self.model, "link"):
-            return pd.Index(names, name="feature")
-        return pd.MultiIndex.from_product([list(self.classes[1:]), names], names=["class", "feature"])
+        return self.model.index(names, self.classes)
 
     def _spread_out(self, values):
         full = np.full(self._kept.size, math.nan)
@@ -163,10 +159,9 @@ class Estimates(Versioned):
     @property
     def alpha(self):
         """Overdispersion of the negative binomial family, given or estimated."""
-        family = getattr(self.model, "family", None)
-        if not isinstance(family, NegativeBinomial):
+        if self.model.overdispersion is None:
             raise AttributeError("alpha belongs to the negative binomial family.")
-        return family.alpha
+        return self.model.overdispersion
 
     @property
     def alpha_standard_error(self):
@@ -189,18 +184,7 @@ class Estimates(Versioned):
         return self._loglik(self.null_deviance) if own is None else own.llnull
 
     def _loglik(self, deviance):
-        if not hasattr(self.model, "link"):
-            return -0.5 * deviance
-        response, family = self.fitted.survey.response, self.model.family
-        if self.model.dispersion_known:
-            return response.saturated - 0.5 * deviance
-        if self.fitted.frequency:
-            response = dataclasses.replace(response, n_kept=response.weight, log_weight=0.0)
-        total = response.n_kept if family.facts.name == "gaussian" else response.weight
-        dispersion = deviance / total
-        if not dispersion > 0:
-            return math.inf
-        return family.log_saturated(response, dispersion) - 0.5 * total
+        return self.model.loglik(deviance, self.fitted.survey.response, self.fitted.frequency)
 
     @property
     def n_parameters(self):
@@ -220,8 +204,7 @@ class Estimates(Versioned):
     @property
     def rsquared(self):
         """Share of the response's variance explained; linear models only."""
-        family = getattr(self.model, "family", None)
-        if family is None or family.facts.name != "gaussian":
+        if not self.model.is_gaussian:
             raise AttributeError("rsquared belongs to the gaussian family; use prsquared.")
         return 1.0 - self.deviance / self.null_deviance if self.null_deviance else math.nan
 

@@ -17,16 +17,15 @@ from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.moments import block_moments
-from daskglm_rep.kernels.rows import inverse_link
-from daskglm_rep.kernels.softmax import class_probabilities
 from daskglm_rep.kernels.survey import response_totals
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_flag, check_seed
 from daskglm_rep.solvers.exact import solve
-from daskglm_rep.solvers.three_sweeps import null_deviance_of, take_survey
+from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.versions import Versioned
 
@@ -229,7 +228,7 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         -------
         (n,) numpy or dask array, dask Series or DataArray
         """
-        return self._predict_with(_Mean(self._glm().link), X, offset, exposure)
+        return self._predict_with(self._glm().means, X, offset, exposure)
 
     def score(self, X, y, sample_weight=None, offset=None, exposure=None):
         """Share of the deviance explained, 1 - D(mu) / D(mean y): R-squared for the gaussian family.
@@ -241,9 +240,9 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         data = self._score_data(X, y, sample_weight, offset, exposure)
         model, raw = self._glm(), self._raw_predictor()
         if model.estimates_alpha:
-            model = families.GLM(families.NegativeBinomial(self.overdispersion_), model.link)
+            model = GLM(families.NegativeBinomial(self.overdispersion_), model.link)
         totals = passes.run(_deviances, data, model, raw_basis(raw.shape[1] - 1), raw.ravel())
-        null = null_deviance_of(model, totals.second, True)
+        null = model.null_deviance(totals.second, True)
         deviance = totals.first.value
         return 1.0 - deviance / null if null else (1.0 if deviance == 0 else 0.0)
 
@@ -271,7 +270,7 @@ class _BinomialProbabilities:
         AttributeError
             Another family.
         """
-        transform = _Probabilities(self._glm().link, (0, 1))
+        transform = _Probabilities(self._glm())
         return self._predict_with(transform, X, offset, exposure, 2, np.array([0, 1]))
 
 
@@ -380,22 +379,9 @@ class _Predictor:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Mean:
-    link: object
-
-    def __call__(self, eta):
-        return inverse_link(self.link, eta)
-
-
-@dataclasses.dataclass(frozen=True)
 class _Probabilities:
-    """All classes in sorted order; `order` maps them to the model's codes, baseline 0."""
-
-    link: object
-    order: tuple
+    model: object
 
     def __call__(self, eta):
-        if eta.ndim == 1:
-            p = inverse_link(self.link, eta)
-            return np.c_[1.0 - p, p]
-        return class_probabilities(eta)[:, list(self.order)]
+        p = self.model.means(eta)
+        return np.c_[1.0 - p, p] if p.ndim == 1 else p

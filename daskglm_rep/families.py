@@ -29,6 +29,7 @@ Parameters are float fields of a frozen dataclass (see `Tweedie`): their values 
 """
 
 import dataclasses
+import importlib
 import math
 from typing import ClassVar
 
@@ -39,7 +40,7 @@ from daskglm_rep import links
 from daskglm_rep._jit import ScalarModel, exp, exp_excess, expose, log, relative_entropy
 from daskglm_rep.distributions import CompoundPoisson, Steps, log_factorial_excess
 from daskglm_rep.domains import LINE, NOT_NEGATIVE, POSITIVE, UNIT, Interval, declare, find
-from daskglm_rep.links import LARGE, Link, get_link
+from daskglm_rep.links import LARGE
 
 FAMILIES: dict[str, type] = {}          # name -> class; a family enters when it is defined
 
@@ -333,79 +334,8 @@ def get_family(family):
     return find(family, Family, FAMILIES, "family", "daskglm_rep.families")
 
 
-@dataclasses.dataclass(frozen=True)
-class GLM:
-    """A model: how one row's mean and variance follow from its linear predictor.
-
-    Parameters
-    ----------
-    family : Family
-    link : Link
-    """
-
-    family: Family
-    link: Link
-    n_equations = 1          # no annotation, hence no field
-
-    @classmethod
-    def of(cls, family, link=None):
-        """Build from names or objects; `link=None` takes the family's default.
-
-        Parameters
-        ----------
-        family : str or Family
-        link : str or Link, optional
-
-        Raises
-        ------
-        ValueError
-            Unknown names, or a link whose means the family cannot have.
-        """
-        family = get_family(family)
-        link = family.default_link() if link is None else get_link(link)
-        means, reach = Interval(*family.mean_range), Interval(*link.mean_range)
-        if reach.high <= means.low or reach.low >= means.high:
-            raise ValueError(f"The {link.name} link gives no mean that the {family.name} family can have.")
-        if means.high == LARGE > reach.high:
-            raise ValueError(f"The {link.name} link keeps means in ({reach.low:g}, {reach.high:g}); the {family.name} "
-                             f"family needs {'any positive' if means.low == 0 else 'any'} mean: choose another link.")
-        return cls(family, link)
-
-    @property
-    def canonical(self):
-        """G'(eta) / V(mu) where it is constant (the canonical link), else NaN."""
-        return self.family.canonical.get(type(self.link), math.nan)
-
-    @property
-    def is_canonical(self):
-        return type(self.link) in self.family.canonical
-
-    @property
-    def is_steady(self):
-        """Whether |third derivative| <= second of every row's loss in eta: on it a fit's certificate rests."""
-        return type(self.link) in self.family.steady
-
-    @property
-    def dispersion_known(self):
-        return self.family.dispersion_known
-
-    @property
-    def estimates_alpha(self):
-        """Whether the family is a negative binomial whose alpha is left to the fit."""
-        return isinstance(self.family, NegativeBinomial) and math.isnan(self.family.alpha)
-
-    @property
-    def always_valid(self):
-        """Whether every linear predictor gives a mean of the family."""
-        eta, mu = (getattr(test, "interval", None) for test in (self.link.accepts, self.family.accepts_mean))
-        return eta == LINE and mu is not None and mu.holds(Interval(*self.link.mean_range))
-
-    @property
-    def eta_range(self):
-        """The open interval of linear predictors whose means the family can have, the link being monotone."""
-        pairs = zip((max, min), self.family.mean_range, self.link.mean_range)
-        ends = sorted(self.link.link(nearer(a, b)) for nearer, a, b in pairs)
-        return Interval(max(ends[0], self.link.eta_range[0]), min(ends[1], self.link.eta_range[1]))
-
-    def __str__(self):
-        return f"{self.family.name}, {self.link.name} link"
+def __getattr__(name):
+    """`families.GLM`, which binds kernels and so lives above them."""
+    if name == "GLM":
+        return importlib.import_module("daskglm_rep.models.glm").GLM
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -65,7 +65,7 @@ class Objective:
 
     Parameters
     ----------
-    model : families.GLM or multinomial.Multinomial
+    model : models.glm.GLM or models.multinomial.Multinomial
     basis : Basis
     penalty : penalties.Penalty
     """
@@ -77,12 +77,6 @@ class Objective:
     @property
     def n_coef(self):
         return self.model.n_equations * self.basis.n_coef
-
-    @property
-    def is_quadratic(self):
-        """Whether one Newton step is exact: the gaussian family with its canonical link."""
-        family = getattr(self.model, "family", None)
-        return family is not None and family.facts.name == "gaussian" and self.model.is_canonical
 
     def point(self, coef, moments):
         """Add the penalty's part to the data's."""

@@ -115,9 +115,6 @@ def _factor(penalty_factor, n_features):
 def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
     """alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2) as a `Penalty` in the basis; the intercept is free.
 
-    The multinomial ridge is that of the symmetric coefficients: with the baseline at zero and J classes,
-    sum_j |b_j - mean b|^2 = B' (I - 11'/J) B.
-
     Parameters
     ----------
     columns : summaries.Spread
@@ -134,8 +131,7 @@ def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, p
     free = [0.0] * basis.intercept
     matrix = None
     if l1_ratio < 1:
-        across = np.eye(J) - (0.0 if J == 1 and hasattr(model, "link") else 1.0 / (J + 1))
-        matrix = np.kron(across, (1 - l1_ratio) * strength * np.diag(np.r_[free, factor * unit ** 2]))
+        matrix = np.kron(model.ridge_metric, (1 - l1_ratio) * strength * np.diag(np.r_[free, factor * unit ** 2]))
     if l1_ratio == 0:
         return Ridge(matrix)
     return ElasticNet(matrix, np.tile(l1_ratio * strength * np.r_[free, factor * unit], J))

@@ -58,10 +58,8 @@ def plot_coefficients(results, level=0.95, intercept=False, per="unit", ax=None)
     n_rows, n_classes = table["feature"].nunique(), table["class"].nunique()
     ax = _axes(ax, (6.4, 1.0 + 0.32 * n_rows * max(1.0, 0.6 * n_classes)))
     _draw_rows(ax, table, "coef", table["feature"], table["class"], zero=True)
-    link = getattr(getattr(results.model, "link", None), "name", "logit")
-    scale = "response" if link == "identity" else f"{link} of the mean"
     unit = "unit" if per == "unit" else "standard deviation"
-    ax.set_xlabel(f"change of the {scale} per {unit}\n({100 * level:g} % interval)", color=INK)
+    ax.set_xlabel(f"change of the {results.model.linear_scale} per {unit}\n({100 * level:g} % interval)", color=INK)
     ax.tick_params(axis="y", length=0)
     return _dressed(ax, "class", n_classes, loc="best")
 

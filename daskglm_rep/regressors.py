@@ -6,6 +6,7 @@ import numbers
 
 from daskglm_rep import families, links
 from daskglm_rep.estimators import _ExactBase, _GLMRegressorBase, documented
+from daskglm_rep.models.glm import GLM
 
 FAMILY_HEAD = """    family : str or families.Family, default "gaussian"
     link : str or links.Link, optional
@@ -28,7 +29,7 @@ class GLMRegressor(_ExactRegressor):
     link: str | links.Link | None = None
 
     def _glm(self):
-        return families.GLM.of(self.family, self.link)
+        return GLM.of(self.family, self.link)
 
 
 @documented()
@@ -36,7 +37,7 @@ class LinearRegression(_ExactRegressor):
     """Linear regression: gaussian family, identity link."""
 
     def _glm(self):
-        return families.GLM.of("gaussian")
+        return GLM.of("gaussian")
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
@@ -46,7 +47,7 @@ class _LinkRegressor(_ExactRegressor):
     _family = None
 
     def _glm(self):
-        return families.GLM.of(self._family, self.link)
+        return GLM.of(self._family, self.link)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -85,7 +86,7 @@ class TweedieRegressor(_LinkRegressor):
     power: float = 1.5
 
     def _glm(self):
-        return families.GLM.of(families.Tweedie(self.power), self.link)
+        return GLM.of(families.Tweedie(self.power), self.link)
 
 
 @documented("""    overdispersion : float > 0 or "estimate", default "estimate"
@@ -109,4 +110,4 @@ class NegativeBinomialRegressor(_LinkRegressor):
                              f"PoissonRegressor), got {given!r}.")
 
     def _glm(self):
-        return families.GLM.of(families.NegativeBinomial(self.overdispersion), self.link)
+        return GLM.of(families.NegativeBinomial(self.overdispersion), self.link)

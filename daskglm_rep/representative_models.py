@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from daskglm_rep import families, links
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.penalties import elastic_net
 from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
 from daskglm_rep.representatives import fitting
 from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
 from daskglm_rep.results import GLMResults
 from daskglm_rep.settings import check_alpha, check_choice, check_number
-from daskglm_rep.solvers.three_sweeps import bernoulli
 from daskglm_rep.telling import tell
 
 COV_TYPES = ("nonrobust", "cluster")
@@ -130,7 +130,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         link = self.link
         if link == "logit" and families.get_family(self.family).facts.name != "binomial":
             link = None
-        return families.GLM.of(self.family, link)
+        return GLM.of(self.family, link)
 
     def _check_parameters(self):
         check_choice("representative", self.representative, METHODS)
@@ -188,7 +188,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     def _conclude(self, data, prepared, solved, model):
         fitted, sent = solved.fitted, list(solved.sent)
         if self.cov_type == "cluster":
-            covariance, records = fitting.clustered(data, prepared, bernoulli(model, prepared.found), fitted.fit)
+            row_model = model.for_responses(prepared.found.response)
+            covariance, records = fitting.clustered(data, prepared, row_model, fitted.fit)
             sent.append((len(solved.outcome.history) + 1, "scores of parts", records))
         else:
             covariance = model_based(fitted)
@@ -323,7 +324,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
             raise ValueError(f"The fit stands for {n_rows:.0f} rows of positive weight, and "
                              f"{found.response.n_kept:.0f} were given: a certificate needs them all.")
         rounds = Rounds(data, prepared.plan, prepared.collection.keep(self._which()), model,
-                        bernoulli(model, prepared.found), "mean", n_rows, self.tol)
+                        model.for_responses(prepared.found.response), "mean", n_rows, self.tol)
         sweep = rounds.run(fit.point.coef, 0).best
         if sweep is None or not math.isfinite(sweep.deviance):
             raise ValueError(f"The coefficients give some rows means outside the domain of the {model} model.")

@@ -262,12 +262,16 @@ class GLMResults(Estimates):
         """
         self._check_names(X)
         level = confidence_level(level, alpha)
-        many = not hasattr(self.model, "link")
-        classes = list(self.class_labels) if many else None
-        order = tuple(list(self.classes).index(label) for label in classes) if many else ()
-        predictor = prediction.predictor_of(self.fitted, self.covariance, order, self.distribution.ppf(0.5 + level / 2),
+        classes = list(self.class_labels) if self.class_order else None
+        predictor = prediction.predictor_of(self.fitted, self.covariance, self.class_order, self.distribution.ppf(0.5 + level / 2),
                                             self.scale)
         return prediction.Prediction(functools.partial(self._map_rows, X, offset, exposure), predictor, classes)
+
+    @property
+    def class_order(self):
+        """Positions of `class_labels` in the model; empty where predictions have one column."""
+        many = self.model.n_responses > 1
+        return tuple(list(self.classes).index(label) for label in self.class_labels) if many else ()
 
     @property
     def class_labels(self):

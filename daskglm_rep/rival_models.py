@@ -9,6 +9,7 @@ import numbers
 
 from daskglm_rep import combining, design, families, links, subsampling
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.settings import check_alpha, check_choice, check_number
 from daskglm_rep.solvers import implicit_descent
 from daskglm_rep.solvers.first_look import first_look
@@ -49,7 +50,7 @@ class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
     _takes_sparse = False
 
     def _glm(self):
-        return families.GLM.of(self.family, self.link)
+        return GLM.of(self.family, self.link)
 
     def _check_parameters(self):
         if not isinstance(self.random_state, numbers.Integral) or self.random_state < 0:

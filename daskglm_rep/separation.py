@@ -14,7 +14,6 @@ sweep.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 from scipy import linalg, optimize, sparse
@@ -83,59 +82,12 @@ def _hardest(rows, direction):
     return rows[np.unique(share.argmax(axis=0)[share.max(axis=0) > 0.0])]
 
 
-def ends(model):
-    """Where means run to a limit: (lowest mean, sign of eta there), (highest mean, sign); None where eta is finite."""
-    found = []
-    for mean, inside in zip(model.link.mean_range, (0.25, -0.25)):
-        eta = _eta(model.link, mean, inside) if math.isfinite(mean) else 0.0
-        found.append((mean, math.copysign(1.0, eta)) if math.isinf(eta) else None)
-    return tuple(found)
-
-
-def _eta(link, mean, inside):
-    """g(mean); infinite on the side it comes from where a user's formula stumbles over the end."""
-    try:
-        return link.link(mean)
-    except (ValueError, ZeroDivisionError):
-        return math.copysign(math.inf, link.link(mean + inside) - link.link(mean + 2.0 * inside))
-
-
-def _pairs(model, y, values, sign):
-    """Values of each constraint, (n, m), from those of the equations: up and down, or the own class and each other."""
-    if hasattr(model, "link"):
-        return np.c_[values, sign * values]
-    full = np.c_[np.zeros(len(values)), values]
-    return np.take_along_axis(full, y.astype(int)[:, None], axis=1) + sign * full
-
-
-def _bound(model, y):
-    """Which constraints a row has, (n, m) bool: not to rise, not to fall; or not to fall behind another class."""
-    if not hasattr(model, "link"):
-        return y.astype(int)[:, None] != np.arange(model.n_classes)
-    free = {1.0: np.zeros(len(y), bool), -1.0: np.zeros(len(y), bool)}
-    low, high = ends(model)
-    if low:
-        free[low[1]] |= y <= low[0]
-    if high:
-        free[high[1]] |= y >= high[0]
-    return np.c_[~free[-1.0], ~free[1.0]]
-
-
-def _gradients(model, Z, y, entry):
-    """The constraints' coefficients, (m, k), of rows Z at entries of `_bound`."""
-    if hasattr(model, "link"):
-        return Z * np.where(entry == 0, 1.0, -1.0)[:, None]
-    classes = np.arange(1, model.n_classes)
-    sign = (y.astype(int)[:, None] == classes).astype(float) - (entry[:, None] == classes)
-    return (sign[:, :, None] * Z[:, None, :]).reshape(len(Z), sign.shape[1] * Z.shape[1])
-
-
 def _tile(model, Z, y, kept, direction):
     D = direction.reshape(-1, Z.shape[1]).T
-    gap = _pairs(model, y, Z @ D, -1.0)
-    size = _pairs(model, y, abs(Z) @ np.abs(D), 1.0)
+    gap = model.constraint_values(y, Z @ D, -1.0)
+    size = model.constraint_values(y, abs(Z) @ np.abs(D), 1.0)
     slack = ROUNDING * size
-    bound = _bound(model, y) & kept[:, None]
+    bound = model.constrained(y) & kept[:, None]
     wrong, right = bound & (gap < -slack), bound & (gap > slack)
     row, entry = np.nonzero(wrong)
     if row.size > MOST_ROWS:
@@ -145,7 +97,7 @@ def _tile(model, Z, y, kept, direction):
     rows = rows.toarray() if sparse.issparse(rows) else rows
     return Along(float(wrong.any(axis=1).sum()), float(((right | ~bound).all(axis=1) & kept).sum()),
                  float(right.any(axis=1).sum()), float(kept.sum()),
-                 _gradients(model, rows, y[row], entry), direction)
+                 model.constraint_rows(rows, y[row], entry), direction)
 
 
 def along(block, box, direction, model):
@@ -203,14 +155,6 @@ def suspects(objective, point, found):
         size = np.r_[[0.0] * basis.intercept, reach(objective, found) / basis.scale]
         bounded = variance * size ** 2 * unit <= UNBOUNDED ** 2
     return ~bounded.ravel()
-
-
-def can_separate(model, response):
-    """Whether some response is the limit of the mean at an end: else the likelihood falls in every direction."""
-    if not hasattr(model, "link"):
-        return True
-    low, high = ends(model)
-    return bool((low and response.low <= low[0]) or (high and response.high >= high[0]))
 
 
 def _equilibrated(rows):
@@ -293,8 +237,9 @@ class Watch:
     def __init__(self, objective, data, pilot, found):
         self.objective, self.found, self.separated = objective, found, None
         self.stages = (pilot,) if found.pilot_is_all else (pilot, data)
-        self.done = not can_separate(objective.model, found.response)
-        if self._all_alike():
+        some, all_alike = objective.model.at_limits(found.response)
+        self.done = not some
+        if all_alike and objective.basis.intercept:
             self.done, self.separated = True, Separated("complete", np.zeros(1, int))
         basis = objective.basis
         low = found.columns.low[basis.columns] if _centred(basis) else np.zeros(basis.columns.size)
@@ -340,14 +285,6 @@ class Watch:
                 return
         if seen.some:
             self.separated = Separated(kind, self._positions(direction))
-
-    def _all_alike(self):
-        """Whether the intercept alone runs to infinity."""
-        model, response = self.objective.model, self.found.response
-        if not (hasattr(model, "link") and self.objective.basis.intercept):
-            return False
-        low, high = ends(model)
-        return bool((low and response.high <= low[0]) or (high and response.low >= high[0]))
 
     def _free(self):
         """Coefficients without a penalty: the others cannot run to infinity."""

@@ -24,8 +24,8 @@ class Summary:
         if hasattr(r, "alpha"):
             error = r.alpha_standard_error
             rows += [("Alpha", f"{r.alpha:.6g}"), ("Alpha std err", "given" if math.isnan(error) else f"{error:.4g}")]
-        gaussian = getattr(r.model, "family", None) is not None and r.model.family.facts.name == "gaussian"
-        rows.append(("R-squared", f"{r.rsquared:.4f}") if gaussian else ("Pseudo R-squared", f"{r.prsquared:.4f}"))
+        rows.append(("R-squared", f"{r.rsquared:.4f}") if r.model.is_gaussian else
+                    ("Pseudo R-squared", f"{r.prsquared:.4f}"))
         return rows
 
     def _notes(self):

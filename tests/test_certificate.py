@@ -13,7 +13,7 @@ from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.survey import spread
-from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.solvers.certificate import Reach, disagreement, psi
 

@@ -6,6 +6,12 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from daskglm_rep import models
+from daskglm_rep.models.glm import GLM
+from daskglm_rep.models.multinomial import Multinomial
+
 ROOT = Path(__file__).parents[1]
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
          for path in ROOT.glob("daskglm_rep/**/*.py")}
@@ -54,3 +60,14 @@ def test_stated_floors_are_the_versions_of_the_slow_tier():
     tested = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests" / "oldest.txt").read_text(), re.M))
     assert tested.keys() == floors.keys()
     assert all(set((tested[name] + ".").removeprefix(floor + ".")) <= set("0.") for name, floor in floors.items())
+
+
+def test_models_are_asked_and_not_told_apart():
+    told = re.compile(r'(has|get)attr\([^()]*model[^()]*,|(has|get)attr\([^()]*, "(link|family)"|\[type\(model\)\]')
+    assert not [module for module, path in FILES.items() if told.search(path.read_text())]
+
+
+@pytest.mark.parametrize("model", [GLM.of("poisson"), Multinomial(3)], ids=str)
+def test_models_have_what_the_room_promises(model):
+    promised = re.findall(r"`([a-z_]+)`", models.__doc__)
+    assert len(promised) > 20 and not [name for name in promised if not hasattr(model, name)]

@@ -1,6 +1,5 @@
 """Marginal effects: reference values, slow obvious NumPy, and laws."""
 
-import dataclasses
 from pathlib import Path
 
 import dask.dataframe as dd
@@ -14,7 +13,7 @@ from scipy.interpolate import BSpline
 from daskglm_rep import GLMClassifier, LinearRegression, LogisticRegression, glm, links, lm, mnlogit
 from daskglm_rep.inference.margins import survey
 from daskglm_rep.inference.margins.terms import parse_product
-from daskglm_rep.kernels.margins import prediction_rows, response_state, slope_rows
+from daskglm_rep.kernels.margins import mean_rows
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "margins"}
 MADLIB = ["madlib_margins_logregr_patients", "madlib_margins_logregr_patients_interaction",
@@ -222,31 +221,26 @@ def test_multinomial_gradient_is_the_derivative_of_the_effects(shop):
 # ---------------------------------------------------------------- laws
 
 
-@dataclasses.dataclass(frozen=True)
-class LinkOnly:
-    link: object
-
-
 @pytest.mark.parametrize("link", sorted(name for name, cls in links.LINKS.items() if cls.__module__ == links.__name__))
 def test_row_formulas_are_derivatives_of_each_other(link):
-    model = LinkOnly(links.Power(0.7) if link == "power" else links.get_link(link))
+    link = links.Power(0.7) if link == "power" else links.get_link(link)
     rng = np.random.default_rng(0)
     eta, t, h = rng.uniform(0.3, 1.5, (50, 1)), rng.normal(size=(50, 1)), 1e-5
-    state, above, below = (response_state(model, eta + shift) for shift in (0.0, h, -h))
+    state, above, below = (mean_rows(link, eta[:, 0] + shift) for shift in (0.0, h, -h))
     for log in (False, True):
-        value, u = prediction_rows(state, log)
-        numeric = (prediction_rows(above, log)[0] - prediction_rows(below, log)[0]) / (2 * h)
+        value, u = state.prediction(log)
+        numeric = (above.prediction(log)[0] - below.prediction(log)[0]) / (2 * h)
         np.testing.assert_allclose(u[:, 0], numeric, rtol=1e-6, atol=1e-9)
-        slope, u, v = slope_rows(state, t, log)
+        slope, u, v = state.derivative(t, log)
         np.testing.assert_allclose(slope, numeric * t, rtol=1e-6, atol=1e-9)
-        numeric = (slope_rows(above, t, log)[0] - slope_rows(below, t, log)[0]) / (2 * h)
+        numeric = (above.derivative(t, log)[0] - below.derivative(t, log)[0]) / (2 * h)
         np.testing.assert_allclose(u[:, 0], numeric, rtol=1e-5, atol=1e-8)
         np.testing.assert_allclose(v[:, 0] * t, slope, rtol=1e-12)
 
 
 def test_values_outside_the_link_are_refused():
     with pytest.raises(ValueError, match="sqrt link has no mean at 1 of 2 rows"):
-        response_state(LinkOnly(links.Sqrt()), np.array([[1.0], [-1.0]]))
+        mean_rows(links.Sqrt(), np.array([1.0, -1.0]))
 
 
 def test_derivative_is_the_finite_difference_of_the_average_prediction(shop, counts):

@@ -12,7 +12,7 @@ from scipy import sparse
 import daskglm_rep as dg
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.softmax import class_probabilities, softmax_moments
-from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.models.multinomial import Multinomial
 
 CASES = [name for name, c in make_data.cases().items()
          if c["kind"] == "fit" and c["model"]["family"] == "multinomial" and not name.startswith("madlib")]

@@ -18,7 +18,14 @@ from daskglm_rep._jit import exp, log
 from daskglm_rep.distributions import Steps
 from daskglm_rep.domains import Interval
 from daskglm_rep.families import GLM
+from daskglm_rep.kernels.block import Basis, Block
+from daskglm_rep.kernels.clusters import cluster_scores
+from daskglm_rep.kernels.meat import Adjustment, block_meat
+from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.links import Link
+from daskglm_rep.models.multinomial import Multinomial
+from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.solvers import newton
 
 
 def example(module):
@@ -217,3 +224,30 @@ def test_names_are_taken_once_and_notebooks_run_cells_again():
             name = "log"
     assert links.LINKS["log"] is links.Log and families.FAMILIES["binomial"] is families.Binomial
     assert "geometric" in families.FAMILIES
+
+
+class Stranger:
+    """A model that shares no class with the library's and shows neither family nor link."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __getattr__(self, name):
+        if name in ("_model", "family", "link"):
+            raise AttributeError(name)
+        return getattr(self._model, name)
+
+
+@pytest.mark.parametrize("model", [GLM.of("poisson"), Multinomial(3)], ids=str)
+def test_kernels_and_solvers_take_a_model_of_any_class(model):
+    rng = np.random.default_rng(0)
+    X, y, basis = rng.normal(size=(60, 2)), rng.integers(0, 3, 60).astype(float), Basis(
+        np.arange(2), np.zeros(2), np.ones(2), True)
+    block = Block(X, y, np.ones(60), np.zeros(60), extra={"clusters": np.arange(60) % 7})
+    coef = rng.normal(size=3 * model.n_equations) / 10
+    for kernel, more in ((block_moments, ()), (block_meat, (Adjustment(0.0),)), (cluster_scores, ())):
+        ours, theirs = (kernel(block, m, basis, coef, *more) for m in (model, Stranger(model)))
+        for name, value in vars(ours).items():
+            np.testing.assert_equal(getattr(theirs, name), value)
+    objective = Objective(Stranger(model), basis)
+    assert newton.minimise(objective, in_memory(block), newton.constant_start(Objective(model, basis), block)).converged

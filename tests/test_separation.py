@@ -115,7 +115,7 @@ def test_as_linear_programs_say(pilot, monkeypatch):
 @pytest.mark.parametrize("link", LINKS.values())
 def test_ends_of_links(link):
     """Where `ends` says that a mean is reached at infinity, means do run there."""
-    for mean, end in zip(link.mean_range, separation.ends(GLM(FAMILIES["gaussian"](), link()))):
+    for mean, end in zip(link.mean_range, GLM(FAMILIES["gaussian"](), link()).ends()):
         if end is not None:
             assert end[0] == mean and link().inverse(end[1] * 1e30) == pytest.approx(mean, abs=1e-14)
 
@@ -127,7 +127,7 @@ def test_a_users_link_that_stumbles_over_its_ends():
         def link(self, mu):
             return np.log(float(mu) / (1.0 - float(mu))) if 0 < mu < 1 else 1.0 / 0.0
 
-    assert separation.ends(GLM(FAMILIES["binomial"](), Own())) == ((0.0, -1.0), (1.0, 1.0))
+    assert GLM(FAMILIES["binomial"](), Own()).ends() == ((0.0, -1.0), (1.0, 1.0))
 
 
 # ---------------------------------------------------------------- rows that no pilot sees

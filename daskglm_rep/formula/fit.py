@@ -10,7 +10,8 @@ from daskglm_rep.formula.results import FormulaResults
 from daskglm_rep.formula.rows import FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.labels import encode_classes
-from daskglm_rep.multinomial import Multinomial
+from daskglm_rep.models.glm import GLM
+from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.settings import check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.exact import solve
 from daskglm_rep.solvers.three_sweeps import take_survey
@@ -60,7 +61,7 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     ValueError
         Bad formulas, columns, values or parameters, each in one sentence.
     """
-    model = families.GLM.of(family, link)
+    model = GLM.of(family, link)
     options = dict(alpha=alpha, l1_ratio=l1_ratio, standardize=standardize, penalty_factor=penalty_factor,
                    weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank, verbose=verbose)
     columns = Columns.named(weights, offset, exposure, clusters)
@@ -148,7 +149,8 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     spec, learnt = learn_spec(parsed, rows, sources.example(frame), columns.names, context)
     if learnt is not None and learnt.missing and na == "raise":
         raise ValueError(_missing_text(learnt.missing, learnt.n_rows))
-    wants_labels = model is Multinomial or (spec.response_levels is not None and _is_binomial(model))
+    wants_labels = model is Multinomial or (
+        spec.response_levels is not None and isinstance(model.family, families.Binomial))
     rows, n_missing = _readable(rows, spec, columns, wants_labels)
     found = take_survey(rows, None if wants_labels else model.family, random_state or 0, classify=wants_labels)
     found = dataclasses.replace(found, n_missing=found.n_missing + n_missing)
@@ -184,10 +186,6 @@ def _missing_text(missing, n_rows, n_missing=None):
                 "log(-1)), and na='raise': fill them, or use na='drop'.")
     worst = ", ".join(f"{name!r} ({int(n)})" for name, n in sorted(missing.items(), key=lambda item: -item[1])[:5])
     return f"Values are missing in {worst} of {int(n_rows)} rows, and na='raise': fill them, or use na='drop'."
-
-
-def _is_binomial(model):
-    return isinstance(model.family, families.Binomial)
 
 
 def _readable(rows, spec, columns, raw_labels):

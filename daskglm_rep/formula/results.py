@@ -10,7 +10,6 @@ import xarray as xr
 from daskglm_rep import sources
 from daskglm_rep.formula.rows import FormulaRows, MapRows, Predict
 from daskglm_rep.kernels.block import Basis
-from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.results import GLMResults
 from daskglm_rep.sources import Columns
 
@@ -76,12 +75,9 @@ class FormulaResults(GLMResults):
         raw = np.nan_to_num(self.params.to_numpy())
         p = len(self.spec.names)
         basis = Basis(np.arange(p), np.zeros(p), np.ones(p), self.spec.intercept)
-        multinomial = isinstance(self.model, Multinomial)
-        labels = self.class_labels or ()
-        order = tuple(list(self.classes).index(c) for c in labels) if multinomial else ()
-        names = (labels if not linear else tuple(self.classes[1:])) if multinomial else None
-        return Predict(self.spec, self.columns, names, basis, raw, None if multinomial else self.model.link, order,
-                       linear)
+        order = self.class_order
+        names = (self.class_labels if not linear else tuple(self.classes[1:])) if order else None
+        return Predict(self.spec, self.columns, names, basis, raw, self.model, order, linear)
 
     def predict(self, data, offset=None, exposure=None, linear=False):
         """Means of new rows, or probabilities of all classes; lazy for lazy frames, of the frame's kind.
@@ -120,7 +116,7 @@ class FormulaResults(GLMResults):
         ValueError
             The model has no classes.
         """
-        if isinstance(self.model, Multinomial):
+        if self.class_order:
             return self.predict(data, offset, exposure)
         if self.classes is None:
             raise ValueError(f"{self.response} was numeric, so there are no classes: use predict for means.")

@@ -9,8 +9,6 @@ from scipy import sparse
 from daskglm_rep.formula.terms import as_floats
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.gram import linear_predictor
-from daskglm_rep.kernels.rows import inverse_link
-from daskglm_rep.kernels.softmax import class_probabilities
 from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import OverRows, Rows, encode
 from daskglm_rep.sources import Columns, complete
@@ -169,8 +167,7 @@ class Predict(_FrameFunction):
     basis : Basis
         Raw coordinates.
     coef : (k,) array
-    link : Link or None
-        None for the multinomial model.
+    model : models.glm.GLM or models.multinomial.Multinomial
     order : tuple
         Model's class codes in the order of the output's columns.
     linear : bool
@@ -179,7 +176,7 @@ class Predict(_FrameFunction):
 
     basis: object
     coef: np.ndarray
-    link: object
+    model: object
     order: tuple
     linear: bool = False
 
@@ -188,9 +185,8 @@ class Predict(_FrameFunction):
         eta = linear_predictor(self.spec.matrix(frame), self.basis, self.coef, self.offset(frame, offset))
         if self.linear:
             return eta
-        if self.link is not None:
-            return inverse_link(self.link, np.ascontiguousarray(eta))
-        return class_probabilities(eta if eta.ndim == 2 else eta[:, None])[:, list(self.order)]
+        means = self.model.means(eta)
+        return means[:, list(self.order)] if self.order else means
 
 
 @dataclasses.dataclass(frozen=True)

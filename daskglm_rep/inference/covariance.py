@@ -95,7 +95,7 @@ def heteroscedastic(fitted, data, cov_type, options):
         raise ValueError("MADlib's robust variance is HC0: convention='madlib' does not go with "
                          f"cov_type={cov_type!r}.")
     power = POWERS[cov_type]
-    if power and not hasattr(model, "link"):
+    if power and not model.has_leverage:
         raise ValueError(f"cov_type={cov_type!r} is not defined for multinomial models here: use HC0, HC1, or CR2 with "
                          "every row its own cluster on small data.")
     n, k = fitted.n_rows, coef.size

@@ -96,7 +96,7 @@ class Influence:
 
     def __init__(self, fitted, data, seed=0):
         objective = fitted.fit.objective
-        if not hasattr(objective.model, "link"):
+        if not objective.model.has_leverage:
             raise ValueError("Influence measures are for models with one equation, not for multinomial ones: fit one "
                              "binary model a class to look at its rows.")
         rule = Rule(objective.model, objective.basis, fitted.fit.point.coef, bread(fitted), dispersion(fitted),

@@ -4,17 +4,9 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import special
 
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.leverage import tile_quadratic
-from daskglm_rep.kernels.residuals import slope_rows
-from daskglm_rep.kernels.rows import inverse_link
-from daskglm_rep.kernels.softmax import class_probabilities
-
-ONE = ("mean", "se", "ci_lower", "ci_upper", "linear", "linear_se", "linear_ci_lower", "linear_ci_upper")
-OBSERVATION = ("obs_ci_lower", "obs_ci_upper")
-MANY = ONE[:4]
+from daskglm_rep.models.glm import OBSERVATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +15,7 @@ class Predictor:
 
     Attributes
     ----------
-    model : families.GLM or multinomial.Multinomial
+    model : models.glm.GLM or models.multinomial.Multinomial
     basis : Basis
     coef : (k,) array in the basis
     cov : (k, k) array in the basis
@@ -46,47 +38,14 @@ class Predictor:
     chosen: tuple
 
     def __call__(self, X, offset):
-        make = self._one if hasattr(self.model, "link") else self._many
         parts = []
         for rows, Z in tiles(X, self.basis):
-            found = make(Z, offset[rows])
-            parts.append(np.column_stack([found[name] for name in self.chosen]))
-        width = len(self.chosen) * (1 if hasattr(self.model, "link") else len(self.order))
+            found = self.model.predicted(Z, offset[rows], self.coef, self.cov, self.quantile, self.dispersion)
+            shown = (found[name] for name in self.chosen)
+            parts.append(np.column_stack([value[:, list(self.order)] if self.order else value for value in shown]))
+        width = len(self.chosen) * self.model.n_responses
         out = np.concatenate(parts) if parts else np.empty((0, width))
         return out[:, 0] if width == 1 else out
-
-    def _one(self, Z, offset):
-        eta = Z @ self.coef + offset
-        se = np.sqrt(np.maximum(tile_quadratic(Z, self.cov), 0.0))
-        half, link = self.quantile * se, self.model.link
-        low, high = eta - half, eta + half
-        ends = np.sort([inverse_link(link, low), inverse_link(link, high)], axis=0)       # links may fall
-        found = dict(zip(ONE, (inverse_link(link, eta), np.abs(slope_rows(link, eta)) * se, ends[0], ends[1], eta, se,
-                               low, high)))
-        if set(self.chosen) & set(OBSERVATION):
-            spread = self.quantile * np.sqrt(se ** 2 + self.dispersion)
-            found |= dict(zip(OBSERVATION, (eta - spread, eta + spread)))
-        return found
-
-    def _many(self, Z, offset):
-        q, k = self.basis.n_coef, self.model.n_equations
-        P = class_probabilities(Z @ self.coef.reshape(k, q).T + offset[:, None])
-        products = [[None] * k for _ in range(k)]
-        for a in range(k):
-            for b in range(a + 1):
-                block = self.cov[a * q:(a + 1) * q, b * q:(b + 1) * q]
-                products[a][b] = products[b][a] = np.asarray((Z @ block * _dense(Z)).sum(axis=1)).ravel()
-        V = np.array(products).transpose(2, 0, 1)                     # covariance of each row's linear predictors
-        J = P[:, :, None] * (np.eye(k + 1)[:, 1:][None] - P[:, None, 1:])
-        se = np.sqrt(np.maximum(np.einsum("nja,nab,njb->nj", J, V, J), 0.0))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logit, half = special.logit(P), self.quantile * se / (P * (1.0 - P))
-            low, high = special.expit(logit - half), special.expit(logit + half)
-        return {name: value[:, list(self.order)] for name, value in zip(MANY, (P, se, low, high))}
-
-
-def _dense(Z):
-    return Z.toarray() if hasattr(Z, "toarray") else Z
 
 
 class Prediction:
@@ -111,11 +70,7 @@ class Prediction:
     @property
     def names(self):
         """The statistics this model has."""
-        model = self._predictor.model
-        if not hasattr(model, "link"):
-            return MANY
-        gaussian = model.family.facts.name == "gaussian" and model.link.name == "identity"
-        return ONE + (OBSERVATION if gaussian else ())
+        return self._predictor.model.statistics
 
     def __getattr__(self, name):
         if name.startswith("_") or name not in self.names:
@@ -145,8 +100,7 @@ def predictor_of(fitted, covariance, order, quantile, dispersion):
     objective = fitted.fit.objective
     cov = covariance.standardised
     if cov is None:
-        T = np.linalg.inv(objective.basis.to_raw)
-        T = np.kron(np.eye(objective.model.n_equations), T)
+        T = np.kron(np.eye(objective.model.n_equations), np.linalg.inv(objective.basis.to_raw))
         cov = T @ covariance.matrix @ T.T
     return Predictor(objective.model, objective.basis, fitted.fit.point.coef, cov, float(quantile),
                      float(dispersion) if math.isfinite(dispersion) else math.nan, order, ())

@@ -5,7 +5,6 @@ import pandas as pd
 from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT2, call, kernel, types
-from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.gram import STRIP, is_narrow
 from daskglm_rep.kernels.leverage import STRIPS, strip_tiles
@@ -13,7 +12,6 @@ from daskglm_rep.kernels.meat import kept_rows
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.softmax import softmax_rows
-from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.summaries import ClusterScores, combine, distinct
 
 FEW_COLUMNS = 12          # up to this many columns score rows are added from strips, above from the rows of X
@@ -210,7 +208,7 @@ def cluster_scores(block, model, basis, coef, frequency=False):
     ----------
     block : Block
         With labels in `extra["clusters"]`.
-    model : families.GLM or multinomial.Multinomial
+    model : models.glm.GLM or models.multinomial.Multinomial
     coef : (n_equations * q,) array in the basis
     frequency : bool
         Whether weights count rows.
@@ -221,7 +219,7 @@ def cluster_scores(block, model, basis, coef, frequency=False):
     """
     codes, labels, n_missing = codes_of(block)
     sums = np.zeros((len(labels[0]), np.size(coef)))
-    SCORES[type(model)](model, block, basis, coef, codes, sums)
+    model.add_scores(block, basis, coef, codes, sums)
     return ClusterScores(((labels, sums),), n_missing, kept_rows(block.weight, frequency))
 
 
@@ -247,6 +245,3 @@ def cluster_moments(block, model, basis, coef, frequency=False):
         moments = block_moments(block.take(np.sort(order[edges[g]:edges[g + 1]])), model, basis, coef)
         sums[g, :k], sums[g, k:] = moments.score, moments.expected.ravel()
     return ClusterScores(((labels, sums),), n_missing, kept_rows(block.weight, frequency))
-
-
-SCORES = {GLM: glm_scores, Multinomial: softmax_scores}

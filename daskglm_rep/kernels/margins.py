@@ -2,15 +2,17 @@
 
 A row's design is x, its derivative in a base variable D, eta = x'b and t = D'b. Every effect here has
 df/db_e = u_e x + v_e D for the equations e, so that a block sends X'(w u) and D'(w v): arrays (n, R, E) for R responses
-(the J classes of a multinomial model, else 1) and E equations. Formulas: regression-design chapter, sections "Marginal
-effects for regression methods" and "Standard errors"; the multinomial ones here give the baseline class too.
+(the J classes of a multinomial model, else 1) and E equations. `MeanState` and `ClassState` hold what this needs of some
+rows' means. Formulas: regression-design chapter, sections "Marginal effects for regression methods" and "Standard
+errors"; the multinomial ones here give the baseline class too.
 """
+
+import dataclasses
 
 import numpy as np
 from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, OUT, call, formula
-from daskglm_rep.kernels.softmax import class_probabilities
 
 
 @formula
@@ -29,7 +31,7 @@ def _mean_rows(link, eta, mu, slope, curvature):
 
 
 def mean_rows(link, eta):
-    """Means of some rows and their first two derivatives in eta.
+    """`MeanState` of some rows.
 
     Raises
     ------
@@ -42,76 +44,74 @@ def mean_rows(link, eta):
         raise ValueError(f"The {link.name} link has no mean at {outside} of {eta.size} rows (linear predictor "
                          f"{eta[0]:.4g} at the first): the values asked for lie outside its domain; move variables "
                          "less, or use another link.")
-    return mu, slope, curvature
+    return MeanState(mu, slope, curvature)
 
 
-def response_state(model, eta):
-    """What the formulas below need of some rows: means and their derivatives, or class probabilities.
+@dataclasses.dataclass(frozen=True)
+class MeanState:
+    """Means of some rows of a one-equation model and their first two derivatives in eta, (n,) arrays."""
 
-    Parameters
-    ----------
-    model : families.GLM or multinomial.Multinomial
-    eta : (n, E) array
-    """
-    return mean_rows(model.link, eta[:, 0]) if hasattr(model, "link") else (class_probabilities(eta),)
+    mu: np.ndarray
+    slope: np.ndarray
+    curvature: np.ndarray
 
+    def prediction(self, log=False):
+        """E[y], or its logarithm.
 
-def prediction_rows(state, log=False):
-    """E[y] of some rows, or its logarithm.
-
-    Parameters
-    ----------
-    state : from `response_state`
-
-    Returns
-    -------
-    value : (n, R) array
-    u : (n, R, E) array
-        Its derivative in eta.
-    """
-    if len(state) == 3:
-        mu, slope, _ = state
-        value, u = (_positive_log(mu), slope / mu) if log else (mu, slope)
+        Returns
+        -------
+        value : (n, R) array
+        u : (n, R, E) array
+            Its derivative in eta.
+        """
+        value, u = (_positive_log(self.mu), self.slope / self.mu) if log else (self.mu, self.slope)
         return value[:, None], u[:, None, None]
-    P = state[0]
-    u = np.eye(P.shape[1])[None, :, 1:] - P[:, None, 1:]
-    return (np.log(P), u) if log else (P, P[:, :, None] * u)
 
+    def derivative(self, t, relative=False):
+        """dE[y]/dx along a direction of the design, or d ln E[y]/dx.
 
-def slope_rows(state, t, relative=False):
-    """dE[y]/dx of some rows along a direction of the design, or d ln E[y]/dx.
+        Parameters
+        ----------
+        t : (n, E) array
+            Derivatives of the linear predictors in x.
 
-    Parameters
-    ----------
-    state : from `response_state`
-    t : (n, E) array
-        Derivatives of the linear predictors in x.
-
-    Returns
-    -------
-    value : (n, R) array
-    u, v : (n, R, E) array
-        Derivatives in eta and in t.
-    """
-    if len(state) == 3:
-        mu, slope, curvature = state
+        Returns
+        -------
+        value : (n, R) array
+        u, v : (n, R, E) array
+            Derivatives in eta and in t.
+        """
+        mu, slope, curvature, along = self.mu, self.slope, self.curvature, t[:, 0]
         if relative:
             if not mu.all():
                 raise ValueError("Relative effects (eyex, eydx) divide by E[y], which is 0 at some rows; use "
                                  "method='dydx' or 'dyex'.")
             curvature = curvature / mu - (slope / mu) ** 2
             slope = slope / mu
-        along = t[:, 0]
         return (slope * along)[:, None], (curvature * along)[:, None, None], slope[:, None, None]
-    P = state[0]
-    full = np.hstack([np.zeros((len(t), 1)), t])
-    rate = full - np.sum(P * full, axis=1, keepdims=True)           # d ln P_l / dx
-    effect = P * rate
-    v = np.eye(P.shape[1])[None, :, 1:] - P[:, None, 1:]
-    if relative:
-        return rate, np.broadcast_to(-effect[:, None, 1:], v.shape), v
-    u = v * effect[:, :, None] - P[:, :, None] * effect[:, None, 1:]
-    return effect, u, P[:, :, None] * v
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassState:
+    """Class probabilities of some rows, (n, J); methods as of `MeanState`."""
+
+    probability: np.ndarray
+
+    def prediction(self, log=False):
+        P = self.probability
+        u = np.eye(P.shape[1])[None, :, 1:] - P[:, None, 1:]
+        return (np.log(P), u) if log else (P, P[:, :, None] * u)
+
+    def derivative(self, t, relative=False):
+        P = self.probability
+        full = np.hstack([np.zeros((len(t), 1)), t])
+        rate = full - np.sum(P * full, axis=1, keepdims=True)           # d ln P_l / dx
+        effect = P * rate
+        v = np.eye(P.shape[1])[None, :, 1:] - P[:, None, 1:]
+        if relative:
+            return rate, np.broadcast_to(-effect[:, None, 1:], v.shape), v
+        u = v * effect[:, :, None] - P[:, :, None] * effect[:, None, 1:]
+        return effect, u, P[:, :, None] * v
 
 
 def _positive_log(mu):

@@ -6,13 +6,11 @@ import numpy as np
 from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel
-from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.gram import STRIP, add_gram, add_moment, is_narrow, symmetric, tile_gram
 from daskglm_rep.kernels.leverage import STRIPS, adjusted_squares, strip_quadratic, strip_tiles, tile_quadratic
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.softmax import WIDE, kronecker_rows, softmax_rows
-from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.summaries import Meat
 
 
@@ -114,15 +112,5 @@ def softmax_meat(model, block, basis, coef, adjustment):
 
 
 def block_meat(block, model, basis, coef, adjustment):
-    """`Meat` of a block for any model: the pass kernel of HC0 to HC4.
-
-    Parameters
-    ----------
-    model : families.GLM or multinomial.Multinomial
-    coef : (n_equations * q,) array in the basis
-    adjustment : Adjustment
-    """
-    return MEATS[type(model)](model, block, basis, coef, adjustment)
-
-
-MEATS = {GLM: glm_meat, Multinomial: softmax_meat}
+    """`Meat` of a block for any model, with an `Adjustment`: the pass kernel of HC0 to HC4."""
+    return model.meat(block, basis, coef, adjustment)

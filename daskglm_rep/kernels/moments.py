@@ -3,13 +3,10 @@
 import numpy as np
 
 from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel, types
-from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.gram import (BASIS, STRIP, add_gram, add_moment, basis_arguments, is_narrow, load_strip,
                                       symmetric, tile_gram)
 from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
-from daskglm_rep.kernels.softmax import softmax_moments
-from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.summaries import Moments, Pair
 
 _NARROW = (types.float64, types.boolean, types.boolean) + BASIS + (FLOATS,) * 4 + (OUT, OUT2, OUT2, OUT)
@@ -51,7 +48,7 @@ def glm_moments(model, block, basis, coef, informative=True):
 
     Parameters
     ----------
-    model : families.GLM
+    model : models.glm.GLM
     block : Block
     basis : Basis
     coef : (q,) array in the basis
@@ -89,19 +86,10 @@ def glm_moments(model, block, basis, coef, informative=True):
 
 
 def block_moments(block, model, basis, coef, informative=True):
-    """`Moments` of a block for any model: the pass kernel of fits.
-
-    Parameters
-    ----------
-    model : families.GLM or multinomial.Multinomial
-    coef : (n_equations * q,) array in the basis, equation by equation
-    """
-    return MOMENTS[type(model)](model, block, basis, coef, informative)
+    """`Moments` of a block for any model, `coef` in the basis, equation by equation: the pass kernel of fits."""
+    return model.moments(block, basis, coef, informative)
 
 
 def moments_with_null(block, model, basis, coef, null_basis, null_coef):
     """`Moments` of a model and of its null model in one visit."""
     return Pair(block_moments(block, model, basis, coef), block_moments(block, model, null_basis, null_coef))
-
-
-MOMENTS = {GLM: glm_moments, Multinomial: softmax_moments}

@@ -27,7 +27,7 @@ def mean_rows(model, eta):
 
     Parameters
     ----------
-    model : families.GLM
+    model : models.glm.GLM
     eta : (n,) array
 
     Returns

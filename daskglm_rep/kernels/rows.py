@@ -81,7 +81,7 @@ def working_rows(model, eta, y, weight, totals=None):
 
     Parameters
     ----------
-    model : families.GLM
+    model : models.glm.GLM
     eta, y, weight : (n,) array
     totals : (3,) array, optional
         Deviance, Pearson chi-squared and the count of invalid rows are added to it.

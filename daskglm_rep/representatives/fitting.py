@@ -22,7 +22,7 @@ from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import polish
-from daskglm_rep.solvers.three_sweeps import basis_of, bernoulli, check, check_dense, null_deviance_of
+from daskglm_rep.solvers.three_sweeps import basis_of, check, check_dense
 from daskglm_rep.summaries import Moments
 from daskglm_rep.telling import AliasWarning, tell
 
@@ -81,7 +81,7 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     Parameters
     ----------
     data : design.Data
-    model : families.GLM
+    model : models.glm.GLM
     partition : partitions.Partition
     refined : bool
         Cut parts until there are enough for moment-matched representatives.
@@ -166,7 +166,7 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     """
     c, found = prepared.collection, prepared.found
     n_rows = found.response.n_kept
-    row_model = bernoulli(model, found)
+    row_model = model.for_responses(found.response)
     coef, shown, sent = start(data, prepared, model, method)
     if method not in ITERATED:
         n_rounds = 0
@@ -198,10 +198,8 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
 
 def _null_deviance(prepared, model):
     """Of the model without slopes; unknown where there is an offset."""
-    found = prepared.found
-    if found.has_offset:
-        return math.nan
-    return null_deviance_of(model, found.response, prepared.collection.basis.intercept)
+    found, intercept = prepared.found, prepared.collection.basis.intercept
+    return math.nan if found.has_offset else model.null_deviance(found.response, intercept)
 
 
 def _newton_sent(n_blocks, q):

@@ -104,7 +104,7 @@ class Rounds:
     ----------
     data, plan, collection, model
         What is fitted, in the collection's basis.
-    row_model : families.GLM
+    row_model : models.glm.GLM
         The same model for the rows, whose responses may allow a cheaper twin.
     method : str
         One of `ITERATED`, or any other for a single certified sweep.

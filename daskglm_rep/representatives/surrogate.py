@@ -92,7 +92,7 @@ class Equation:
     Parameters
     ----------
     collection : Collection
-    model : families.GLM
+    model : models.glm.GLM
     error : (q,) array, optional
         Of the equation at some coefficients.
     along : (n,) array, optional

@@ -11,7 +11,7 @@ def solve(data, found, model, **settings):
     ----------
     data : design.Data
     found : summaries.Survey
-    model : families.GLM or multinomial.Multinomial
+    model : models.glm.GLM or models.multinomial.Multinomial
     settings : arguments of `three_sweeps.solve_model`
 
     Returns

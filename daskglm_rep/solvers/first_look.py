@@ -9,8 +9,7 @@ from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.survey import Pilot, concatenate, survey
 from daskglm_rep.objective import Objective, in_memory
-from daskglm_rep.solvers.three_sweeps import (basis_of, bernoulli, check, check_dense, fit_pilot,
-                                              independent_columns, null_deviance_of)
+from daskglm_rep.solvers.three_sweeps import basis_of, check, check_dense, fit_pilot, independent_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class FirstLook:
         found = self.found if response is None else dataclasses.replace(self.found, response=response)
         step = np.zeros(point.coef.size) if step is None else step
         fit = Fit(self.objective, point, step, distance, n_iter, converged)
-        null = null_deviance_of(self.objective.model, found.response, self.objective.basis.intercept)
+        null = self.objective.model.null_deviance(found.response, self.objective.basis.intercept)
         return Fitted(fit, found, list(data.names), self.kept, found.response.n_kept, data.n_passes, None, null)
 
 
@@ -73,7 +72,7 @@ def first_look(data, model, fit_intercept, n_pilot, seed, dense=False):
     check(found, data, model.family)
     if dense:
         check_dense(found, "rows that are drawn or walked through one by one must be dense")
-    model, basis = bernoulli(model, found), basis_of(found, fit_intercept)
+    model, basis = model.for_responses(found.response), basis_of(found, fit_intercept)
     block = concatenate(found.pilot)
     pilot = in_memory(block)
     kept = independent_columns(data, pilot, found, basis, "warn")

@@ -16,10 +16,11 @@ from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.dispersion import (distinct_responses, likelihood_and_derivatives, log_size_derivatives,
                                             response)
 from daskglm_rep.kernels.survey import concatenate
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.penalties import Ridge
 from daskglm_rep.solvers import newton
-from daskglm_rep.solvers.three_sweeps import basis_of, null_deviance_of, solve_model
+from daskglm_rep.solvers.three_sweeps import basis_of, solve_model
 from daskglm_rep.telling import tell
 
 LARGEST_SIZE = 1e8          # r = 1 / alpha beyond which the data show no overdispersion
@@ -39,7 +40,7 @@ def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
 
     Parameters
     ----------
-    model : families.GLM
+    model : models.glm.GLM
         Whose family is negative binomial; its alpha is ignored.
     start, settings : arguments of `three_sweeps.solve_model`
 
@@ -51,7 +52,7 @@ def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
     fit_intercept = settings.get("fit_intercept", True)
     alpha = _pilot_alpha(found, model, basis_of(found, fit_intercept))[0]
     for number in range(MAX_ROUNDS):
-        model = families.GLM(families.NegativeBinomial(alpha), model.link)
+        model = GLM(families.NegativeBinomial(alpha), model.link)
         with warnings.catch_warnings():
             if number:
                 warnings.simplefilter("ignore")          # told in the first round
@@ -76,7 +77,7 @@ def _with_likelihoods(data, found, fitted, error, fit_intercept):
     totals = passes.run(response, rows, model.family)
     totals = dataclasses.replace(found.response, family=model.family, saturated=totals.saturated,
                                  deviance=totals.deviance)
-    null = fitted.null_deviance if found.has_offset else null_deviance_of(model, totals, fit_intercept)
+    null = fitted.null_deviance if found.has_offset else model.null_deviance(totals, fit_intercept)
     overdispersion = Overdispersion(error, _null_likelihood(rows, found, model, fit_intercept))
     return dataclasses.replace(fitted, survey=dataclasses.replace(fitted.survey, response=totals), null_deviance=null,
                                overdispersion=overdispersion, n_passes=data.n_passes)
@@ -102,7 +103,7 @@ def _null_likelihood(rows, found, model, fit_intercept):
     basis = basis_of(found, fit_intercept).keep([0] if fit_intercept else [])
     alpha, coef = _pilot_alpha(found, model, basis)
     for _ in range(MAX_ROUNDS):
-        objective = Objective(families.GLM(families.NegativeBinomial(alpha), model.link), basis)
+        objective = Objective(GLM(families.NegativeBinomial(alpha), model.link), basis)
         pair = passes.run(likelihood_and_derivatives, rows, objective.model, basis, coef)
         point = objective.point(coef, pair.first)
         if not point.valid:
@@ -127,7 +128,7 @@ def _alpha(data, model, basis, coef, tol):
     """Newton's method for ln r at fixed means: alpha, how far it moved in standard errors, its standard error."""
     size = first_size = 1.0 / model.family.alpha
     for _ in range(50):
-        at = families.GLM(families.NegativeBinomial(1.0 / size), model.link)
+        at = GLM(families.NegativeBinomial(1.0 / size), model.link)
         slope, curvature = passes.run(log_size_derivatives, data, at, basis, coef).value
         step, unit = _size_step(slope, curvature)
         size = min(size * math.exp(step), LARGEST_SIZE)
@@ -142,7 +143,7 @@ def _pilot_alpha(found, model, basis):
     block = concatenate(found.pilot)
     pilot, alpha = in_memory(block), 1.0
     for _ in range(10):
-        at = families.GLM(families.NegativeBinomial(alpha), model.link)
+        at = GLM(families.NegativeBinomial(alpha), model.link)
         objective = Objective(at, basis, Ridge(np.eye(basis.n_coef) * 1e-8 * block.weight.sum()))
         start = newton.start(objective, block, pilot) if basis.n_coef else np.zeros(0)
         coef = newton.minimise(objective, pilot, start, 1e-4).point.coef

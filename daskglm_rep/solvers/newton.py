@@ -113,10 +113,9 @@ def start(objective, block, data):
         No coefficients keep every mean inside the family's domain.
     """
     model = objective.model
-    if not hasattr(model, "link"):
-        return np.zeros(objective.n_coef)
-    if model.is_canonical and model.always_valid and objective.basis.intercept and not np.any(block.offset):
-        return constant_start(objective, block)          # convex, valid everywhere: Newton's first step is as good
+    convex = model.is_canonical and model.always_valid                      # Newton's first step is as good
+    if model.starts_at_zero or convex and objective.basis.intercept and not np.any(block.offset):
+        return constant_start(objective, block)
     candidates = [_least_squares_start(objective, block), constant_start(objective, block)]
     best = _best(objective, data, candidates)
     if best is None and not model.always_valid:
@@ -172,9 +171,9 @@ def _least_squares_start(objective, block):
 def constant_start(objective, block, average=None):
     """The constant model at the average response (default: the block's): inside every domain where there is an
     intercept."""
-    if not hasattr(objective.model, "link"):
-        return np.zeros(objective.n_coef)
     model, basis = objective.model, objective.basis
+    if model.starts_at_zero:
+        return np.zeros(objective.n_coef)
     _, average = _start_means(model, block, average)
     level = model.link.link(average)
     if basis.intercept:

@@ -156,7 +156,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     Fit
     """
     best, step, last, noise, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0.0, 0, 0, None
-    if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.is_quadratic:
+    if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
         n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
         n_iter += 1
@@ -286,7 +286,7 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
     """Step, certificate and moments at the end, as the module's docstring says."""
     errors = standard_errors(objective, point, n_rows, least=True)
     now = distance_of(objective, newton, errors, point.coef)
-    if objective.is_quadratic:
+    if objective.model.is_linear:
         end = _taylor(objective, point, newton)
         rest = direction(objective, end)
         left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
@@ -342,6 +342,6 @@ def _taylor(objective, point, step):
     m = point.moments
     moments = dataclasses.replace(m, score=m.score - m.observed @ step,
                                   deviance=max(m.deviance - 2 * m.score @ step + step @ m.observed @ step, 0.0))
-    if objective.is_quadratic:
+    if objective.model.is_linear:
         moments = dataclasses.replace(moments, pearson=moments.deviance)
     return objective.point(point.coef + step, moments)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import families, passes
+from daskglm_rep import passes
 from daskglm_rep.diagnostics import aliased
 from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.block import Basis
@@ -123,7 +123,7 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
     """
     basis = basis_of(found, fit_intercept)
     n_rows = found.response.n_kept if weights_kind == "prior" else found.response.weight
-    model = bernoulli(model, found)
+    model = model.for_responses(found.response)
     block = concatenate(found.pilot)
     pilot = in_memory(block)
     kept = np.ones(basis.n_coef, bool)
@@ -157,21 +157,12 @@ def solve_model(data, found, model, fit_intercept=True, alpha=0.0, l1_ratio=0.0,
 
 def _constant_model(objective, block, found):
     """The constant model's coefficients, and the objective there, which the survey knows (infinite: it does not)."""
-    model, one_equation = objective.model, hasattr(objective.model, "link")
-    intercept = objective.basis.intercept
-    average = found.response.mean if one_equation and intercept else None
-    safe = newton.constant_start(objective, block, average)
+    model, intercept = objective.model, objective.basis.intercept
+    safe = newton.constant_start(objective, block, found.response.mean if intercept else None)
     if found.has_offset or not intercept:
         return safe, math.inf
-    deviance = _null_deviance(model, found, one_equation, None)          # all classes alike at zero coefficients
+    deviance = model.null_deviance(found.response, not model.starts_at_zero, found.labels)
     return safe, 0.5 * deviance * (1.0 + 1e-6) if math.isfinite(deviance) else math.inf
-
-
-def bernoulli(model, found):
-    """The cheaper twin of the binomial family where every response is 0 or 1."""
-    if isinstance(getattr(model, "family", None), families.Binomial) and not found.response.fractional:
-        return families.GLM(families.Bernoulli(), model.link)
-    return model
 
 
 def _coef_names(names, basis):
@@ -253,19 +244,4 @@ def _null_deviance(model, found, fit_intercept, null_point):
     """Deviance of the model without the features, which with an offset is a fit of its own."""
     if found.has_offset:
         return math.nan if null_point is None else null_point.moments.deviance
-    if not hasattr(model, "link"):
-        return _multinomial_null(found, fit_intercept)
-    return null_deviance_of(model, found.response, fit_intercept)
-
-
-def null_deviance_of(model, response, fit_intercept):
-    """Deviance at the mean response, at eta = 0 without intercept (NaN where that is no mean of the family)."""
-    if fit_intercept:
-        return response.deviance
-    return response.deviance_at(model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan)
-
-
-def _multinomial_null(found, fit_intercept):
-    totals = np.array(list(found.labels.values()))
-    share = totals / totals.sum() if fit_intercept else np.full(len(totals), 1.0 / len(totals))
-    return float(-2.0 * np.sum(totals * np.log(np.where(totals > 0, share, 1.0))))
+    return model.null_deviance(found.response, fit_intercept, found.labels)

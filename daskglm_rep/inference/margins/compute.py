@@ -275,8 +275,8 @@ class _Job:
         """One row an effect, or an effect and class."""
         labels = pd.DataFrame(labels)
         n_responses = values.shape[1]
-        if not hasattr(self.results.model, "link"):
-            order = class_order(self.results)
+        order = list(self.results.class_order)
+        if order:
             labels = labels.loc[labels.index.repeat(n_responses)].reset_index(drop=True)
             labels.insert(2, "class", np.tile(np.asarray(self.results.classes)[order], len(values)))
             values, gradients = values[:, order], gradients[:, order]
@@ -303,17 +303,3 @@ def _group_order(key, levels):
     """Sort key of a group: the order of a factor's levels, of the labels otherwise."""
     return tuple((known.index(label), False, "") if label in known else (len(known), isinstance(label, str), label)
                  for label, known in zip(key, levels))
-
-
-def class_order(results):
-    """Positions of the classes in their own order: the baseline, first in a fit, put back among the others."""
-    classes = list(results.classes)
-    labels = getattr(results, "class_labels", None)
-    if labels is not None:
-        return [classes.index(label) for label in labels]
-    rest = classes[1:]
-    try:
-        before = sum(label < classes[0] for label in rest) if rest == sorted(rest) else 0
-    except TypeError:
-        before = 0
-    return [*range(1, before + 1), 0, *range(before + 1, len(classes))]

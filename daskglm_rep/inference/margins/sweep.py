@@ -8,7 +8,7 @@ from scipy import sparse
 
 from daskglm_rep.inference.margins.differences import changed, columns
 from daskglm_rep.inference.margins.effects import Slope
-from daskglm_rep.kernels.margins import prediction_rows, response_state, slope_rows, weighted_moments
+from daskglm_rep.kernels.margins import weighted_moments
 
 TILE_NUMBERS = 2 ** 20          # numbers of one design tile: 8 MiB, a few of them alive at a time
 MIN_TILE, MAX_TILE = 1024, 2 ** 16
@@ -20,7 +20,7 @@ class Predictor:
 
     Attributes
     ----------
-    model : families.GLM or multinomial.Multinomial
+    model : models.glm.GLM or models.multinomial.Multinomial
     kept : (m,) int array
         Design columns in use.
     intercept : bool
@@ -38,10 +38,6 @@ class Predictor:
         basis, model = fit.objective.basis, fit.objective.model
         raw = basis.raw(fit.point.coef).reshape(model.n_equations, basis.n_coef)
         return cls(model, basis.columns, bool(basis.intercept), raw)
-
-    @property
-    def n_responses(self):
-        return 1 if hasattr(self.model, "link") else self.model.n_classes
 
     def full(self, n_columns):
         """(n_columns, E) slopes with zeros for aliased columns."""
@@ -78,7 +74,7 @@ class Plan:
     @property
     def shape(self):
         """Of the sums: (averages at all points, responses) and the number of coefficients."""
-        return len(self.points) * len(self.averages), self.predictor.n_responses, self.predictor.coef.size
+        return len(self.points) * len(self.averages), self.predictor.model.n_responses, self.predictor.coef.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +107,7 @@ def effect_sums(block, plan):
         codes, rows, weight, offset = codes[order], plan.terms.take(rows, order), weight[order], offset[order]
         keys = [tuple(key) for key in keys]
     found = Margins({})
-    n_outputs = plan.predictor.n_responses * plan.predictor.coef.shape[0]
+    n_outputs = plan.predictor.model.n_responses * plan.predictor.coef.shape[0]
     width = min(len(plan.terms.names), 128) + n_outputs          # wider designs of formulas are sparse
     step = int(np.clip(TILE_NUMBERS // width, MIN_TILE, MAX_TILE))
     for start in range(0, block.n_rows, step):
@@ -171,7 +167,7 @@ class _Tile:
         eta = self.predictor.eta(X, self.offset)
         if not np.isfinite(eta).all():
             raise ValueError(_not_finite(self.terms.names, X, words))
-        return X, response_state(self.predictor.model, eta)
+        return X, self.predictor.model.mean_state(eta)
 
     @property
     def base(self):
@@ -189,7 +185,7 @@ class _Tile:
     def prediction(self, average):
         """Values and pieces of E[y] or ln E[y]."""
         X, state = self.base if average.variable is None else self._design(*self._moved(average), average.variable)
-        value, u = prediction_rows(state, average.log)
+        value, u = state.prediction(average.log)
         return value, [(np.arange(X.shape[1]), X, u)]
 
     def _moved(self, average):
@@ -211,7 +207,7 @@ class _Tile:
             positions = changed(high, low)
             D = columns(high, positions) - columns(low, positions)
         t = D @ self.predictor.full(X.shape[1])[positions]
-        value, u, v = slope_rows(state, t, average.relative)
+        value, u, v = state.derivative(t, average.relative)
         if average.times_x:
             x = self.terms.column(self.rows, average.variable)
             value, u, v = value * x[:, None], u * x[:, None, None], v * x[:, None, None]
