@@ -263,8 +263,8 @@ class GLMResults(Estimates):
         self._check_names(X)
         level = confidence_level(level, alpha)
         classes = list(self.class_labels) if self.class_order else None
-        predictor = prediction.predictor_of(self.fitted, self.covariance, self.class_order, self.distribution.ppf(0.5 + level / 2),
-                                            self.scale)
+        quantile = self.distribution.ppf(0.5 + level / 2)
+        predictor = prediction.predictor_of(self.fitted, self.covariance, self.class_order, quantile, self.scale)
         return prediction.Prediction(functools.partial(self._map_rows, X, offset, exposure), predictor, classes)
 
     @property

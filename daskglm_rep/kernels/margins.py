@@ -2,8 +2,8 @@
 
 A row's design is x, its derivative in a base variable D, eta = x'b and t = D'b. Every effect here has
 df/db_e = u_e x + v_e D for the equations e, so that a block sends X'(w u) and D'(w v): arrays (n, R, E) for R responses
-(the J classes of a multinomial model, else 1) and E equations. `MeanState` and `ClassState` hold what this needs of some
-rows' means. Formulas: regression-design chapter, sections "Marginal effects for regression methods" and "Standard
+(the J classes of a multinomial model, else 1) and E equations. `MeanState` and `ClassState` hold what this needs of
+some rows' means. Formulas: regression-design chapter, sections "Marginal effects for regression methods" and "Standard
 errors"; the multinomial ones here give the baseline class too.
 """
 
