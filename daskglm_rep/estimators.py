@@ -158,6 +158,8 @@ class _GLMBase(Versioned, BaseEstimator):
         if isinstance(X, pd.DataFrame):
             design.feature_names(X)
             refuse_text(X)
+            if X.shape[1] == 0:
+                raise ValueError(f"0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
         return validate_data(self, X, dtype=np.float64, accept_sparse=False, **options)
 
     def _set_results(self, data, fitted, cov, classes=None):

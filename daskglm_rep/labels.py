@@ -24,7 +24,7 @@ def encode_classes(data, found, labels):
     -------
     Data, Survey
     """
-    pilot = tuple(dataclasses.replace(b, y=encode(b.y, labels)) for b in found.pilot)
+    pilot = tuple(dataclasses.replace(b, y=encode(b.y, labels, b.weight)) for b in found.pilot)
     response = found.response
     if len(labels) == 2:          # sums over labels become sums over codes: the null deviance needs them
         totals = np.array([found.labels[label] for label in labels], float)

@@ -46,12 +46,12 @@ class Rows:
         X, y, weight, offset, exposure, *extra = part
         X = features(X, self.names, index)
         n = X.shape[0]
-        y = np.zeros(n) if y is None else self._response(y, n, index)
         weight, offset = weight_and_offset((weight, offset, exposure), WEIGHT_ROLES, n, index)
+        y = np.zeros(n) if y is None else self._response(y, n, index, weight)
         values = {name: _extra(value, name, n, index) for name, value in zip(self.extra, extra)}
         return Block(X, y, weight, offset, index, values)
 
-    def _response(self, y, n, index):
+    def _response(self, y, n, index, weight):
         y = values(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
@@ -64,7 +64,7 @@ class Rows:
         if self.raw_labels:
             return y
         if self.labels is not None:
-            return encode(y, self.labels)
+            return encode(y, self.labels, weight)
         return _numeric(y, self.response, index)
 
 
@@ -231,8 +231,8 @@ def refuse_text(frame, where=""):
                              f"encode it, or fit with a formula: daskglm_rep.glm('y ~ C({name})', ...).") from None
 
 
-def encode(y, labels):
-    """Codes 0..J-1 of labels, as floats.
+def encode(y, labels, weight=None):
+    """Codes 0..J-1 of labels, as floats; rows of weight 0 may have any label.
 
     Raises
     ------
@@ -241,6 +241,9 @@ def encode(y, labels):
     """
     labels = np.asarray(labels)
     y = np.asarray(y)
+    if weight is not None and weight.size and weight.min() <= 0.0:
+        y = np.where(weight > 0.0, y, labels[0]) if y.dtype.kind in "biuf" else np.where(
+            weight > 0.0, y.astype(object), labels[0])
     if y.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and len(labels) <= FEW_LABELS:
         codes = codes_of(np.asarray(y, np.float64), labels.astype(np.float64))
         if codes is not None:

@@ -423,3 +423,19 @@ def test_an_interval_of_five_percent_is_a_mistake(ask):
     results = LinearRegression().fit(X, Y).results_
     with pytest.raises(ValueError, match=r"asks for 5 % intervals; for 95 % intervals write alpha=0.05 or level=0.95"):
         ask(results)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "text"])
+def test_a_row_of_weight_zero_may_have_a_label_of_its_own(kind):
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.normal(size=(200, 2)), rng.integers(0, 2, 200), np.r_[0.0, np.ones(199)]
+    y[0] = 2
+    y = y if kind == "numbers" else np.array(["a", "b", "zz"], object)[y]
+    beside, without = LogisticRegression().fit(X, y, sample_weight=weight), LogisticRegression().fit(X[1:], y[1:])
+    np.testing.assert_allclose(beside.coef_, without.coef_, rtol=1e-9)
+    assert list(beside.classes_) == list(without.classes_)
+
+
+def test_a_frame_without_columns_is_told():
+    with pytest.raises(ValueError, match="0 feature"):
+        PoissonRegressor().fit(pd.DataFrame(index=range(5)), np.ones(5))

@@ -296,3 +296,15 @@ def test_tiny_means(link):
     back = {"log": 1.0, "inverse": 2.0 ** -200, "identity": 2.0 ** 200}[link]
     np.testing.assert_allclose(fits[1].coef_ * back, fits[0].coef_, rtol=1e-6)
     np.testing.assert_allclose(fits[1].results_.bse[1:] * back, fits[0].results_.bse[1:], rtol=1e-6)
+
+
+def test_a_start_given_up_is_not_lost_where_the_constant_model_is_no_start():
+    """The binomial log link with an exposure: the constant model's means pass 1 on some rows."""
+    rng = np.random.default_rng(0)
+    X, exposure = rng.normal(size=(300, 4)), rng.uniform(0.2, 2.0, 300)
+    y = (rng.random(300) < np.clip(0.5 * exposure * np.exp(X @ [0.2, -0.2, 0.1, 0.0]), 0, 0.99)).astype(float)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fitted = GLMRegressor("binomial", "log", cov_type="HC0").fit(X, y, exposure=exposure)
+    assert np.isfinite(fitted.results_.params).all() and np.isfinite(fitted.distance_to_optimum_)
+    assert fitted.converged_ or any(issubclass(w.category, ConvergenceWarning) for w in told)

@@ -155,7 +155,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     -------
     Fit
     """
-    best, step, last, noise, stumbles, n_iter, null_end = None, np.zeros_like(coef), math.inf, 0.0, 0, 0, None
+    best, given_up, step, last, noise = None, None, np.zeros_like(coef), math.inf, 0.0
+    stumbles, n_iter, null_end = 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
         n_iter, coef = 1, _first_order(objective, data, pilot, coef)
     while n_iter < max_iter:
@@ -168,14 +169,17 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             null_coef = null_coef if null_end is None else null_end.coef
         if best is None and not (point.usable and point.value <= ceiling):
             nearer = _retreat(coef, safe, point)
-            if nearer is None:
+            if nearer is None and given_up is None:
                 return Fit(objective, point, step, math.inf, n_iter, False, null_end)
+            if nearer is None:                                     # the constant model is no start: back, shorter
+                best, safe, step = given_up, None, 0.3 * step
+                nearer = best.coef + step
             coef, ceiling = nearer, math.inf
             continue
         if best is not None and not (point.usable and point.value <= best.value + 1e-11 * abs(best.value) + noise):
             stumbles += 1
             if stumbles == STUMBLES and safe is not None and np.any(coef != safe):
-                best, coef, ceiling = None, safe, math.inf
+                best, given_up, coef, ceiling = None, best, safe, math.inf
                 continue
             step = _shorter(best, point, step, reach)
             if np.max(np.abs(step), initial=0.0) < 1e-14:
