@@ -25,6 +25,7 @@ import numpy as np
 from scipy import special
 
 import naive
+import naive_models
 
 TRUTHS = pathlib.Path(os.environ.get("HARD_TRUTHS", "/tmp/hard_truths"))
 ERRORS = ("distance", "se", "deviance", "pearson")
@@ -148,8 +149,8 @@ MODELS = {"logit": ("binomial", "logit"), "probit": ("binomial", "probit"), "poi
 
 def _model(case):
     if case["kind"] == "multinomial":
-        return naive.model_of("multinomial", None, int(case["y"].max()) + 1)
-    return naive.model_of(*MODELS[case["kind"]])
+        return naive_models.model_of("multinomial", None, int(case["y"].max()) + 1)
+    return naive_models.model_of(*MODELS[case["kind"]])
 
 
 def _solve(case):
@@ -170,7 +171,7 @@ def _solve(case):
 
 
 def truth(case):
-    """The optimum: a dict of exists (False where separated), coef, se, deviance, pearson, n_newton (damped Newton steps).
+    """The optimum: a dict of exists (False where separated), coef, se, deviance, pearson, n_newton (steps).
 
     Coefficients lie equation by equation, the intercept first.
     """
@@ -265,7 +266,7 @@ def line(case, result):
 
 def sweeps_of(text):
     """Sweeps by seed from a run's output."""
-    return {int(seed): float(sweeps) for seed, sweeps in re.findall(r"^ *(\d+) .*? (\d+\.\d) sweeps ", text, re.M)}
+    return {int(seed): float(sweeps) for seed, sweeps in re.findall(r"^ *(\d+) .*? (\d+\.\d) sweeps ", text, re.MULTILINE)}
 
 
 def main():
