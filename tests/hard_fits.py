@@ -266,7 +266,8 @@ def line(case, result):
 
 def sweeps_of(text):
     """Sweeps by seed from a run's output."""
-    return {int(seed): float(sweeps) for seed, sweeps in re.findall(r"^ *(\d+) .*? (\d+\.\d) sweeps ", text, re.MULTILINE)}
+    found = re.findall(r"^ *(\d+) .*? (\d+\.\d) sweeps ", text, re.MULTILINE)
+    return {int(seed): float(sweeps) for seed, sweeps in found}
 
 
 def main():

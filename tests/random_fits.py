@@ -31,6 +31,7 @@ LINKS = {
 }
 FAMILIES = ("gaussian", "binomial", "binomial", "binomial", "poisson", "poisson", "gamma", "inverse_gaussian",
             "tweedie", "negative_binomial", "multinomial")
+CONTAINERS = ("numpy", "dask", "dask", "pandas", "ddf", "unknown")
 COV_TYPES = ("nonrobust", "nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster")
 TAILS = ("normal", "normal", "t2", "lognormal", "cauchy", "dummy", "rare")
 
@@ -214,8 +215,9 @@ def case(seed):
     cov_type = "nonrobust" if ridge else str(rng.choice(COV_TYPES))
     if family == "multinomial" and cov_type in ("HC2", "HC3") and seed % 4:
         cov_type = "HC1"                # the others are refused
-    made = Case(seed, family, link, parameter, X, None, weight, None, None, None, bool(rng.random() < 0.85), kind,
-                ridge, cov_type, str(rng.choice(["numpy", "dask", "dask", "pandas", "ddf", "unknown"])), _chunks(rng, n), mild)
+    intercept, container = bool(rng.random() < 0.85), str(rng.choice(CONTAINERS))
+    made = Case(seed, family, link, parameter, X, None, weight, None, None, None, intercept, kind, ridge, cov_type,
+                container, _chunks(rng, n), mild)
     if cov_type == "cluster":
         made.clusters = rng.integers(0, max(2, min(n // 3, 40)), n)
     if family == "multinomial":
