@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import families, passes
+from daskglm_rep import families, links, passes
 from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.labels import encode_classes
@@ -125,15 +125,11 @@ def _label_matches(block, label, raw):
 @documented("""    link : str, default "logit"
         "logit", "probit", "cloglog", "loglog", "cauchit" or "log".
 """)
+@dataclasses.dataclass(eq=False, repr=False)
 class GLMClassifier(_GLMClassifierBase):
     """Binary regression with any link, as a classifier; the model is of the probability of `classes_[1]`."""
 
-    def __init__(self, link="logit", alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100, tol=1e-6,
-                 cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
-                 random_state=0, rank="warn", verbose=0):
-        super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
-                         weights_kind, warm_start, random_state, rank, verbose)
-        self.link = link
+    link: str | links.Link = "logit"
 
     def _glm(self):
         return families.GLM.of("binomial", self.link)
@@ -147,6 +143,7 @@ class GLMClassifier(_GLMClassifierBase):
 @documented("""    baseline : label, optional
         The class whose coefficients are zero in `results_` with three or more classes; default the first one.
 """)
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class LogisticRegression(_GLMClassifierBase):
     """Logistic regression: two classes, or multinomial with three or more.
 
@@ -154,12 +151,7 @@ class LogisticRegression(_GLMClassifierBase):
     those against the baseline.
     """
 
-    def __init__(self, baseline=None, alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100,
-                 tol=1e-6, cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior",
-                 warm_start=False, random_state=0, rank="warn", verbose=0):
-        super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
-                         weights_kind, warm_start, random_state, rank, verbose)
-        self.baseline = baseline
+    baseline: object = None
 
     def _glm(self):
         return families.GLM.of("binomial")

@@ -229,10 +229,13 @@ def _eager(columns, prepare, names):
                              f"{len(c)}.")
     X = sparse.csr_matrix(X) if sparse.issparse(X) else features(X, prepare.names, 0)
     columns = [X] + [values(c) if isinstance(c, pd.Series) else c for c in columns[1:]]
+    return Data([tuple(None if c is None else c[rows] for c in columns) for rows in cuts(n)], prepare, names)
+
+
+def cuts(n):
+    """Slices of n rows in memory, one a block."""
     step = max(MIN_ROWS, -(-n // N_EAGER))
-    parts = [tuple(None if c is None else c[start:start + step] for c in columns)
-             for start in range(0, max(n, 1), step)]
-    return Data(parts, prepare, names)
+    return [slice(start, start + step) for start in range(0, max(n, 1), step)]
 
 
 def _arrays(columns, prepare, names):

@@ -1,6 +1,7 @@
 """What the scikit-learn estimators share: validate, fit, predict. No numerics."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import dask.array as da
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
 from daskglm_rep import design, families, passes
@@ -31,9 +33,9 @@ from daskglm_rep.versions import Versioned
 PARAMETERS = """
     Parameters
     ----------
-{head}    {penalty} : float, default 0
+{head}    alpha : float, default 0
         Penalty strength; 0 is maximum likelihood. Minimised with it: (1 / sum w) sum w d(y, mu) / 2
-        + {penalty} (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2), intercept free.
+        + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2), intercept free.
     l1_ratio : float in [0, 1], default 0
         Share of the absolute-value penalty.
     fit_intercept : bool, default True
@@ -78,11 +80,11 @@ PARAMETERS = """
 """
 
 
-def documented(head="", penalty="alpha"):
+def documented(head=""):
     """Append `PARAMETERS` to a class's docstring, after parameters of its own (`head`)."""
 
     def decorate(cls):
-        cls.__doc__ = (cls.__doc__ or "").rstrip() + "\n" + PARAMETERS.format(head=head, penalty=penalty)
+        cls.__doc__ = (cls.__doc__ or "").rstrip() + "\n" + PARAMETERS.format(head=head)
         return cls
 
     return decorate
@@ -127,7 +129,10 @@ def _eager_targets(X, y, sample_weight, numeric):
 
 
 class _GLMBase(Versioned, BaseEstimator):
-    """Data of checked inputs, fitted attributes and prediction of all generalized linear models."""
+    """Data of checked inputs, fitted attributes and prediction of all generalized linear models.
+
+    The estimators are dataclasses: their fields are scikit-learn's parameters, and subclasses inherit them.
+    """
 
     def _build(self, X, y, sample_weight, offset, exposure, clusters=None, **recipe):
         """Data of checked inputs; remembers the features."""
@@ -235,16 +240,23 @@ class _GLMRegressorBase(RegressorMixin, _GLMBase):
         data = self._score_data(X, y, sample_weight, offset, exposure)
         model, raw = self._glm(), self._raw_predictor()
         if model.estimates_alpha:
-            model = families.GLM(families.NegativeBinomial(self.alpha_), model.link)
+            model = families.GLM(families.NegativeBinomial(self.overdispersion_), model.link)
         totals = passes.run(_deviances, data, model, raw_basis(raw.shape[1] - 1), raw.ravel())
         null = null_deviance_of(model, totals.second, True)
         deviance = totals.first.value
         return 1.0 - deviance / null if null else (1.0 if deviance == 0 else 0.0)
 
 
+def _is_binomial(estimator):
+    if estimator._glm().family.facts.name != "binomial":
+        raise AttributeError("predict_proba belongs to the binomial family.")
+    return True
+
+
 class _BinomialProbabilities:
     """For estimators of any family that are no classifiers."""
 
+    @available_if(_is_binomial)
     def predict_proba(self, X, offset=None, exposure=None):
         """Probabilities of 0 and 1, (n, 2), for the binomial family; of the kind that `predict` gives.
 
@@ -258,10 +270,8 @@ class _BinomialProbabilities:
         AttributeError
             Another family.
         """
-        model = self._glm()
-        if model.family.facts.name != "binomial":
-            raise AttributeError("predict_proba belongs to the binomial family.")
-        return self._predict_with(_Probabilities(model.link, (0, 1)), X, offset, exposure, 2, np.array([0, 1]))
+        transform = _Probabilities(self._glm().link, (0, 1))
+        return self._predict_with(transform, X, offset, exposure, 2, np.array([0, 1]))
 
 
 def raw_basis(p):
@@ -274,32 +284,29 @@ def _deviances(block, model, basis, coef):
     return Pair(Total(moments.deviance), response_totals(model.family, block.y, block.weight)[0])
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class _ExactBase(_GLMBase):
     """Survey, pilot, polish: the parameters and the fit of the exact estimators."""
 
-    def __init__(self, alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100, tol=1e-6,
-                 cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
-                 random_state=0, rank="warn", verbose=0):
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.max_iter = max_iter
-        self.tol = tol
-        self.cov_type = cov_type
-        self.standardize = standardize
-        self.penalty_factor = penalty_factor
-        self.weights_kind = weights_kind
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.rank = rank
-        self.verbose = verbose
+    alpha: float = 0.0
+    l1_ratio: float = 0.0
+    fit_intercept: bool = True
+    solver: str = "auto"
+    max_iter: int = 100
+    tol: float = 1e-6
+    cov_type: str | None = None
+    standardize: bool = False
+    penalty_factor: Sequence[float] | np.ndarray | None = None
+    weights_kind: str = "prior"
+    warm_start: bool = False
+    random_state: int | None = 0
+    rank: str = "warn"
+    verbose: int = 0
 
     _classify = False
-    _penalty = "alpha"          # the parameter that is the penalty's strength
 
     def _settings(self):
-        return dict(fit_intercept=self.fit_intercept, alpha=getattr(self, self._penalty), l1_ratio=self.l1_ratio,
+        return dict(fit_intercept=self.fit_intercept, alpha=self.alpha, l1_ratio=self.l1_ratio,
                     standardize=self.standardize, penalty_factor=self.penalty_factor, weights_kind=self.weights_kind,
                     tol=self.tol, max_iter=self.max_iter, rank=self.rank, verbose=self.verbose)
 
@@ -337,7 +344,7 @@ class _ExactBase(_GLMBase):
         """
         self._check_parameters()
         cov_type = check_cov_type(self.cov_type, clusters is not None, "fit(X, y, clusters=...)")
-        check_fit(self._settings(), cov_type, self._penalty)
+        check_fit(self._settings(), cov_type)
         data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify).coalesced()
         data, found, model, classes = self._look(data)
         self._solve(data, found, model, classes, cov_type)
@@ -351,10 +358,10 @@ class _ExactBase(_GLMBase):
     def _solve(self, data, found, model, classes, cov_type):
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
         fitted = solve(data, found, model, **(self._settings() | {"start": start}))
-        if model.estimates_alpha:
-            self.alpha_ = fitted.fit.objective.model.family.alpha
-            self.alpha_standard_error_ = fitted.overdispersion.standard_error
         self._set_results(data, fitted, covariance.compute(fitted, cov_type, data), classes)
+        if hasattr(self.results_, "alpha"):
+            self.overdispersion_ = self.results_.alpha
+            self.overdispersion_standard_error_ = self.results_.alpha_standard_error
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_ = fitted.fit.distance
 

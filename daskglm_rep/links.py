@@ -77,8 +77,11 @@ class Link(ScalarModel):
         return 0.0
 
     def within(self, eta):
-        """eta, or the nearest value at which the formulas are inside the range of doubles. Beyond it they stay what they
-        are there, and losses go on along their parabola: exact for the logit, to 5e-4 of the score for the probit."""
+        """eta, or the nearest value at which a row's formulas, with any family, are inside the range of doubles.
+
+        Beyond it rows of a fit stay what they are there and losses go on along a parabola: exact for the logit, to
+        5e-4 of the score for the probit.
+        """
         return eta
 
     accepts = LINE.member("eta")
@@ -105,7 +108,7 @@ class Log(Link):
         return log(mu)
 
     def within(self, eta):
-        return min(max(eta, -708.0), 709.0)
+        return min(max(eta, -230.0), 230.0)          # cubes of means, and their ratios, stay doubles
 
     def inverse(self, eta):
         return exp(eta)

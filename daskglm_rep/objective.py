@@ -139,6 +139,8 @@ def solve(matrix, vector):
 def solve_damped(matrix, vector):
     """`solve` with as little added to the diagonal as makes the matrix positive definite."""
     step, damping = solve(matrix, vector), 1e-12
+    if not np.isfinite(matrix).all():
+        return None
     diagonal = np.diag(np.maximum(np.diag(matrix), 0.0) + 1e-300)
     diagonal = diagonal + np.eye(len(matrix)) * max(diagonal.max() if diagonal.size else 0.0, 1e-300) * 1e-9
     while step is None and damping < 1e12:

@@ -11,6 +11,7 @@ from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.survey import codes_of
 from daskglm_rep.pairing import check_order
 
+WEIGHT_ROLES, DEFAULTS = ("sample_weight", "offset", "exposure"), (1.0, 0.0, 1.0)
 FEW_LABELS = 16          # up to this many numeric labels are found by comparing, in 1 ns a row
 
 
@@ -46,14 +47,7 @@ class Rows:
         X = features(X, self.names, index)
         n = X.shape[0]
         y = np.zeros(n) if y is None else self._response(y, n, index)
-        weight = column(weight, "sample_weight", n, index, 1.0)
-        offset = column(offset, "offset", n, index, 0.0)
-        if exposure is not None:
-            exposure = column(exposure, "exposure", n, index, 1.0)
-            if not (exposure > 0).all():
-                raise ValueError(f"exposure must be > 0: {int((~(exposure > 0)).sum())} of {n} rows of block {index} "
-                                 "are not; drop them or correct them.")
-            offset = offset + np.log(exposure)
+        weight, offset = weight_and_offset((weight, offset, exposure), WEIGHT_ROLES, n, index)
         values = {name: _extra(value, name, n, index) for name, value in zip(self.extra, extra)}
         return Block(X, y, weight, offset, index, values)
 
@@ -159,6 +153,31 @@ def column(a, name, n, index, default):
     if bad:
         raise ValueError(f"{name} has {bad} NaN or infinite values in block {index}; drop these rows or fill them.")
     return a
+
+
+def weight_and_offset(given, names, n, index):
+    """Weights of a chunk's rows, and their offsets with the logarithm of the exposure, (n,) arrays.
+
+    Parameters
+    ----------
+    given : (weight, offset, exposure)
+        Columns, scalars or None.
+    names : (str, str, str)
+        Theirs, for messages.
+
+    Raises
+    ------
+    ValueError
+        What is not one finite number a row; exposures that are not positive.
+    """
+    weight, offset, exposure = [column(a, name, n, index, default) for a, name, default in zip(given, names, DEFAULTS)]
+    if given[2] is None:
+        return weight, offset
+    bad = int((~(exposure > 0)).sum())
+    if bad:
+        raise ValueError(f"{names[2]} must be > 0: {bad} of {n} rows of block {index} are not; drop them or correct "
+                         "them.")
+    return weight, offset + np.log(exposure)
 
 
 def _extra(a, name, n, index):

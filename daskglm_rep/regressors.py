@@ -1,6 +1,10 @@
 """The regressors: one class a family, and one for any family and link."""
 
-from daskglm_rep import families
+import dataclasses
+import math
+import numbers
+
+from daskglm_rep import families, links
 from daskglm_rep.estimators import _ExactBase, _GLMRegressorBase, documented
 
 FAMILY_HEAD = """    family : str or families.Family, default "gaussian"
@@ -16,16 +20,12 @@ class _ExactRegressor(_ExactBase, _GLMRegressorBase):
 
 
 @documented(FAMILY_HEAD)
+@dataclasses.dataclass(eq=False, repr=False)
 class GLMRegressor(_ExactRegressor):
     """Generalized linear model of any family and link."""
 
-    def __init__(self, family="gaussian", link=None, alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto",
-                 max_iter=100, tol=1e-6, cov_type=None, standardize=False, penalty_factor=None,
-                 weights_kind="prior", warm_start=False, random_state=0, rank="warn", verbose=0):
-        super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
-                         weights_kind, warm_start, random_state, rank, verbose)
-        self.family = family
-        self.link = link
+    family: str | families.Family = "gaussian"
+    link: str | links.Link | None = None
 
     def _glm(self):
         return families.GLM.of(self.family, self.link)
@@ -39,13 +39,9 @@ class LinearRegression(_ExactRegressor):
         return families.GLM.of("gaussian")
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class _LinkRegressor(_ExactRegressor):
-    def __init__(self, link="log", alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100, tol=1e-6,
-                 cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior", warm_start=False,
-                 random_state=0, rank="warn", verbose=0):
-        super().__init__(alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize, penalty_factor,
-                         weights_kind, warm_start, random_state, rank, verbose)
-        self.link = link
+    link: str | links.Link = "log"
 
     _family = None
 
@@ -82,35 +78,35 @@ class InverseGaussianRegressor(_LinkRegressor):
 @documented("""    power : float in (1, 2), default 1.5
         Variance power.
 """ + LINK_HEAD)
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class TweedieRegressor(_LinkRegressor):
     """Tweedie regression, variance mu^power: responses >= 0 with a mass at zero."""
 
-    def __init__(self, power=1.5, link="log", alpha=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto", max_iter=100,
-                 tol=1e-6, cov_type=None, standardize=False, penalty_factor=None, weights_kind="prior",
-                 warm_start=False, random_state=0, rank="warn", verbose=0):
-        super().__init__(link, alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize,
-                         penalty_factor, weights_kind, warm_start, random_state, rank, verbose)
-        self.power = power
+    power: float = 1.5
 
     def _glm(self):
         return families.GLM.of(families.Tweedie(self.power), self.link)
 
 
-@documented("""    alpha : float or "estimate", default "estimate"
-        Overdispersion of the variance mu + alpha mu^2 (not a penalty: that is `penalty` here); "estimate" alternates
-        maximum likelihood of it and of the coefficients; then `alpha_` and `alpha_standard_error_` hold it.
-""" + LINK_HEAD, penalty="penalty")
+@documented("""    overdispersion : float > 0 or "estimate", default "estimate"
+        That of the variance mu + overdispersion mu^2; "estimate" alternates maximum likelihood of it and of the
+        coefficients. `overdispersion_` and `overdispersion_standard_error_` (NaN where it was given) hold it.
+""" + LINK_HEAD)
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class NegativeBinomialRegressor(_LinkRegressor):
     """Negative binomial (NB2) regression of counts."""
 
-    _penalty = "penalty"
+    overdispersion: float | str = "estimate"
 
-    def __init__(self, alpha="estimate", link="log", penalty=0.0, l1_ratio=0.0, fit_intercept=True, solver="auto",
-                 max_iter=100, tol=1e-6, cov_type=None, standardize=False, penalty_factor=None,
-                 weights_kind="prior", warm_start=False, random_state=0, rank="warn", verbose=0):
-        super().__init__(link, alpha, l1_ratio, fit_intercept, solver, max_iter, tol, cov_type, standardize,
-                         penalty_factor, weights_kind, warm_start, random_state, rank, verbose)
-        self.penalty = penalty
+    def _check_parameters(self):
+        super()._check_parameters()
+        if isinstance(self.alpha, str):
+            raise ValueError(f"alpha is the penalty, a number, and got {self.alpha!r}: the overdispersion of the "
+                             f"negative binomial is set by overdispersion={self.alpha!r}.")
+        given = self.overdispersion
+        if given != "estimate" and not (isinstance(given, numbers.Real) and 0 < given < math.inf):
+            raise ValueError('overdispersion must be a finite number > 0 or "estimate" (without overdispersion use '
+                             f"PoissonRegressor), got {given!r}.")
 
     def _glm(self):
-        return families.GLM.of(families.NegativeBinomial(self.alpha), self.link)
+        return families.GLM.of(families.NegativeBinomial(self.overdispersion), self.link)

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import families
+from daskglm_rep import families, links
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
 from daskglm_rep.penalties import elastic_net
@@ -25,6 +25,7 @@ from daskglm_rep.telling import tell
 COV_TYPES = ("nonrobust", "cluster")
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     """Generalized linear model fitted on representatives of blocks of rows, with a certified distance to the MLE.
 
@@ -55,7 +56,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         None takes the family's default; with a family other than binomial, "logit" counts as None.
     representative : str, default "score-matching"
         One of the above.
-    partition : partitions.Partition, default KMeans(1000, subset=100_000)
+    partition : partitions.Partition, optional
+        Default: KMeans(1000, subset=100_000).
     n_rounds : int or "auto", default 3
         Rounds at most; "auto" goes on until `tol` (25 at most).
     min_block_size : int, default 1
@@ -108,24 +110,21 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     n_iter_, n_passes_, dispersion_, n_features_in_, feature_names_in_
     """
 
-    def __init__(self, family="binomial", link="logit", representative="score-matching",
-                 partition=KMeans(1000, subset=100_000), n_rounds=3, min_block_size=1,
-                 polish=False, tol=1e-3, certify=True, cov_type="nonrobust", fit_intercept=True,
-                 max_radius=20.0, random_state=0, verbose=0):
-        self.family = family
-        self.link = link
-        self.representative = representative
-        self.partition = partition
-        self.n_rounds = n_rounds
-        self.min_block_size = min_block_size
-        self.polish = polish
-        self.tol = tol
-        self.certify = certify
-        self.cov_type = cov_type
-        self.fit_intercept = fit_intercept
-        self.max_radius = max_radius
-        self.random_state = random_state
-        self.verbose = verbose
+    family: str | families.Family = "binomial"
+    link: str | links.Link | None = "logit"
+    _: dataclasses.KW_ONLY
+    representative: str = "score-matching"
+    partition: Partition | None = None
+    n_rounds: int | str = 3
+    min_block_size: int = 1
+    polish: bool = False
+    tol: float = 1e-3
+    certify: bool = True
+    cov_type: str = "nonrobust"
+    fit_intercept: bool = True
+    max_radius: float = 20.0
+    random_state: int | None = 0
+    verbose: int = 0
 
     def _glm(self):
         link = self.link
@@ -138,7 +137,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         check_choice("cov_type", self.cov_type, COV_TYPES)
         check_number("tol", self.tol, lambda v: v > 0, "> 0")
         check_number("max_radius", self.max_radius, lambda v: v > 0, "> 0")
-        if not isinstance(self.partition, Partition):
+        if not isinstance(self.partition, Partition | None):
             raise ValueError(f"partition must be a daskglm_rep.partitions object such as KMeans(1000), got "
                              f"{self.partition!r}.")
         whole = (numbers.Integral, np.integer)
@@ -170,7 +169,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         self._check_parameters()
         model = self._glm()
         check_alpha(model, type(self).__name__)
-        partition = self.partition
+        partition = KMeans(1000, subset=100_000) if self.partition is None else self.partition
         if blocks is not None and not isinstance(partition, Natural):
             raise ValueError("blocks= labels natural blocks: pass partition=partitions.Natural() with them.")
         data = self._build(X, y, sample_weight, offset, exposure, blocks=blocks)

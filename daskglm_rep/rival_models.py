@@ -4,9 +4,10 @@ They are what representatives and the exact three-sweep fits are judged against.
 full-data maximum likelihood estimate where they can know.
 """
 
+import dataclasses
 import numbers
 
-from daskglm_rep import combining, design, families, subsampling
+from daskglm_rep import combining, design, families, links, subsampling
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.settings import check_alpha, check_choice, check_number
 from daskglm_rep.solvers import implicit_descent
@@ -36,8 +37,14 @@ def _documented(cls):
     return cls
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
     """Shared fit: a survey with few pilot rows, then the rival's own sweeps."""
+
+    family: str | families.Family = "binomial"
+    link: str | links.Link | None = None
+    fit_intercept: bool = True
+    random_state: int = 0
 
     _takes_sparse = False
 
@@ -96,6 +103,7 @@ class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
 
 
 @_documented
+@dataclasses.dataclass(eq=False, repr=False)
 class SubsampledGLM(_RivalBase):
     """Generalized linear model fitted to a subsample of the rows, chosen to tell most about the coefficients.
 
@@ -126,16 +134,11 @@ class SubsampledGLM(_RivalBase):
         coefficients, of which a warning tells.
     """
 
-    def __init__(self, method="a-optimal", n_samples=20_000, n_pilot=None, family="binomial", link=None,
-                 fit_intercept=True, uniform_share=0.1, random_state=0):
-        self.method = method
-        self.n_samples = n_samples
-        self.n_pilot = n_pilot
-        self.family = family
-        self.link = link
-        self.fit_intercept = fit_intercept
-        self.uniform_share = uniform_share
-        self.random_state = random_state
+    method: str = "a-optimal"
+    _: dataclasses.KW_ONLY
+    n_samples: int = 20_000
+    n_pilot: int | None = None
+    uniform_share: float = 0.1
 
     def _counts(self):
         return {"n_samples": 1} | ({} if self.n_pilot is None else {"n_pilot": 1})
@@ -155,6 +158,7 @@ class SubsampledGLM(_RivalBase):
 
 
 @_documented
+@dataclasses.dataclass(eq=False, repr=False)
 class DivideAndConquerGLM(_RivalBase):
     """Generalized linear model fitted block by block, the fits combined: one sweep, and no rows move.
 
@@ -185,18 +189,13 @@ class DivideAndConquerGLM(_RivalBase):
         In standard errors (the worst coefficient), by the Newton step at the result; NaN without `certify`.
     """
 
-    _takes_sparse = True
+    join: str = "estimating-equations"
+    _: dataclasses.KW_ONLY
+    partitions: int | None = None
+    cov_type: str = "nonrobust"
+    certify: bool = True
 
-    def __init__(self, join="estimating-equations", family="binomial", link=None, partitions=None, fit_intercept=True,
-                 cov_type="nonrobust", certify=True, random_state=0):
-        self.join = join
-        self.family = family
-        self.link = link
-        self.partitions = partitions
-        self.fit_intercept = fit_intercept
-        self.cov_type = cov_type
-        self.certify = certify
-        self.random_state = random_state
+    _takes_sparse = True
 
     def _counts(self):
         return {} if self.partitions is None else {"partitions": 1}
@@ -220,6 +219,7 @@ class DivideAndConquerGLM(_RivalBase):
 
 
 @_documented
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class StochasticGLM(_RivalBase):
     """Generalized linear model by averaged implicit stochastic gradient descent (Tran, Toulis & Airoldi 2015).
 
@@ -242,15 +242,9 @@ class StochasticGLM(_RivalBase):
         where the responses are seen to be separated, of which a warning tells; another one tells of more than 10.
     """
 
-    def __init__(self, family="binomial", link=None, n_epochs=1, learning_rate=1.0, decay=2 / 3, fit_intercept=True,
-                 random_state=0):
-        self.family = family
-        self.link = link
-        self.n_epochs = n_epochs
-        self.learning_rate = learning_rate
-        self.decay = decay
-        self.fit_intercept = fit_intercept
-        self.random_state = random_state
+    n_epochs: int = 1
+    learning_rate: float = 1.0
+    decay: float = 2 / 3
 
     def _counts(self):
         return {"n_epochs": 1}

@@ -68,15 +68,13 @@ def check_alpha(model, who):
                          "family=families.NegativeBinomial(0.5), or fit NegativeBinomialRegressor, which does.")
 
 
-def check_fit(settings, cov_type, penalty="alpha"):
+def check_fit(settings, cov_type):
     """Check the settings of `solvers.three_sweeps.solve_model` and the covariance that is to follow.
 
     Parameters
     ----------
     settings : dict
     cov_type : str
-    penalty : str
-        What the user calls the penalty's strength.
 
     Raises
     ------
@@ -84,7 +82,7 @@ def check_fit(settings, cov_type, penalty="alpha"):
         Values that are not allowed; a robust covariance of a penalized fit.
     """
     for name, good, words in NUMBERS:
-        check_number(penalty if name == "alpha" else name, settings[name], good, words)
+        check_number(name, settings[name], good, words)
     for name, allowed in CHOICES:
         check_choice(name, settings[name], allowed)
     if cov_type != "nonrobust" and settings["alpha"] > 0:

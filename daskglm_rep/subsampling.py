@@ -71,7 +71,8 @@ def solve(data, look, method, n_samples, uniform_share, seed):
     if method == "iboss":
         block, probability = _most_extreme(data, look, n_samples)
     else:
-        plan = (_simple if method == "uniform" else _optimal)(look, method, n_samples, uniform_share, seed)
+        plan = (_simple(look, n_samples, seed) if method == "uniform" else
+                _optimal(look, method, n_samples, uniform_share, seed))
         block, probability = joined(passes.run(draw, data, plan))
     weighted = dataclasses.replace(block, weight=block.weight / probability)
     objective = look.objective
@@ -79,15 +80,17 @@ def solve(data, look, method, n_samples, uniform_share, seed):
     rows = in_memory(weighted)
     start = look.coef if objective.evaluate(rows, look.coef, False).valid else newton.start(objective, weighted, rows)
     solution = newton.minimise(objective, rows, start, 1e-20)
-    build = _iboss_result if method == "iboss" else _weighted_result
-    found = build(data, look, solution, block, probability, method)
+    if method == "iboss":
+        found = _iboss_result(data, look, solution, block)
+    else:
+        found = _weighted_result(data, look, solution, block, probability, method)
     return _without_errors(found) if _is_lost(solution, objective) else found
 
 
 # ---------------------------------------------------------------- which rows
 
 
-def _simple(look, method, n_samples, uniform_share, seed):
+def _simple(look, n_samples, seed):
     lengths = look.found.lengths
     n = min(n_samples, sum(lengths))
     generator = np.random.default_rng((seed, 2))
@@ -135,7 +138,8 @@ def _most_extreme(data, look, n_samples):
     """
     columns = look.objective.basis.columns
     if not columns.size:
-        raise ValueError("IBOSS takes the extreme rows of every column, and no column of X varies: use another method.")
+        raise ValueError("IBOSS takes the extreme rows of every column, and no column of X varies (n_samples = "
+                         f"{int(look.n_rows)} rows): use another method.")
     r = n_samples // (2 * columns.size)
     if r < 1:
         raise ValueError(f"IBOSS takes rows at both ends of {columns.size} columns: n_samples must be at least "
@@ -200,7 +204,7 @@ def _weighted_result(data, look, solution, block, probability, method):
     return Subsample(fitted, Covariance(total, "subsample", None, note), about_full, block.n_rows)
 
 
-def _iboss_result(data, look, solution, block, probability, method):
+def _iboss_result(data, look, solution, block):
     """Model-based on the picked rows: they were picked by their covariates alone."""
     objective, point = look.objective, solution.point
     response, _ = response_totals(objective.model.family, block.y, block.weight)

@@ -4,6 +4,8 @@ import importlib.metadata
 
 from daskglm_rep.telling import VersionWarning, tell
 
+from dask.tokenize import normalize_token
+
 try:
     __version__ = importlib.metadata.version("daskglm_rep")
 except importlib.metadata.PackageNotFoundError:          # a source tree that nobody installed
@@ -14,6 +16,10 @@ KEY = "_daskglm_rep_version"
 
 class Versioned:
     """Mixin: pickles carry the library's version, and one of another version warns when it is loaded."""
+
+    def __dask_tokenize__(self):
+        """Dask would name a dataclass by its fields: two fits of one estimator would share what is computed of them."""
+        return normalize_token((type(self), self.__getstate__()))
 
     def __getstate__(self):
         return super().__getstate__() | {KEY: __version__}

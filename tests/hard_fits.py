@@ -1,10 +1,10 @@
 """Hard fits by seed: heavy tails, rare events, rare dummies, uneven weights, against a long-double optimum.
 
-    python -m tests.hard_fits 0 300             one line a fit, then what broke the promise
-    python -m tests.hard_fits --ordinary 0 40   ordinary data: sweeps and errors
-    python -m tests.hard_fits --against old.txt 0 300      also which seeds need more sweeps than in a saved run
-    python tests/hard_fits.py 17 18             by path: the package of the current directory is judged
+    python tests/hard_fits.py 0 300             one line a fit, then what broke the promise
+    python tests/hard_fits.py --ordinary 0 40   ordinary data: sweeps and errors
+    python tests/hard_fits.py --against old.txt 0 300      also which seeds need more sweeps than in a saved run
 
+PYTHONPATH=. in front judges the package of the current directory, else it is the one installed.
 Truths are kept in $HARD_TRUTHS (/tmp/hard_truths) by a hash of the data.
 """
 
@@ -17,15 +17,10 @@ import sys
 import time
 import warnings
 
-for place in (str(pathlib.Path(__file__).parent), os.getcwd()):
-    if place not in sys.path[:1]:
-        sys.path.insert(0, place)
-
-import numpy as np
-from scipy import special
-
 import naive
 import naive_models
+import numpy as np
+from scipy import special
 
 TRUTHS = pathlib.Path(os.environ.get("HARD_TRUTHS", "/tmp/hard_truths"))
 ERRORS = ("distance", "se", "deviance", "pearson")

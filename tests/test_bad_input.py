@@ -1,28 +1,31 @@
 """Bad input gets one clear sentence that says what, where and what to do, from memory and from chunks alike."""
 
-import pathlib
-import sys
 import warnings
 
 import dask.array as da
 import dask.dataframe as dd
+import make_data
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
-import make_data  # noqa: E402
-
-from daskglm_rep import (AliasWarning, GammaRegressor, GLMClassifier, GLMRegressor, LinearRegression,  # noqa: E402
+from daskglm_rep import (AliasWarning, GammaRegressor, GLMClassifier, GLMRegressor, LinearRegression,
                          LogisticRegression, PoissonRegressor, RepresentativeGLM, SeparationWarning, StochasticGLM,
                          design)
 
 N = 400
-rng = np.random.default_rng(1)
-X = rng.normal(size=(N, 3))
-Y = rng.poisson(np.exp(0.3 * X[:, 0])).astype(float)
-LABEL = (X[:, 0] + rng.logistic(size=N) > 0).astype(float)
+
+
+def sample():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(N, 3))
+    y = rng.poisson(np.exp(0.3 * X[:, 0])).astype(float)
+    label = (X[:, 0] + rng.logistic(size=N) > 0).astype(float)
+    return X, y, label
+
+
+X, Y, LABEL = sample()
 
 
 def numpy_kind(X, y, **columns):
@@ -139,7 +142,7 @@ def test_one_class(kind):
 
 
 def test_classifier_of_a_continuous_response(kind):
-    refuse(LogisticRegression(), kind, X, rng.normal(size=N), "y", "continuous")
+    refuse(LogisticRegression(), kind, X, np.random.default_rng(2).normal(size=N), "y", "continuous")
 
 
 def test_binary_classifier_of_three_classes(kind):
@@ -147,6 +150,7 @@ def test_binary_classifier_of_three_classes(kind):
 
 
 def test_more_columns_than_rows(kind):
+    rng = np.random.default_rng(3)
     wide = rng.normal(size=(20, 30))
     y = wide[:, 0] + rng.normal(size=20)
     refuse(LinearRegression(rank="error"), kind, wide, y, "31 columns", "20 rows", "penalty")

@@ -1,4 +1,4 @@
-"""What a fit says of its distance: the bounds behind it as laws, and fits whose pilots are blind against damped Newton."""
+"""What a fit says of its distance: the bounds behind it as laws; fits whose pilots are blind against damped Newton."""
 
 import warnings
 
@@ -18,8 +18,8 @@ from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.solvers.certificate import Reach, disagreement, psi
 
 STEADY = [GLM(family, link()) for family in
-          (families.Binomial(), families.Poisson(), families.Gamma(), families.Tweedie(1.3), families.NegativeBinomial(0.7))
-          for link in family.steady]
+          (families.Binomial(), families.Poisson(), families.Gamma(), families.Tweedie(1.3),
+           families.NegativeBinomial(0.7)) for link in family.steady]
 
 
 def newton(X, y, weight, mean, variance):
@@ -175,6 +175,83 @@ def test_an_inflated_dispersion_is_no_certificate():
     score = np.c_[np.ones(60_000), X].T @ (y / fitted.predict(X) - 1)
     information = np.c_[np.ones(60_000), X].T @ np.c_[np.ones(60_000), X]
     assert np.sqrt(score @ np.linalg.solve(information, score)) < 1e-3
+
+
+# ---------------------------------------------------------------- what an adversary found
+
+
+@pytest.mark.parametrize("family, link", [("poisson", "log"), ("binomial", "logit"), ("inverse_gaussian", "log"),
+                                          ("negative_binomial", "log")])
+def test_a_warm_start_far_away_is_not_certified_there(family, link):
+    """The pilot is all rows and cannot bend the first step: its silence is no agreement."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    family = families.NegativeBinomial(0.5) if family == "negative_binomial" else family
+    draw = {"binomial": lambda eta: (rng.random(300) < special.expit(eta)).astype(float),
+            "inverse_gaussian": lambda eta: rng.wald(np.exp(eta), 3.0)}.get(
+                family, lambda eta: rng.poisson(np.exp(eta)).astype(float))
+    first, second = draw(X @ [1.0, 1.0]), draw(1 + X @ [-1.0, -0.5])
+    warm = GLMRegressor(family, link, warm_start=True).fit(X, first).fit(X, second).results_
+    cold = GLMRegressor(family, link).fit(X, second).results_
+    assert warm.deviance == pytest.approx(cold.deviance, rel=1e-9)
+    np.testing.assert_allclose(warm.params, cold.params, rtol=1e-6)
+
+
+def test_extreme_columns_with_means_that_square_beyond_doubles():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x = 5 * rng.standard_cauchy(1000)
+        y = rng.poisson(np.exp(np.clip(1 - 0.5 * x, -12, 8))).astype(float)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fitted = GLMRegressor(families.NegativeBinomial(0.5)).fit(x[:, None], y)
+        mu, Z = fitted.predict(x[:, None]), np.c_[np.ones(1000), x]
+        score, information = Z.T @ ((y - mu) / (1 + 0.5 * mu)), (Z * (mu / (1 + 0.5 * mu))[:, None]).T @ Z
+        scale = 1 / np.sqrt(np.diag(information))
+        assert np.sqrt((scale * score) @ np.linalg.solve(scale[:, None] * information * scale, scale * score)) < 1e-5
+
+
+@pytest.mark.parametrize("code", [1e7, 1e9, 1e11])
+def test_a_linear_fit_of_a_missing_value_code_keeps_its_digits(code):
+    """Three rows of 100,000, which no pilot draws, hold all the variance and a flag explains them."""
+    rng = np.random.default_rng(0)
+    x, flag = rng.normal(size=100_000), np.zeros(100_000)
+    flag[[777, 50_001, 90_003]] = 1
+    noise = rng.normal(size=100_000)
+    y = np.where(flag == 1, code, x + noise)
+    fitted = LinearRegression().fit(np.c_[x, flag], y).results_
+    coded = flag == 1                                           # the flag takes their mean off (Frisch-Waugh-Lovell)
+    Z = np.c_[~coded, np.where(coded, x - x[coded].mean(), x)]
+    left = np.linalg.lstsq(Z, np.where(coded, 0.0, y), rcond=None)[1]
+    assert fitted.deviance == pytest.approx(left[0], rel=1e-14 * code ** 0.75 + 1e-10)
+    errors = np.sqrt(left[0] / (100_000 - 3) * np.diag(np.linalg.inv(Z.T @ Z)))
+    np.testing.assert_allclose(fitted.bse[:2], errors, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family, link", [("gamma", "log"), ("tweedie", "log"), ("inverse_gaussian", "log"),
+                                          ("poisson", "sqrt"), ("gaussian", "log")])
+@pytest.mark.parametrize("far", [1e4, -1e4])
+def test_a_row_of_weight_zero_may_be_anywhere(family, link, far):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    y = rng.gamma(2, np.exp(0.3 * x) / 2)
+    without = GLMRegressor(family, link).fit(x[:, None], y).results_
+    beside = GLMRegressor(family, link).fit(np.r_[x, far][:, None], np.r_[y, 1.0],
+                                            sample_weight=np.r_[np.ones(200), 0.0]).results_
+    np.testing.assert_allclose(beside.params, without.params, rtol=1e-7)
+    assert beside.deviance == pytest.approx(without.deviance, rel=1e-12) and beside.nobs == 200
+
+
+@pytest.mark.parametrize("kind", ["logit", "poisson"])
+def test_the_unit_of_weights_scales_errors_alone(kind):
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(25_000, 2))
+    eta = 1 + X @ [0.5, -0.3]
+    y = (rng.random(25_000) < special.expit(eta)).astype(float) if kind == "logit" else rng.poisson(np.exp(eta)) * 1.0
+    estimator = GLMClassifier if kind == "logit" else PoissonRegressor
+    one, tiny = (estimator().fit(X, y, sample_weight=np.full(25_000, c)).results_ for c in (1.0, 1e-12))
+    np.testing.assert_allclose(tiny.bse * 1e-6, one.bse, rtol=1e-6)
+    assert tiny.deviance * 1e12 == pytest.approx(one.deviance, rel=1e-9)
 
 
 # ---------------------------------------------------------------- singular, saturated, tiny

@@ -4,25 +4,19 @@ import itertools
 import pathlib
 import sys
 
+import covariance as benchmark
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+from reference_fits import CASES, expected, fit
 from scipy import linalg, sparse
 
-sys.path[:0] = [str(pathlib.Path(__file__).parent / "reference"),
-                str(pathlib.Path(__file__).parent.parent / "benchmarks")]
-import covariance as benchmark  # noqa: E402
-import make_data  # noqa: E402
+from daskglm_rep import CovarianceWarning, LinearRegression, LogisticRegression, PoissonRegressor, design
+from daskglm_rep.inference import covariance
+from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
+from daskglm_rep.summaries import ClusterScores
 
-from daskglm_rep import (CovarianceWarning, GLMRegressor, LinearRegression, LogisticRegression,  # noqa: E402
-                         PoissonRegressor, design)
-from daskglm_rep.inference import covariance  # noqa: E402
-from daskglm_rep.solvers.three_sweeps import solve_model, take_survey  # noqa: E402
-from daskglm_rep.summaries import ClusterScores  # noqa: E402
-
-CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "fit"}
-LINKS = {"1/mu^2": "inverse_squared"}
 CORRECTIONS = {"0": "none", "_G": "clusters", "_stata": "full", "_gmin": "full", "_allparams": "full",
                "_design": "design"}
 
@@ -47,39 +41,35 @@ def how_to(key, clusters):
 
 @pytest.mark.parametrize("name", CASES)
 def test_reference(name):
-    case, data = CASES[name], make_data.build(CASES[name])
-    model, X, y = case["model"], data["X"], data["y"]
-    intercept = model["design"][0][0] == "Intercept"
-    X = X[:, 1:] if intercept else X
-    kind = "frequency" if model.get("weights_kind") == "frequency" else "prior"
-    if model["family"] == "multinomial":
-        baseline = model["reference"] if len(model["levels"]) > 2 else None
-        results = LogisticRegression(baseline=baseline, fit_intercept=intercept).fit(X, y, data["weights"]).results_
-        others = [level for level in model["levels"] if level != model["reference"]]
-        order = [others.index(level) for level in results.classes[1:]]
-    else:
-        estimator = GLMRegressor(model["family"], LINKS.get(model.get("link"), model.get("link")),
-                                 fit_intercept=intercept, weights_kind=kind)
-        results = estimator.fit(X, y, data["weights"], data["offset"]).results_
+    case = CASES[name]
+    results, data = fit(case)
     for key, values in case["expected"]["se"].items():
         if key.startswith("twoway_stata_multi0"):          # statsmodels' factor of each term from the other's groups
             continue
         cov_type, clusters, options = how_to(key, data["clusters"])
-        robust = results.with_covariance(cov_type, X, y, data["weights"], data["offset"], clusters, **options)
-        values = np.ravel(np.array(values)[order] if model["family"] == "multinomial" else values)
+        robust = results.with_covariance(cov_type, data["X"], data["y"], data["weights"], data["offset"], clusters,
+                                         **options)
+        values = np.ravel(expected(case, results, values))
         assert np.max(np.abs(robust.bse.to_numpy() / values - 1)) <= case["tol"]["se_rtol"], key
 
 
 # ---------------------------------------------------------------- one model, slow NumPy
 
 N = 240
-rng = np.random.default_rng(5)
-X = rng.normal(size=(N, 3))
-OFFSET = rng.uniform(-0.5, 0.5, N)
-Y = rng.poisson(np.exp(0.2 + X @ [0.4, -0.3, 0.0] + OFFSET)).astype(float)
-WEIGHT = rng.uniform(0.5, 2.0, N)
-WEIGHT[7] = 0.0
-G = rng.integers(0, 12, N)
+
+
+def sample():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(N, 3))
+    offset = rng.uniform(-0.5, 0.5, N)
+    y = rng.poisson(np.exp(0.2 + X @ [0.4, -0.3, 0.0] + offset)).astype(float)
+    weight = rng.uniform(0.5, 2.0, N)
+    weight[7] = 0.0
+    g = rng.integers(0, 12, N)
+    return X, offset, y, weight, g
+
+
+X, OFFSET, Y, WEIGHT, G = sample()
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +130,7 @@ def test_bias_reduced_with_every_row_its_own_cluster_is_hc2_and_hc3(results):
 
 
 def test_multinomial_slowly():
+    rng = np.random.default_rng(6)
     y = rng.integers(0, 3, N)
     weight = rng.integers(1, 4, N).astype(float)
     fit = LogisticRegression(weights_kind="frequency").fit(X, y, weight)
@@ -174,7 +165,7 @@ def test_hundred_copies_in_clusters_of_hundred_are_the_original():
 
 @pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC2", "HC3", "cluster", "CR2"])
 def test_frequency_weights_are_copies(cov_type):
-    weight = rng.integers(0, 4, N).astype(float)
+    weight = np.random.default_rng(7).integers(0, 4, N).astype(float)
     where = np.repeat(np.arange(N), weight.astype(int))
     a = PoissonRegressor(weights_kind="frequency").fit(X, Y, weight).results_
     a = a.with_covariance(cov_type, X, Y, weight, clusters=G)

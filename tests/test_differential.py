@@ -1,30 +1,27 @@
 """Random and hard fits against damped Newton in long double, with statsmodels as the second judge: right, or told.
 
     pytest -m slow tests/test_differential.py -s          all of it, counts printed
-    python -m tests.test_differential 17 23               single seeds, in words
-    python -m tests.test_differential --range 0 400       a range, counts printed
+    python tests/test_differential.py 17 23               single seeds, in words
+    python tests/test_differential.py --range 0 400       a range, counts printed
+
+PYTHONPATH=. in front judges the package of the current directory, else it is the one installed.
 """
 
 import collections
-import os
 import pathlib
 import re
 import sys
 import traceback
 import warnings
 
-for place in (str(pathlib.Path(__file__).parent), os.getcwd()):
-    if place not in sys.path[:1]:
-        sys.path.insert(0, place)
-
-import numpy as np
-import pytest
-
-import daskglm_rep
 import hard_fits
 import naive
 import naive_models
+import numpy as np
+import pytest
 import random_fits
+
+import daskglm_rep
 
 SEEDS, HARD = 400, 300
 PACKAGE = str(pathlib.Path(daskglm_rep.__file__).parent)

@@ -1,24 +1,20 @@
 """Formulas on partitions: the design equals formulaic's on the data in one piece, the fits equal the references."""
 
-import pathlib
 import pickle
-import sys
 
 import dask.dataframe as dd
+import make_data
 import numpy as np
 import pandas as pd
 import pytest
 from formulaic import model_matrix
+from reference_fits import link_of
 from scipy import sparse
 
 import daskglm_rep as dg
-from daskglm_rep.formula.assembly import build_spec
+from daskglm_rep import sources
+from daskglm_rep.formula.assembly import learn_spec, parse
 from daskglm_rep.formula.learn import Levels
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
-import make_data  # noqa: E402
-
-LINKS = {"1/mu^2": "inverse_squared"}
 
 
 def rows(n=600, seed=0):
@@ -38,6 +34,14 @@ FORMULAS = ["y ~ x*a", "y ~ a*b*x", "y ~ 0 + a + b", "y ~ 0 + a:b + x", "y ~ C(k
             "y ~ a:x", "y ~ a:b:c", "y ~ standardize(x) + scale(z, center=False)", "y ~ scale(center(x)) + t:a",
             "y ~ x + a - 1", "y ~ (a+b+c)**2", "y ~ bs(x, df=6, include_intercept=True) - 1", "y ~ 1", "y ~ {x+z}",
             "np.log(z) ~ `x`", "y ~ C(x>0)"]
+
+
+def build_spec(formula, data):
+    """A formula learnt on some data, without a fit."""
+    table = sources.open_table(data)
+    parsed = parse(formula, sources.columns_of(table), {})
+    frame = sources.rows_of(table, list(dict.fromkeys(parsed.rhs_columns + parsed.response_columns)))
+    return learn_spec(parsed, sources.chunks(frame), sources.example(frame), [], {})[0]
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -93,7 +97,7 @@ def test_reference_fits_through_formulas(name):
     if name == "poisson_log_warpbreaks":
         f = f.assign(tension=pd.Categorical(f.tension, ["L", "M", "H"]))
     for data in (f, dd.from_pandas(f, npartitions=3)):
-        r = dg.glm(m["formula"], data, m["family"], LINKS.get(m["link"], m["link"]))
+        r = dg.glm(m["formula"], data, m["family"], link_of(m))
         np.testing.assert_allclose(r.params, case["expected"]["coef"], rtol=1e-7)
         np.testing.assert_allclose(r.bse, case["expected"]["se"]["classical"], rtol=1e-6)
 
@@ -195,3 +199,27 @@ def test_unseen_levels_name_level_and_column():
         r.predict(F[["x"]])
     with pytest.raises(ValueError, match="data is a int"):
         dg.lm("y ~ x", 3)
+
+
+@pytest.mark.parametrize("role, value, words", [
+    ("weights", np.inf, "weights column 'bad' has 1 NaN or infinite values in block 0; drop these rows or fill them"),
+    ("offset", -np.inf, "offset column 'bad' has 1 NaN or infinite values in block 0"),
+    ("exposure", -1.0, "exposure column 'bad' must be > 0: 1 of 600 rows of block 0 are not; drop them"),
+    ("weights", "many", "weights column 'bad' must be numeric, but block 0 holds 'many'"),
+])
+def test_fits_and_effects_tell_bad_columns_in_the_same_words(role, value, words):
+    bad = F["w"].astype(object).mask(F.index == 7, value).infer_objects()
+    _refused_by_both(F.assign(bad=bad), words, **{role: "bad"})
+
+
+def test_fits_and_effects_tell_bad_names_in_the_same_words():
+    _refused_by_both(F, "data has no column 'lacks', which the call for 'k ~ x' names; its columns are .*'x'",
+                     exposure="lacks")
+    _refused_by_both(F, "offset must be the name of a column of data, got a Series", offset=F["w"])
+
+
+def _refused_by_both(data, words, **roles):
+    results = dg.glm("k ~ x", F, "poisson")
+    for call in (lambda: dg.glm("k ~ x", data, "poisson", **roles), lambda: results.margins(data, **roles)):
+        with pytest.raises(ValueError, match=words):
+            call()

@@ -12,12 +12,19 @@ from daskglm_rep import LinearRegression, LogisticRegression, PoissonRegressor
 from daskglm_rep.inference import restrictions
 
 N = 300
-rng = np.random.default_rng(8)
-FRAME = pd.DataFrame(rng.normal(size=(N, 4)), columns=["x1", "x10", "C(g)[T.b]", "x1:C(g)[T.b]"])
-X = FRAME.to_numpy()
-COUNTS = rng.poisson(np.exp(0.3 + X @ [0.3, -0.2, 0.1, 0.0])).astype(float)
-NUMBERS = 1.0 + X @ [0.5, 0.4, 0.0, 0.0] + rng.normal(size=N)
-G = rng.integers(0, 7, N)
+
+
+def sample():
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame(rng.normal(size=(N, 4)), columns=["x1", "x10", "C(g)[T.b]", "x1:C(g)[T.b]"])
+    X = frame.to_numpy()
+    counts = rng.poisson(np.exp(0.3 + X @ [0.3, -0.2, 0.1, 0.0])).astype(float)
+    numbers = 1.0 + X @ [0.5, 0.4, 0.0, 0.0] + rng.normal(size=N)
+    g = rng.integers(0, 7, N)
+    return frame, X, counts, numbers, g
+
+
+FRAME, X, COUNTS, NUMBERS, G = sample()
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +157,7 @@ def test_score_test(counts):
 
 
 def test_multinomial_wald():
-    y = rng.integers(0, 3, N)
+    y = np.random.default_rng(9).integers(0, 3, N)
     results = LogisticRegression().fit(X, y).results_
     joint = results.wald_test("x1 = 0")
     R = np.zeros((2, 10))

@@ -13,12 +13,19 @@ import xarray as xr
 from daskglm_rep import GLMClassifier, PoissonRegressor, design
 
 N, NAMES = 3_000, ["age", "dose", "group"]
-rng = np.random.default_rng(5)
-X = np.c_[rng.normal(50, 9, N), rng.normal(size=N).round(2), rng.integers(0, 2, N)]
-EXPOSURE = rng.uniform(0.5, 3, N)
-OFFSET = rng.normal(0, 0.2, N)
-WEIGHT = rng.integers(1, 4, N) * 0.5
-Y = rng.poisson(EXPOSURE * np.exp(0.02 * X[:, 0] - 1 + 0.4 * X[:, 1] + OFFSET)).astype(float)
+
+
+def sample():
+    rng = np.random.default_rng(5)
+    X = np.c_[rng.normal(50, 9, N), rng.normal(size=N).round(2), rng.integers(0, 2, N)]
+    exposure = rng.uniform(0.5, 3, N)
+    offset = rng.normal(0, 0.2, N)
+    weight = rng.integers(1, 4, N) * 0.5
+    y = rng.poisson(exposure * np.exp(0.02 * X[:, 0] - 1 + 0.4 * X[:, 1] + offset)).astype(float)
+    return X, exposure, offset, weight, y
+
+
+X, EXPOSURE, OFFSET, WEIGHT, Y = sample()
 FRAME = pd.DataFrame(X, columns=NAMES, index=pd.RangeIndex(100, 100 + 2 * N, 2, name="person"))
 CHUNKS = (1, 700, 999, 0, 1300)
 
@@ -266,6 +273,7 @@ def test_labels_of_lazy_kinds():
 
 def test_few_columns_of_many_parquet_files(tmp_path):
     """dask reads several files as one partition where few of their columns are used: no complaint, the same fit."""
+    rng = np.random.default_rng(6)
     wide = FRAME.assign(y=Y, **{f"other{j}": rng.normal(size=N) for j in range(12)})
     for number, rows in enumerate(np.array_split(np.arange(N), 8)):
         wide.iloc[rows].to_parquet(tmp_path / f"part-{number}.parquet", index=False)

@@ -11,13 +11,20 @@ from scipy import special
 from daskglm_rep import GLMClassifier, GLMRegressor, LinearRegression, PoissonRegressor
 
 N = 600
-rng = np.random.default_rng(8)
-X = rng.normal(size=(N, 3)) * [1, 3, 0.2] + [0, 10, 0]
-ETA = 0.4 * X[:, 0] - 0.1 * X[:, 1] + X[:, 2] + 1
-COUNTS = rng.poisson(np.exp(ETA)).astype(float)
-EVENT = (rng.random(N) < special.expit(ETA)).astype(float)
-WEIGHT = rng.integers(1, 4, N).astype(float)
-OFFSET = rng.normal(0, 0.1, N)
+
+
+def sample():
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(N, 3)) * [1, 3, 0.2] + [0, 10, 0]
+    eta = 0.4 * X[:, 0] - 0.1 * X[:, 1] + X[:, 2] + 1
+    counts = rng.poisson(np.exp(eta)).astype(float)
+    event = (rng.random(N) < special.expit(eta)).astype(float)
+    weight = rng.integers(1, 4, N).astype(float)
+    offset = rng.normal(0, 0.1, N)
+    return X, eta, counts, event, weight, offset
+
+
+X, ETA, COUNTS, EVENT, WEIGHT, OFFSET = sample()
 MODELS = {"poisson": (lambda **how: PoissonRegressor(**how), COUNTS),
           "logit": (lambda **how: GLMClassifier(**how), EVENT),
           "gaussian": (lambda **how: LinearRegression(**how), COUNTS)}
@@ -186,6 +193,7 @@ def test_prior_weights_are_relative_where_a_dispersion_is_estimated():
 
 
 def test_proportions_with_trials_are_rows_of_zeros_and_ones():
+    rng = np.random.default_rng(9)
     trials = rng.integers(1, 6, N)
     successes = rng.binomial(trials, special.expit(ETA))
     rows = np.repeat(np.arange(N), trials)

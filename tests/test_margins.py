@@ -1,10 +1,11 @@
 """Marginal effects: reference values, slow obvious NumPy, and laws."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import dask.dataframe as dd
+import make_data
+import margins
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +15,6 @@ from daskglm_rep import GLMClassifier, LinearRegression, LogisticRegression, glm
 from daskglm_rep.inference.margins import survey
 from daskglm_rep.inference.margins.terms import parse_product
 from daskglm_rep.kernels.margins import prediction_rows, response_state, slope_rows
-
-sys.path.insert(0, str(Path(__file__).parent / "reference"))
-import make_data  # noqa: E402
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "margins"}
 MADLIB = ["madlib_margins_logregr_patients", "madlib_margins_logregr_patients_interaction",
@@ -456,8 +454,6 @@ def test_bad_arrays():
 
 
 def test_benchmark_runs_small():
-    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-    import margins
     table = margins.run(n_rows=4_000, n_files=2)
     assert (table["sweeps"] <= 3).all()
 

@@ -1,10 +1,9 @@
 """Multinomial models: references, laws of permutation, the binary case, memory-saving information, bad input."""
 
-import pathlib
-import sys
-
 import dask.array as da
 import dask.dataframe as dd
+import make_data
+import multinomial
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +13,6 @@ import daskglm_rep as dg
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.softmax import class_probabilities, softmax_moments
 from daskglm_rep.multinomial import Multinomial
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "reference"))
-import make_data  # noqa: E402
 
 CASES = [name for name, c in make_data.cases().items()
          if c["kind"] == "fit" and c["model"]["family"] == "multinomial" and not name.startswith("madlib")]
@@ -158,10 +154,7 @@ def test_separated_classes_warn():
     assert est.score(x[:, None], np.repeat([0, 1, 2], 60)) == 1.0
 
 
-def test_benchmark_runs_small(monkeypatch):
-    monkeypatch.syspath_prepend(pathlib.Path(__file__).parent.parent / "benchmarks")
-    import multinomial
-
+def test_benchmark_runs_small():
     table = multinomial.main(["--n", "3000", "--p", "3", "--classes", "3", "--peers", "lbfgs"])
     assert [row[0] for row in table] == ["daskglm_rep", "lbfgs"] and table[0][2] < 1e-4
 

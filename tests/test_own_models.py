@@ -140,9 +140,9 @@ def power_sample(n=2000, seed=1):
 
 def test_a_link_of_ones_own_is_the_built_in_one():
     X, y = power_sample()
-    truth = dg.PoissonRegressor(links.Power(0.25)).fit(X, y)
+    truth = dg.PoissonRegressor(link=links.Power(0.25)).fit(X, y)
     for link in (Quartic(), "quartic"):
-        mine = dg.PoissonRegressor(link).fit(X, y)
+        mine = dg.PoissonRegressor(link=link).fit(X, y)
         np.testing.assert_allclose(mine.results_.summary_frame(), truth.results_.summary_frame(), rtol=1e-6)
         assert mine.results_.llf == pytest.approx(truth.results_.llf, rel=1e-12)
         np.testing.assert_allclose(mine.results_.margins(X).frame["effect"], truth.results_.margins(X).frame["effect"],
@@ -160,7 +160,7 @@ def test_the_domain_of_a_link_of_ones_own_is_kept():
     y = r.poisson(np.maximum(0.6 + 0.5 * X[:, 0], 0.05) ** 4) * 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mine, truth = (dg.PoissonRegressor(link).fit(X, y) for link in (Quartic(), links.Power(0.25)))
+        mine, truth = (dg.PoissonRegressor(link=link).fit(X, y) for link in (Quartic(), links.Power(0.25)))
     np.testing.assert_allclose(mine.coef_, truth.coef_, rtol=1e-9)
     assert (mine.intercept_ + X @ mine.coef_ > 0).all()
     assert mine.converged_ == truth.converged_
@@ -170,10 +170,10 @@ def test_accepts_alone_is_honoured():
     """The optimum lies inside; a start that leaves the domain is not taken for a fit."""
     X, y, mu = sample(2000)
     assert not GLM.of("poisson", Shifted(0.0)).always_valid
-    mine = dg.PoissonRegressor(Shifted(0.0)).fit(X, y)
+    mine = dg.PoissonRegressor(link=Shifted(0.0)).fit(X, y)
     np.testing.assert_allclose(mine.coef_, dg.PoissonRegressor().fit(X, y).coef_, rtol=1e-7)
     low = np.full(len(X), 0.25) + mu
-    shifted = dg.GammaRegressor(Shifted(0.25)).fit(X, low * np.random.default_rng(2).gamma(50, 1 / 50, len(X)))
+    shifted = dg.GammaRegressor(link=Shifted(0.25)).fit(X, low * np.random.default_rng(2).gamma(50, 1 / 50, len(X)))
     np.testing.assert_allclose(shifted.coef_, [1.0, -0.5], atol=0.1)
 
 

@@ -1,22 +1,17 @@
 """The paper's tables in their short form: a row of each kind, one replicate, against the printed values."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from benchmarks import airline  # noqa: E402
-from benchmarks.paper.__main__ import rerun  # noqa: E402
-from benchmarks.paper.methods import part_random_part_grid  # noqa: E402
-from benchmarks.paper.published_rivals import default_sgd, support_rows  # noqa: E402
-from benchmarks.paper.report import PUBLISHED, published_value, text  # noqa: E402
-from benchmarks.paper.tables import STUDIES, simulate  # noqa: E402
-from daskglm_rep.partitions import KMeans  # noqa: E402
-from daskglm_rep.representative_models import RepresentativeGLM  # noqa: E402
+from benchmarks import airline
+from benchmarks.paper.__main__ import rerun
+from benchmarks.paper.methods import part_random_part_grid
+from benchmarks.paper.published_rivals import default_sgd, support_rows
+from benchmarks.paper.report import PUBLISHED, published_value, text
+from benchmarks.paper.tables import STUDIES, simulate
+from daskglm_rep.partitions import KMeans
+from daskglm_rep.representative_models import RepresentativeGLM
 
 
 def quiet(line):

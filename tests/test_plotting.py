@@ -10,9 +10,15 @@ from daskglm_rep import GLMRegressor, RepresentativeGLM, partitions, plotting
 
 pytest.importorskip("matplotlib").use("Agg")
 
-rng = np.random.default_rng(4)
-FRAME = pd.DataFrame(rng.normal(size=(400, 3)), columns=["a", "b", "c"])
-Y = (FRAME["a"] + rng.logistic(size=400) > 0).to_numpy(float)
+
+def sample():
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame(rng.normal(size=(400, 3)), columns=["a", "b", "c"])
+    y = (frame["a"] + rng.logistic(size=400) > 0).to_numpy(float)
+    return frame, y
+
+
+FRAME, Y = sample()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dask
 import dask.array as da
+import make_data
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,6 @@ from daskglm_rep.kernels.survey import Pilot
 from daskglm_rep.representatives.collection import guarded_survey
 from daskglm_rep.representatives.rounds import ITERATED, METHODS, Rounds
 from daskglm_rep.representatives.score_matching import response_aided, score_block, score_matched
-from tests.reference import make_data
 
 LOGIT = GLM.of("binomial")
 
@@ -321,7 +321,7 @@ def test_refits_know_their_dispersion(family, link):
     X = rng.normal(size=(6_000, 3))
     mean = X @ [0.5, -0.3, 0.2]
     y = mean + rng.normal(size=6_000) if family == "gaussian" else rng.gamma(2.0, np.exp(mean) / 2.0)
-    est = RepresentativeGLM(family, link, "moment-matched", partitions.KMeans(200)).fit(X, y)
+    est = RepresentativeGLM(family, link, representative="moment-matched", partition=partitions.KMeans(200)).fit(X, y)
     small = GLMRegressor(family, link).fit(X[:, :2], y)
     refitted = est.refit(columns=["x0", "x1"])
     assert refitted.dispersion_ == pytest.approx(small.dispersion_, rel=0.03)
@@ -453,7 +453,7 @@ def test_mean_representatives_are_unbiased_in_linear_models():
     true = np.array([0.0, 0.5, 0.5, 0.5])
     for _ in range(300):
         y = true[0] + X @ true[1:] + rng.normal(size=3000)
-        est = RepresentativeGLM("gaussian", None, "mean", partitions.EqualDepth(3)).fit(X, y)
+        est = RepresentativeGLM("gaussian", None, representative="mean", partition=partitions.EqualDepth(3)).fit(X, y)
         draws.append(np.r_[est.intercept_, est.coef_])
     draws = np.array(draws)
     points = est.representatives_

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import (AliasWarning, DivideAndConquerGLM, GLMRegressor, SeparationWarning, StochasticGLM,
                          SubsampledGLM, datasets)
+from daskglm_rep.subsampling import METHODS
 
 N = 40_000
 
@@ -303,8 +304,7 @@ def test_descent_reports_the_errors_of_the_mle(logistic, full):
 # ---------------------------------------------------------------- all of them
 
 
-RIVALS = [SubsampledGLM(n_samples=2_000), SubsampledGLM("l-optimal", 2_000), SubsampledGLM("iboss", 2_000),
-          SubsampledGLM("uniform", 2_000), DivideAndConquerGLM(partitions=10),
+RIVALS = [*(SubsampledGLM(method, n_samples=2_000) for method in METHODS), DivideAndConquerGLM(partitions=10),
           DivideAndConquerGLM("mean", partitions=10), StochasticGLM()]
 
 
@@ -383,8 +383,8 @@ def test_separated_sample_is_told():
 # ---------------------------------------------------------------- what no fit can be had from
 
 
-ALL = [SubsampledGLM(n_samples=500), SubsampledGLM("l-optimal", 500), SubsampledGLM("iboss", 500),
-       SubsampledGLM("uniform", 500), DivideAndConquerGLM(partitions=20), StochasticGLM()]
+ALL = [*(SubsampledGLM(method, n_samples=500) for method in METHODS), DivideAndConquerGLM(partitions=20),
+       StochasticGLM()]
 
 
 @pytest.mark.parametrize("rival", ALL, ids=repr)
@@ -451,8 +451,9 @@ def test_ordinary_descent_is_quiet(logistic, family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for chunks in (N, N // 8):
-            assert StochasticGLM(family).fit(*lazy(X, y, chunks)).results_.converged
-        assert StochasticGLM("gaussian").fit(X[:500], np.full(500, 2.0)).results_.converged     # a mean it can have
+            assert StochasticGLM(family=family).fit(*lazy(X, y, chunks)).results_.converged
+        gaussian = StochasticGLM(family="gaussian")
+        assert gaussian.fit(X[:500], np.full(500, 2.0)).results_.converged                          # a mean it can have
 
 
 def test_iboss_needs_a_column_that_varies():

@@ -180,7 +180,7 @@ def test_null_deviance_without_intercept():
     y = rng.gamma(3.0, 1e5, 200)
     fitted = GammaRegressor(fit_intercept=False).fit(chunked(X, 60), chunked(y, 60)).results_
     assert fitted.null_deviance == pytest.approx(float(exact(families.Gamma(), y, ONE)), rel=1e-12)
-    assert math.isnan(GammaRegressor("identity", fit_intercept=False).fit(X, y).results_.null_deviance)
+    assert math.isnan(GammaRegressor(link="identity", fit_intercept=False).fit(X, y).results_.null_deviance)
 
 
 # ---------------------------------------------------------------- robust covariances of any fit
@@ -190,7 +190,7 @@ def no_intercept_gamma(cov_type):
     rng = np.random.default_rng(0)
     D = np.eye(3)[rng.integers(0, 3, 300)]
     y = rng.gamma(2, 1 + D @ [1, 2, 3.0])
-    return D, y, GammaRegressor("identity", fit_intercept=False, cov_type=cov_type)
+    return D, y, GammaRegressor(link="identity", fit_intercept=False, cov_type=cov_type)
 
 
 @pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC3"])
@@ -214,7 +214,7 @@ def test_robust_errors_of_any_scale_of_weights(scale):
     X, weight = np.abs(rng.standard_t(3, size=(120, 2))) + 0.1, rng.uniform(0.1, 3.0, 120)
     y = rng.wald((X @ [0.5, 0.7]) ** -0.5, 2.0)
     for link, intercept in (("inverse_squared", False), ("log", True)):
-        model = InverseGaussianRegressor(link, fit_intercept=intercept, cov_type="HC1")
+        model = InverseGaussianRegressor(link=link, fit_intercept=intercept, cov_type="HC1")
         truth = model.fit(X, y, weight).results_.bse.to_numpy()
         fitted = model.fit(X, y, scale * weight).results_
         assert fitted.bse.to_numpy() == pytest.approx(truth, rel=1e-6)
@@ -226,7 +226,7 @@ def test_robust_errors_of_power_links_without_intercept():
     rng = np.random.default_rng(0)
     X = np.abs(rng.normal(size=(200, 2))) + 0.2
     y = rng.poisson(X @ [2.0, 1.0]) * rng.gamma(2, 0.5, 200)
-    model = TweedieRegressor(1.5, links.Power(1.5), fit_intercept=False, cov_type="HC0").fit(X, y)
+    model = TweedieRegressor(link=links.Power(1.5), fit_intercept=False, cov_type="HC0").fit(X, y)
     assert np.isfinite(model.results_.bse).all() and math.isnan(model.results_.null_deviance)
 
 
@@ -358,8 +358,8 @@ def test_every_exact_entry_estimates_alpha(counts, tmp_path, capsys):
            for f in ("negative_binomial", families.NegativeBinomial("estimate"), families.NegativeBinomial())]
     how += [formula.glm("y ~ a + b", counts, f) for f in ("negative_binomial", families.NegativeBinomial("estimate"))]
     for results in how:
-        assert results.alpha == pytest.approx(truth.alpha_, rel=1e-9)
-        assert results.alpha_standard_error == pytest.approx(truth.alpha_standard_error_, rel=1e-9)
+        assert results.alpha == pytest.approx(truth.overdispersion_, rel=1e-9)
+        assert results.alpha_standard_error == pytest.approx(truth.overdispersion_standard_error_, rel=1e-9)
     given = formula.glm("y ~ a + b", counts, families.NegativeBinomial(0.7))
     assert given.alpha == 0.7 and math.isnan(given.alpha_standard_error) and given.n_parameters == 3
     assert "given" in str(given.summary())
@@ -368,7 +368,7 @@ def test_every_exact_entry_estimates_alpha(counts, tmp_path, capsys):
     counts.to_parquet(tmp_path / "counts.parquet")
     assert __main__.main(["fit", "y ~ a + b", str(tmp_path / "counts.parquet"), "--family", "negative_binomial",
                           "--out", str(tmp_path / "fit.json")]) == 0
-    assert f"{truth.alpha_:.6g}" in capsys.readouterr().out
+    assert f"{truth.overdispersion_:.6g}" in capsys.readouterr().out
     assert '"alpha": ' in (tmp_path / "fit.json").read_text()
 
 

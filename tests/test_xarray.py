@@ -25,6 +25,17 @@ def test_dataset_and_formula_keep_coordinates():
     assert p.chunks == ((5, 5, 2), (10, 10, 10))
 
 
+def test_effects_read_a_dataset_as_the_fit_does():
+    """Variables chunked each in its own way, and one that the formula leaves aside with a dimension of its own."""
+    frame = CUBE.to_dataframe().reset_index()
+    r = dg.lm("y ~ x * region", frame)
+    want = r.margins(frame, over="region").frame
+    cube = CUBE.chunk(site=5, time=10).assign(x=CUBE["x"].chunk(site=4, time=30), layer=("depth", np.arange(3.0)))
+    for data in (CUBE.assign(layer=cube["layer"]), cube):
+        numbers = ["effect", "se"]
+        np.testing.assert_allclose(r.margins(data, over="region").frame[numbers], want[numbers], rtol=1e-9)
+
+
 def test_classes_become_a_dimension():
     cube = CUBE.assign(k=(("site", "time"), RNG.choice(["r", "s", "t"], (12, 30))))
     r = dg.mnlogit("k ~ x", cube)

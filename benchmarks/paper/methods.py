@@ -144,7 +144,7 @@ def simple_representative(kind, name):
 
 def subsample(kind, name):
     def method(data):
-        est = SubsampledGLM(kind, data.n_samples, data.n_pilot, random_state=data.seed, **data.family)
+        est = SubsampledGLM(kind, n_samples=data.n_samples, n_pilot=data.n_pilot, random_state=data.seed, **data.family)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")              # a separated sample of 1000 rows shows in the table
             return {name: est.fit(data.X, data.y).coef_}

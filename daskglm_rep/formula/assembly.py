@@ -14,9 +14,8 @@ from formulaic.parser.types import Factor
 from formulaic.transforms import TRANSFORMS
 from scipy import sparse
 
-from daskglm_rep import passes
+from daskglm_rep import passes, sources
 from daskglm_rep.formula import learn as learning
-from daskglm_rep.formula import sources
 from daskglm_rep.formula.spec import FormulaSpec
 from daskglm_rep.formula.terms import Coding, Evaluator, as_text_codes, names_of, stateful_calls
 
@@ -130,7 +129,7 @@ def _kinds(factors, parsed, example, context):
         text = [c for c in parsed.rhs_columns + parsed.response_columns if c == name]
         if text:
             dtype = example[name].dtype
-            categorical = (isinstance(dtype, pd.CategoricalDtype) or dtype == object
+            categorical = (isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_object_dtype(dtype)
                            or pd.api.types.is_string_dtype(dtype))
             if not categorical and not pd.api.types.is_numeric_dtype(dtype) and factor is not parsed.response:
                 raise ValueError(f"{name} holds {dtype} values, which are neither numbers nor categories: convert the "
@@ -234,23 +233,3 @@ def _is_sparse(products, codings, p):
                 share *= rows.nnz / max(rows.shape[0], 1)
         filled += share
     return p > MANY_DUMMIES and filled < FILLED * p
-
-
-def build_spec(formula, data, context=None):
-    """Learn a formula on some data without fitting anything.
-
-    Parameters
-    ----------
-    formula : str
-    data : what `sources.open_table` takes
-    context : dict, optional
-        Functions that the formula names beside numpy's and formulaic's.
-
-    Returns
-    -------
-    FormulaSpec
-    """
-    table, context = sources.open_table(data), dict(context or {})
-    parsed = parse(formula, sources.columns_of(table), context)
-    frame = sources.rows_of(table, list(dict.fromkeys(parsed.rhs_columns + parsed.response_columns)))
-    return learn_spec(parsed, sources.chunks(frame), sources.example(frame), [], context)[0]

@@ -4,17 +4,17 @@ import dataclasses
 
 import numpy as np
 
-from daskglm_rep import design, families, passes
-from daskglm_rep.formula import sources
+from daskglm_rep import design, families, passes, sources
 from daskglm_rep.formula.assembly import learn_spec, parse
 from daskglm_rep.formula.results import FormulaResults
-from daskglm_rep.formula.rows import Columns, FormulaRows, KeptRows, keep
+from daskglm_rep.formula.rows import FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.labels import encode_classes
 from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.settings import check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.exact import solve
 from daskglm_rep.solvers.three_sweeps import take_survey
+from daskglm_rep.sources import Columns
 
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
 

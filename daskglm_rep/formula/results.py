@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daskglm_rep.formula import sources
-from daskglm_rep.formula.rows import Columns, FormulaRows, MapRows, Predict
+from daskglm_rep import sources
+from daskglm_rep.formula.rows import FormulaRows, MapRows, Predict
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.results import GLMResults
+from daskglm_rep.sources import Columns
 
 
 class FormulaResults(GLMResults):

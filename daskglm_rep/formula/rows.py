@@ -13,45 +13,7 @@ from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.softmax import class_probabilities
 from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import OverRows, Rows, encode
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """Columns beside the formula's.
-
-    Attributes
-    ----------
-    weights, offset, exposure : str or None
-    clusters : tuple of str
-    """
-
-    weights: str = None
-    offset: str = None
-    exposure: str = None
-    clusters: tuple = ()
-
-    @classmethod
-    def named(cls, weights, offset, exposure, clusters):
-        """Columns as a user names them; clusters by one name, or several.
-
-        Raises
-        ------
-        ValueError
-            What is not a name.
-        """
-        names = {"weights": weights, "offset": offset, "exposure": exposure}
-        for role, name in names.items():
-            if name is not None and not isinstance(name, str):
-                raise ValueError(f"{role} must be the name of a column of data, got a {type(name).__name__}.")
-        clusters = () if clusters is None else (clusters,) if isinstance(clusters, str) else tuple(clusters)
-        if len(clusters) > 2 or not all(isinstance(c, str) for c in clusters):
-            raise ValueError("clusters must name one column of data, or two for two-way clustering, got "
-                             f"{list(clusters)!r}.")
-        return cls(weights, offset, exposure, clusters)
-
-    @property
-    def names(self):
-        return [c for c in (self.weights, self.offset, self.exposure, *self.clusters) if c is not None]
+from daskglm_rep.sources import Columns, complete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,20 +23,17 @@ class FormulaRows:
     Attributes
     ----------
     spec : FormulaSpec
-    columns : Columns
+    columns : sources.Columns
     labels : tuple or None
         Class labels in the model's order: y becomes their codes.
     raw_labels : bool
         Leave y as it came.
-    keep_frame : bool
-        Put the rows of the frame into `extra["frame"]`, for kernels that rebuild the design.
     """
 
     spec: object
     columns: Columns
     labels: tuple = None
     raw_labels: bool = False
-    keep_frame: bool = False
 
     def with_fields(self, **changes):
         changes.pop("names", None)
@@ -92,26 +51,16 @@ class FormulaRows:
         spec, c = self.spec, self.columns
         frame, n_all = part[0], len(part[0])
         used = list(dict.fromkeys(spec.columns + list(spec.response_columns) + c.names))
-        frame = _complete(frame, used)
+        frame = complete(frame, used)
         X, y = spec.matrix(frame), self._response(frame)
         good = _without_nan(X, y)
         if good is not None:
             X, y, frame = X[good], y[good], frame[good]
-        n = len(frame)
-        weight = self._numbers(frame, c.weights, n, 1.0)
-        offset = self._numbers(frame, c.offset, n, 0.0)
-        if c.exposure is not None:
-            exposure = self._numbers(frame, c.exposure, n, 1.0)
-            if not (exposure > 0).all():
-                raise ValueError(f"exposure column {c.exposure!r} must be > 0: {int((~(exposure > 0)).sum())} of {n} "
-                                 f"rows of block {index} are not; drop them or correct them.")
-            offset = offset + np.log(exposure)
+        weight, offset = c.weight_and_offset(frame, index)
         extra = {}
         if c.clusters:
             extra["clusters"] = frame[list(c.clusters)] if len(c.clusters) > 1 else frame[c.clusters[0]]
-        if self.keep_frame:
-            extra["frame"] = frame
-        return Block(X, y, weight, offset, index, extra, float(n_all - n))
+        return Block(X, y, weight, offset, index, extra, float(n_all - len(frame)))
 
     def _response(self, frame):
         y = self.spec.response_values(frame)
@@ -120,20 +69,6 @@ class FormulaRows:
         if self.labels is not None:
             return encode(y, self.labels)
         return as_floats(y, self.spec.response, len(frame))
-
-    def _numbers(self, frame, name, n, default):
-        if name is None:
-            return np.broadcast_to(np.float64(default), (n,))
-        values = as_floats(frame[name], name, n)
-        if np.isinf(values).any():
-            raise ValueError(f"{name!r} holds {int(np.isinf(values).sum())} infinite values: drop or correct these "
-                             "rows.")
-        return values
-
-
-def _complete(frame, columns):
-    gaps = frame[columns].isna().any(axis=1).to_numpy()
-    return frame[~gaps] if gaps.any() else frame
 
 
 def _without_nan(X, y):

@@ -78,7 +78,7 @@ def grid(X, edges):
 
 
 @kernel
-def _mix(x):
+def mix(x):
     """The finaliser of splitmix64 (Steele, Lea & Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -90,7 +90,7 @@ def _hash_rows(bits, out):
     for i in range(bits.shape[0]):
         h = np.uint64(0x9E3779B97F4A7C15)
         for j in range(bits.shape[1]):
-            h = _mix(h + np.uint64(0x9E3779B97F4A7C15) + _mix(bits[i, j]))
+            h = mix(h + np.uint64(0x9E3779B97F4A7C15) + mix(bits[i, j]))
         out[i] = np.int64(h >> np.uint64(2))
 
 

@@ -7,7 +7,7 @@ from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.gram import (BASIS, STRIP, add_gram, add_moment, basis_arguments, is_narrow, load_strip,
                                       symmetric, tile_gram)
-from daskglm_rep.kernels.rows import glm_rows, working_rows
+from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
 from daskglm_rep.kernels.softmax import softmax_moments
 from daskglm_rep.multinomial import Multinomial
 from daskglm_rep.summaries import Moments, Pair
@@ -21,6 +21,7 @@ def _narrow_moments(family, link, canonical, check, informative, X, columns, cen
     """One visit of a tile: eta, mu, score, information and deviance while it is in cache."""
     q = coef.size
     Z = np.empty((q, STRIP))
+    nowhere = link.link(ANY_MEAN)
     eta, residual, weighted = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     expected, observed = np.empty(STRIP), np.empty(STRIP)
     for start in range(0, X.shape[0], STRIP):
@@ -32,6 +33,8 @@ def _narrow_moments(family, link, canonical, check, informative, X, columns, cen
             for i in range(m):
                 eta[i] += coef[j] * Z[j, i]
         stop = start + m
+        for i in range(m):
+            eta[i] = eta[i] if weight[start + i] > 0.0 else nowhere          # such rows do not count: 0 * inf is no 0
         glm_rows(family, link, canonical, check, eta[:m], y[start:stop], weight[start:stop], residual, expected,
                  observed, totals)
         if totals[2] > 0:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, call, formula, kernel, types
-from daskglm_rep.kernels.assignment import _mix
+from daskglm_rep.kernels.assignment import mix
 
 
 @formula
@@ -58,7 +58,7 @@ def _moment_sums(Z, y, weight, codes, seed, start, n_sketches, sums, low, high):
             low[k, j] = min(low[k, j], z)
             high[k, j] = max(high[k, j], z)
         sums[k, 3] += w * square
-        bits = _mix(seed + np.uint64(start + i) * np.uint64(0x9E3779B97F4A7C15))
+        bits = mix(seed + np.uint64(start + i) * np.uint64(0x9E3779B97F4A7C15))
         root = np.sqrt(w)
         for l in range(n_sketches):
             sign = root if (bits >> np.uint64(l)) & np.uint64(1) else -root

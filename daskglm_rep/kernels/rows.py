@@ -10,6 +10,9 @@ import numpy as np
 from daskglm_rep._jit import FLOATS, OUT, call, formula, kernel, types
 
 
+ANY_MEAN = 0.5          # a mean that every family can have
+
+
 @kernel
 def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected, observed, totals):
     """Fill residual, expected and observed; add deviance, Pearson chi-squared and the count of invalid rows to totals.
@@ -33,9 +36,9 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
             return
     mu, complement = expected, residual                     # filled in place: a tile stays in cache
     for i in range(n):
-        mu[i] = link.inverse(eta[i])
+        mu[i] = link.inverse(link.within(eta[i]))
     for i in range(n):
-        complement[i] = link.complement(eta[i])
+        complement[i] = link.complement(link.within(eta[i]))
     for i in range(n):
         deviance += weight[i] * family.unit_deviance_at(y[i], mu[i], complement[i])
     if canonical == canonical:
@@ -51,12 +54,13 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
             m, c = mu[i], complement[i]
             variance = family.variance_at(m, c)
             error = family.error_at(y[i], m, c)
-            slope = link.inverse_derivative(eta[i])
+            inner = link.within(eta[i])
+            slope = link.inverse_derivative(inner)
             ratio = slope / variance
             pearson += weight[i] * error * error / max(variance, 1e-300)
             residual[i] = weight[i] * error * ratio
             expected[i] = weight[i] * slope * ratio
-            curvature = (link.inverse_second_derivative(eta[i])
+            curvature = (link.inverse_second_derivative(inner)
                          - slope * ratio * family.variance_derivative(m)) / variance
             observed[i] = weight[i] * (slope * ratio - error * curvature)
     for i in range(n):
@@ -91,6 +95,8 @@ def working_rows(model, eta, y, weight, totals=None):
     """
     totals = np.zeros(3) if totals is None else totals
     residual, expected, observed = np.empty((3, eta.size))
+    if weight.size and weight.min() <= 0.0:          # such rows do not count: 0 * inf is no 0
+        eta = np.where(weight > 0.0, eta, model.link.link(ANY_MEAN))
     call(glm_rows, ROWS, model.family, model.link, model.canonical, not model.always_valid, eta, y, weight, residual,
          expected, observed, totals)
     return residual, expected, expected if model.is_canonical else observed
@@ -99,7 +105,7 @@ def working_rows(model, eta, y, weight, totals=None):
 @formula
 def _inverse_link(link, eta, mu):
     for i in range(eta.size):
-        mu[i] = link.inverse(eta[i])
+        mu[i] = link.inverse(link.within(eta[i]))
 
 
 def inverse_link(link, eta):

@@ -90,11 +90,10 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
 
 
 def _unit(model, point, data):
-    """What a decrease is small against: 1, or a smaller dispersion (of responses in small units, say)."""
-    if model.dispersion_known:
-        return 1.0
-    rows = sum(max(float(block.weight.sum()), block.n_rows) for block in data.parts)
-    return min(1.0, point.moments.pearson / rows)
+    """What a decrease is small against: 1, or a smaller dispersion or weight of a row (responses in small units, say)."""
+    n_rows = max(sum(block.n_rows for block in data.parts), 1)
+    weight = sum(float(block.weight.sum()) for block in data.parts)
+    return min(1.0, weight / n_rows if model.dispersion_known else point.moments.pearson / max(weight, n_rows))
 
 
 def start(objective, block, data):
@@ -145,8 +144,8 @@ def _start_means(model, block, average=None):
     if math.isfinite(low):
         average = average if average > low else low + 1e-8
         return 0.5 * (block.y + average), average
-    reach_low, reach_high = model.link.mean_range
-    return np.clip(block.y, 1e-3 * abs(average) if reach_low == 0.0 else -math.inf, math.inf), average
+    least = 1e-3 * abs(average) if model.link.mean_range[0] == 0.0 else -math.inf
+    return np.maximum(block.y, least), average
 
 
 def _eta(model, mu):

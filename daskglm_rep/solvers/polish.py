@@ -31,6 +31,7 @@ from daskglm_rep.solvers.newton import direction
 
 FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
 WIDE = 40               # columns from which rows in memory are first swept for the gradient alone
+CANCELLED = 1e-4        # share of a sweep's deviance below which that at the end of an exact step is rounding
 BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
 CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
 STILL = 0.1             # largest change of a linear predictor by the last step: more is no neighbourhood of an optimum
@@ -81,8 +82,8 @@ def surrogate_step(objective, pilot, point, here, newton, tol):
 
     Returns
     -------
-    (k,) array
-        Newton's step where the iterations do not contract: the step is too long for the pilot's curvature.
+    (k,) array or None
+        None where the iterations do not contract: the step is too long for the pilot's curvature, or for this one.
     """
     surrogate = Surrogate(objective, point, here)
     solver = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
@@ -93,7 +94,7 @@ def surrogate_step(objective, pilot, point, here, newton, tol):
         change = solve(solver, -there.gradient) if there.valid else None
         size = math.inf if change is None else math.sqrt(max(change @ solver @ change, 0.0))
         if not size <= 0.5 * previous:
-            return step if size <= FLOOR else newton                 # lost in rounding, or not contracting
+            return step if size <= FLOOR else None                   # lost in rounding, or not contracting
         step, previous, bend = step + change, size, step + change - newton
         if size <= max(enough, 1e-3 * math.sqrt(max(bend @ solver @ bend, 0.0))):      # far below the pilot's own error
             break
@@ -288,14 +289,17 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
         end = _taylor(objective, point, newton)
         rest = direction(objective, end)
         left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
-        return Aim(newton, end if left <= tol else None, left, now)
+        exact = end.moments.deviance > CANCELLED * point.moments.deviance or now <= tol
+        return Aim(newton, end if left <= tol and exact else None, left, now)
     step, here, delta = _bent(objective, pilot, point, newton, tol)
     left, carried, moved = _bounds(objective, pilot, point, newton, step, here, delta, errors, reach)
     if left <= tol and carried <= CARRIED:
         end = _taylor(objective, point, step) if here is None else _carry(objective, pilot, point, here, step)
         if end is not None:
             return Aim(step, end, min(left, now), now)
-    if (reach is None or moved <= STILL) and (now <= tol or 0.5 * last <= now < FLOOR):         # measured; or no sweep brings it nearer: rounding
+    measured = now <= tol and (reach is None or moved <= CARRIED)
+    rounding = 0.5 * last <= now < FLOOR and (reach is None or moved <= STILL)          # no sweep brings it nearer
+    if measured or rounding:
         return Aim(newton, point, now, now)
     return Aim(step, None, left, now, now <= STILL < moved < math.inf and now >= 0.3 * last)
 
@@ -306,9 +310,8 @@ def _bent(objective, pilot, point, newton, tol):
         return newton, None, math.inf
     here = objective.evaluate(pilot, point.coef)
     delta = certificate.disagreement(here, point)
-    if not delta <= BELIEVED:
-        return newton, None, delta
-    return surrogate_step(objective, pilot, point, here, newton, tol), here, delta
+    bent = surrogate_step(objective, pilot, point, here, newton, tol) if delta <= BELIEVED else None
+    return (newton, None, delta) if bent is None else (bent, here, delta)
 
 
 def _bounds(objective, pilot, point, newton, step, here, delta, errors, reach):

@@ -164,7 +164,7 @@ def _constant_model(objective, block, found):
     if found.has_offset or not intercept:
         return safe, math.inf
     deviance = _null_deviance(model, found, one_equation, None)          # all classes alike at zero coefficients
-    return safe, 0.5 * deviance * (1.0 + 1e-6) + 1e-6 if math.isfinite(deviance) else math.inf
+    return safe, 0.5 * deviance * (1.0 + 1e-6) if math.isfinite(deviance) else math.inf
 
 
 def bernoulli(model, found):
@@ -254,7 +254,7 @@ def _null_deviance(model, found, fit_intercept, null_point):
     if found.has_offset:
         return math.nan if null_point is None else null_point.moments.deviance
     if not hasattr(model, "link"):
-        return _multinomial_null(found, fit_intercept, model)
+        return _multinomial_null(found, fit_intercept)
     return null_deviance_of(model, found.response, fit_intercept)
 
 
@@ -265,7 +265,7 @@ def null_deviance_of(model, response, fit_intercept):
     return response.deviance_at(model.link.inverse(0.0) if model.link.accepts(0.0) else math.nan)
 
 
-def _multinomial_null(found, fit_intercept, model):
+def _multinomial_null(found, fit_intercept):
     totals = np.array(list(found.labels.values()))
     share = totals / totals.sum() if fit_intercept else np.full(len(totals), 1.0 / len(totals))
     return float(-2.0 * np.sum(totals * np.log(np.where(totals > 0, share, 1.0))))

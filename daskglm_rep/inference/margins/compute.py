@@ -38,7 +38,7 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     variables : str or list of str, optional
         Base variables; default all.
     at : "overall", "mean", "median" or dict
-        Average over the rows; one row at the means or medians (factors as `factors_at` says, the offset at its mean); 
+        Average over the rows; one row at the means or medians (factors as `factors_at` says, the offset at its mean);
         or values, levels, lists of them (a grid), "mean", "median", "min" or "max" per variable, the other variables as
         observed.
     method : {"dydx", "eyex", "dyex", "eydx"}

@@ -3,12 +3,11 @@
 import dataclasses
 import os
 
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daskglm_rep import design
+from daskglm_rep import design, sources
 from daskglm_rep.kernels.block import Block
 
 
@@ -18,35 +17,24 @@ class FrameRows:
 
     Attributes
     ----------
-    needed : tuple of str
+    needed : list of str
         Columns that must not be missing.
-    weight, offset, exposure : str or None
-        Columns.
+    columns : sources.Columns
     groups : tuple of str
     response : str
         For messages.
     """
 
-    needed: tuple
-    weight: str = None
-    offset: str = None
-    exposure: str = None
-    groups: tuple = ()
+    needed: list
+    columns: sources.Columns
+    groups: tuple
     response: str = "y"
 
     def __call__(self, part, index):
-        frame = part[0]
-        complete = frame[list(self.needed)].notna().all(axis=1).to_numpy()
-        frame = frame if complete.all() else frame[complete]
+        frame = sources.complete(part[0], self.needed)
         n = len(frame)
-        weight = _numbers(frame, self.weight, 1.0, index)
+        weight, offset = self.columns.weight_and_offset(frame, index)
         check_weights(weight, index)
-        offset = _numbers(frame, self.offset, 0.0, index)
-        if self.exposure is not None:
-            exposure = _numbers(frame, self.exposure, 1.0, index)
-            if not (exposure > 0).all():
-                raise ValueError(f"exposure {self.exposure!r} must be > 0 in every row (block {index}).")
-            offset = offset + np.log(exposure)
         extra = {"rows": frame}
         if self.groups:
             extra["groups"] = frame[list(self.groups)]
@@ -92,16 +80,6 @@ def check_weights(weight, index):
         raise ValueError(f"weights= has {bad} negative or missing values in block {index}; weights must be >= 0.")
 
 
-def _numbers(frame, name, default, index):
-    if name is None:
-        return np.broadcast_to(np.float64(default), (len(frame),))
-    try:
-        values = frame[name].to_numpy(dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"column {name!r} must be numeric; block {index} holds other values.") from None
-    return values
-
-
 def of_frame(table, spec, over, weights, offset, exposure):
     """`design.Data` of a frame or Parquet path for a formula; only the columns in use are read.
 
@@ -110,44 +88,16 @@ def of_frame(table, spec, over, weights, offset, exposure):
     ValueError
         Columns that the data do not have, or that are not columns.
     """
-    table = open_frame(table)
+    table = sources.open_table(table)
+    columns = sources.Columns.named(weights, offset, exposure, None)
     groups = () if over is None else (over,) if isinstance(over, str) else tuple(over)
-    roles = {"weights": weights, "offset": offset, "exposure": exposure}
-    for option, name in [("over", g) for g in groups] + [(o, n) for o, n in roles.items() if n is not None]:
+    for name in groups:
         if not isinstance(name, str):
-            raise ValueError(f"{option}= must name a column of the data, got {type(name).__name__}: add it to the "
-                             "frame as a column first.")
-    chosen = [*spec.variables, *groups, *[name for name in roles.values() if name is not None]]
-    missing = [name for name in chosen if name not in table.columns]
-    if missing:
-        raise ValueError(f"the data of the effects have no column {missing[0]!r}, which the model or over=, weights=, "
-                         f"offset= need; their columns are {', '.join(map(repr, list(table.columns)[:20]))}.")
-    chosen = list(dict.fromkeys(chosen))
-    prepare = FrameRows(tuple(chosen), weights, offset, exposure, groups)
-    table = table[chosen]
-    if isinstance(table, pd.DataFrame):
-        n = len(table)
-        step = max(design.MIN_ROWS, -(-n // design.N_EAGER))
-        parts = [(table.iloc[start:start + step],) for start in range(0, max(n, 1), step)]
-        return design.Data(parts, prepare, list(spec.names))
-    table = table.optimize()
-    return design.Data([(key,) for key in table.__dask_keys__()], prepare, list(spec.names), [table])
-
-
-def open_frame(table):
-    """A pandas or dask DataFrame from what a user passes."""
-    if isinstance(table, (str, os.PathLike)):
-        return dd.read_parquet(os.fspath(table))
-    if isinstance(table, (list, tuple)) and table and all(isinstance(p, (str, os.PathLike)) for p in table):
-        return dd.read_parquet([os.fspath(p) for p in table])
-    if isinstance(table, xr.Dataset):
-        return table.to_dask_dataframe() if table.chunks else table.to_dataframe().reset_index()
-    if isinstance(table, dict):
-        return pd.DataFrame(table)
-    if isinstance(table, (pd.DataFrame, dd.DataFrame)):
-        return table
-    raise ValueError(f"effects of a formula need data with named columns, got {type(table).__name__}: pass a pandas or "
-                     "dask DataFrame, or the path of Parquet files.")
+            raise ValueError(f"over must be the name of a column of data, or several, got a {type(name).__name__}.")
+    used = list(dict.fromkeys([*spec.variables, *groups, *columns.names]))
+    sources.check_columns(used, table, spec.formula)
+    rows = sources.chunks(sources.rows_of(table, used))
+    return sources.read_with(rows, FrameRows(used, columns, groups), list(spec.names))
 
 
 def of_array(X, names, over, weights, offset, exposure):

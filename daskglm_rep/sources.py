@@ -1,4 +1,4 @@
-"""Tables a formula can read (pandas, dask, Parquet, xarray) as chunks of pandas rows."""
+"""Tables (pandas, dask, Parquet, xarray) as chunks of pandas rows, and the roles of their columns."""
 
 import dataclasses
 import os
@@ -7,7 +7,53 @@ import dask.dataframe as dd
 import pandas as pd
 import xarray as xr
 
-from daskglm_rep.design import MIN_ROWS, N_EAGER, Data
+from daskglm_rep.design import Data, cuts
+from daskglm_rep.recipes import weight_and_offset
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Names of columns beside those of a formula.
+
+    Attributes
+    ----------
+    weights, offset, exposure : str or None
+    clusters : tuple of str
+    """
+
+    weights: str = None
+    offset: str = None
+    exposure: str = None
+    clusters: tuple = ()
+
+    @classmethod
+    def named(cls, weights, offset, exposure, clusters):
+        """Columns as a user names them; clusters by one name, or several.
+
+        Raises
+        ------
+        ValueError
+            What is not a name.
+        """
+        names = {"weights": weights, "offset": offset, "exposure": exposure}
+        for role, name in names.items():
+            if name is not None and not isinstance(name, str):
+                raise ValueError(f"{role} must be the name of a column of data, got a {type(name).__name__}.")
+        clusters = () if clusters is None else (clusters,) if isinstance(clusters, str) else tuple(clusters)
+        if len(clusters) > 2 or not all(isinstance(c, str) for c in clusters):
+            raise ValueError("clusters must name one column of data, or two for two-way clustering, got "
+                             f"{list(clusters)!r}.")
+        return cls(weights, offset, exposure, clusters)
+
+    @property
+    def names(self):
+        return [c for c in (self.weights, self.offset, self.exposure, *self.clusters) if c is not None]
+
+    def weight_and_offset(self, frame, index):
+        """Those of a chunk's rows, which have no missing value, (n,) arrays."""
+        named = {"weights": self.weights, "offset": self.offset, "exposure": self.exposure}
+        given = [None if name is None else frame[name] for name in named.values()]
+        return weight_and_offset(given, [f"{role} column {name!r}" for role, name in named.items()], len(frame), index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +127,15 @@ def rows_of(table, columns):
 def chunks(frame):
     """`Data` whose parts are (frame,): slices of a pandas frame, partitions of a dask one."""
     if isinstance(frame, pd.DataFrame):
-        n = len(frame)
-        step = max(MIN_ROWS, -(-n // N_EAGER))
-        return Data([(frame.iloc[start:start + step],) for start in range(0, max(n, 1), step)], AsFrame(), [])
+        return Data([(frame.iloc[rows],) for rows in cuts(len(frame))], AsFrame(), [])
     frame = frame.optimize()
     return Data([(key,) for key in frame.__dask_keys__()], AsFrame(), [], [frame])
+
+
+def complete(frame, columns):
+    """A chunk's rows that miss none of some columns."""
+    gaps = frame[columns].isna().any(axis=1).to_numpy()
+    return frame[~gaps] if gaps.any() else frame
 
 
 def read_with(data, prepare, names):
