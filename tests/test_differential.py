@@ -175,8 +175,8 @@ def _numbers_agree(verdict, fitted, best, covariance_told):
     phi = problem.dispersion(best.state, frequency)
     D, chi2 = naive.deviance(best), naive.pearson(best)
     size = (problem.w @ (problem.eta(best.state.coef) ** 2).sum(axis=1))
-    perfect = not phi > 1e-20 * size / len(problem.y) or D < 1e-12 * problem.w.sum()
-    if perfect:
+    known, perfect = problem.model.dispersion_known, D < 1e-12 * problem.w.sum()
+    if not known and (perfect or not phi > 1e-20 * size / len(problem.y)):        # no unit to measure distances in
         verdict.notes.append("a perfect fit")
         floor = 1e-9 * float(problem.w.sum()) + 1e-18 * float(size)
         verdict.check("deviance of a perfect fit", r.deviance, D, 0, floor)
@@ -188,6 +188,9 @@ def _numbers_agree(verdict, fitted, best, covariance_told):
         rounding[:, 0] += 1e-13 * (np.abs(raw[:, 1:]) * largest).sum(axis=1)
     far = np.maximum(np.abs(coef - raw) - rounding, 0)[:, problem.kept] / se[:, problem.kept]
     verdict.check("distance in standard errors", far.max(initial=0.0), 0, 0, REACH)
+    if perfect:                     # nothing but zeros, say: sums that vanish have no relative error
+        verdict.notes.append("a perfect fit")
+        return
     noise = 1e-13 * float(problem.w @ np.abs(best.state.rows.score * problem.eta(best.state.coef)).sum(axis=1))
     verdict.check("deviance", r.deviance, D, SUMS[case.mild], noise)
     verdict.check("Pearson chi2", r.pearson_chi2, chi2, SUMS[case.mild], noise)
