@@ -18,6 +18,7 @@ import time
 import warnings
 
 import naive
+import naive_models
 import numpy as np
 from scipy import special
 
@@ -143,8 +144,8 @@ MODELS = {"logit": ("binomial", "logit"), "probit": ("binomial", "probit"), "poi
 
 def _model(case):
     if case["kind"] == "multinomial":
-        return naive.model_of("multinomial", None, int(case["y"].max()) + 1)
-    return naive.model_of(*MODELS[case["kind"]])
+        return naive_models.model_of("multinomial", None, int(case["y"].max()) + 1)
+    return naive_models.model_of(*MODELS[case["kind"]])
 
 
 def _solve(case):
@@ -165,7 +166,7 @@ def _solve(case):
 
 
 def truth(case):
-    """The optimum: a dict of exists (False where separated), coef, se, deviance, pearson, n_newton (damped steps).
+    """The optimum: a dict of exists (False where separated), coef, se, deviance, pearson, n_newton (steps).
 
     Coefficients lie equation by equation, the intercept first.
     """
@@ -260,7 +261,8 @@ def line(case, result):
 
 def sweeps_of(text):
     """Sweeps by seed from a run's output."""
-    return {int(seed): float(sweeps) for seed, sweeps in re.findall(r"^ *(\d+) .*? (\d+\.\d) sweeps ", text, re.M)}
+    found = re.findall(r"^ *(\d+) .*? (\d+\.\d) sweeps ", text, re.MULTILINE)
+    return {int(seed): float(sweeps) for seed, sweeps in found}
 
 
 def main():

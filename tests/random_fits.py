@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import special
 
 import naive
+import naive_models
 from daskglm_rep import GLMClassifier, GLMRegressor, LogisticRegression, families, links
 
 POSITIVE = ("log", "identity", "sqrt", "inverse", "inverse_squared", "power")
@@ -30,6 +31,8 @@ LINKS = {
 }
 FAMILIES = ("gaussian", "binomial", "binomial", "binomial", "poisson", "poisson", "gamma", "inverse_gaussian",
             "tweedie", "negative_binomial", "multinomial")
+CONTAINERS = ("numpy", "dask", "dask", "pandas", "ddf", "unknown")
+COV_TYPES = ("nonrobust", "nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster")
 TAILS = ("normal", "normal", "t2", "lognormal", "cauchy", "dummy", "rare")
 
 
@@ -64,12 +67,13 @@ class Case:
                                        ("offset", self.offset is not None), ("exposure", self.exposure is not None),
                                        ("mild", self.mild)) if on]
         weight = "" if self.weight is None else f" {self.kind} weights ~{np.median(self.weight):.0e}"
-        return (f"seed {self.seed}: {self.family}{link} n={self.X.shape[0]} p={self.X.shape[1]}{weight} "
-                f"{self.cov_type} {self.container} {' '.join(extra)}")
+        n, p = self.X.shape
+        return (f"seed {self.seed}: {self.family}{link} n={n} p={p}{weight} {self.cov_type} {self.container} "
+                f"{' '.join(extra)}")
 
     @property
     def model(self):
-        return naive.model_of(self.family, self.link, self.parameter)
+        return naive_models.model_of(self.family, self.link, self.parameter)
 
     @property
     def shift(self):
@@ -127,9 +131,9 @@ def _level(rng, family):
 
 
 def _means(rng, case, core):
-    """Means that follow the link, kept inside the family's domain; the offset's scale; both as the link has them."""
+    """Means that follow the link, kept inside the family's domain; sets the case's offset or exposure."""
     mu0, function = _level(rng, case.family), case.model.link
-    eta0 = float(naive._eta_of(function, np.float64(mu0)))
+    eta0 = float(naive_models.eta_of(function, np.float64(mu0)))
     logs = case.link in ("log", "logit", "probit", "cloglog", "loglog", "cauchit")
     unit = 0.5 if logs else 0.15 * abs(eta0)
     index = core @ rng.normal(0, 1 / np.sqrt(max(core.shape[1], 1)), core.shape[1])
@@ -208,13 +212,12 @@ def case(seed):
     X, core, mild = _design(rng, n, p)
     weight, kind = _weights(rng, n)
     ridge = 10.0 ** rng.uniform(-4, 0) if rng.random() < 0.12 else 0.0
-    kinds = ["nonrobust", "nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster"]
-    cov_type = "nonrobust" if ridge else str(rng.choice(kinds))
+    cov_type = "nonrobust" if ridge else str(rng.choice(COV_TYPES))
     if family == "multinomial" and cov_type in ("HC2", "HC3") and seed % 4:
         cov_type = "HC1"                # the others are refused
-    made = Case(seed, family, link, parameter, X, None, weight, None, None, None, bool(rng.random() < 0.85), kind,
-                ridge, cov_type, str(rng.choice(["numpy", "dask", "dask", "pandas", "ddf", "unknown"])),
-                _chunks(rng, n), mild)
+    intercept, container = bool(rng.random() < 0.85), str(rng.choice(CONTAINERS))
+    made = Case(seed, family, link, parameter, X, None, weight, None, None, None, intercept, kind, ridge, cov_type,
+                container, _chunks(rng, n), mild)
     if cov_type == "cluster":
         made.clusters = rng.integers(0, max(2, min(n // 3, 40)), n)
     if family == "multinomial":
@@ -239,8 +242,8 @@ def _packed(case):
     if case.container == "numpy":
         return arrays
     if case.container == "dask":
-        return [a if a is None else da.from_array(a, chunks=(tuple(case.chunks),) + (-1,) * (a.ndim - 1))
-                for a in arrays]
+        chunks = tuple(case.chunks)
+        return [a if a is None else da.from_array(a, chunks=(chunks,) + (-1,) * (a.ndim - 1)) for a in arrays]
     names = [f"x{j}" for j in range(case.X.shape[1])]
     frame = pd.DataFrame(case.X, columns=names)
     rest = ["y", "w", "o", "e", "g"]
@@ -288,13 +291,13 @@ def log_likelihood(case, optimum):
     if case.family == "multinomial":
         return -D / 2
     if case.family == "poisson":
-        return w @ (naive.xlogy(y, mu) - mu) - w.astype(float) @ special.gammaln(y.astype(float) + 1)
+        return w @ (naive_models.xlogy(y, mu) - mu) - w.astype(float) @ special.gammaln(y.astype(float) + 1)
     if case.family == "binomial":
         a, b = (w * y).astype(float), (w * (1 - y)).astype(float)
         choose = special.gammaln(a + b + 1) - special.gammaln(a + 1) - special.gammaln(b + 1)
         if case.kind == "frequency":
             choose = w.astype(float) * 0.0
-        return choose.sum() + (w @ (naive.xlogy(y, y) + naive.xlogy(1 - y, 1 - y))) - D / 2
+        return choose.sum() + (w @ (naive_models.xlogy(y, y) + naive_models.xlogy(1 - y, 1 - y))) - D / 2
     if case.family == "negative_binomial":
         r = 1 / case.parameter
         yf, muf = y.astype(float), mu.astype(float)
@@ -304,12 +307,12 @@ def log_likelihood(case, optimum):
     if case.family == "gaussian":
         n = total if case.kind == "frequency" else len(y)
         logs = 0.0 if case.kind == "frequency" else np.log(w).sum()
-        return (logs - n * np.log(2 * naive.PI * D / n) - n) / 2
+        return (logs - n * np.log(2 * naive_models.PI * D / n) - n) / 2
     phi = D / total
     if case.family == "gamma":
         shape = float(1 / phi)
         rows = (shape - 1) * np.log(y) - y / (mu * phi) - shape * np.log(mu * phi)
         return w @ rows - float(total) * special.gammaln(shape)
     if case.family == "inverse_gaussian":
-        return -(total * np.log(2 * naive.PI * phi) + 3 * (w @ np.log(y))) / 2 - total / 2
+        return -(total * np.log(2 * naive_models.PI * phi) + 3 * (w @ np.log(y))) / 2 - total / 2
     return np.nan
