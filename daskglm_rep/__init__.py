@@ -8,11 +8,11 @@ from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussia
 from daskglm_rep.representative_models import RepresentativeGLM
 from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
 from daskglm_rep.telling import AliasWarning, CovarianceWarning, SeparationWarning, VersionWarning
-from daskglm_rep.versions import __version__
+from daskglm_rep.versions import __version__, load
 
 __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
            "AliasWarning", "CovarianceWarning", "SeparationWarning", "VersionWarning",
-           "RepresentativeGLM", "__version__", "datasets", "families", "glm", "links", "lm", "logit", "mnlogit",
+           "RepresentativeGLM", "__version__", "datasets", "families", "glm", "links", "lm", "load", "logit", "mnlogit",
            "partitions", "plotting"]

@@ -209,6 +209,12 @@ class Estimates(Versioned):
         return 1.0 - self.deviance / self.null_deviance if self.null_deviance else math.nan
 
     @property
+    def rsquared_adj(self):
+        """`rsquared` less what as many columns of noise would explain: 1 - (1 - R^2) (n - 1) / (n - k)."""
+        total = self.nobs - self._has_intercept
+        return 1.0 - (1.0 - self.rsquared) * total / self.df_resid if self.df_resid else math.nan
+
+    @property
     def prsquared(self):
         """McFadden's pseudo R-squared, 1 - llf / llnull."""
         return 1.0 - self.llf / self.llnull if self.llnull else math.nan

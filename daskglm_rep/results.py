@@ -8,17 +8,16 @@ import pandas as pd
 import xarray as xr
 
 from daskglm_rep import design
-from daskglm_rep.estimates import Estimates
-from daskglm_rep.inference import covariance as cov, hypotheses, influence, prediction
+from daskglm_rep.hypothesis_tests import HypothesisTests
+from daskglm_rep.inference import covariance as cov, influence, prediction
 from daskglm_rep.inference import margins as effects
 from daskglm_rep.inference.intervals import confidence_level
-from daskglm_rep.inference.restrictions import restrictions
-from daskglm_rep.pairing import check_order
-from daskglm_rep.rowwise import map_rows
+from daskglm_rep.rowwise import like, map_rows
 from daskglm_rep.tables import Summary
+from daskglm_rep.versions import save
 
 
-class GLMResults(Estimates):
+class GLMResults(HypothesisTests):
     """Estimates, standard errors and fit statistics.
 
     Parameters
@@ -63,8 +62,6 @@ class GLMResults(Estimates):
         return effects.average_predictions(self, data, at, over, weights, **options)
 
     # ------------------------------------------------------------ inference that looks at rows or hypotheses
-
-    spec = None          # of a formula; its results set it
 
     def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
         """The rows of some arrays as blocks with this fit's features and labels."""
@@ -125,125 +122,6 @@ class GLMResults(Estimates):
         data = None if X is None else self._data(X, y, sample_weight, offset, exposure, clusters)
         return self._with(cov.compute(self.fitted, cov_type, data, **cov.options_of(use_correction, options)))
 
-    def wald_test(self, R, q=None):
-        """Wald test of R b = q with this covariance.
-
-        Parameters
-        ----------
-        R : str or (r, k) array
-            A matrix over all `params`, or equations: "x1 = x2, C(g)[T.b] + 2*x3 = 1". For multinomial models "class:x1"
-            names one coefficient and "x1" those of all classes.
-        q : float or (r,) array, default 0
-
-        Returns
-        -------
-        inference.hypotheses.TestResult
-            F where t tests are used, else chi-squared.
-
-        Raises
-        ------
-        ValueError
-            Names or syntax that are not understood, redundant restrictions, coefficients that are not estimated.
-        """
-        text = R if isinstance(R, str) else ""
-        R, q = restrictions(R, q, self.index)
-        return hypotheses.wald(self.params.to_numpy(), self.cov_params().to_numpy(), R, q, self.covariance.df, text)
-
-    def _terms(self):
-        return hypotheses.term_positions(self.spec, self.fitted.names, self._has_intercept, self.model.n_equations)
-
-    def term_test(self, term):
-        """Joint Wald test of all coefficients of a term of the formula (a factor's levels), or of one feature.
-
-        Parameters
-        ----------
-        term : str
-
-        Returns
-        -------
-        inference.hypotheses.TestResult
-        """
-        positions = self._terms()
-        if term not in positions:
-            raise ValueError(f"There is no term {term!r}: choose one of {', '.join(map(repr, list(positions)[:20]))}.")
-        params = self.params.to_numpy()
-        where = positions[term][~np.isnan(params[positions[term]])]
-        R = np.eye(params.size)[where]
-        return hypotheses.wald(params, self.cov_params().to_numpy(), R, np.zeros(len(R)), self.covariance.df, term)
-
-    def anova(self):
-        """Wald test of each term of the formula given all others, with this covariance.
-
-        Returns
-        -------
-        DataFrame
-            Indexed by term (by feature without a formula); columns df, F and df_denom or chi2, pvalue.
-        """
-        return hypotheses.anova(self.params.to_numpy(), self.cov_params().to_numpy(), self._terms(), self.covariance.df)
-
-    def lr_test(self, smaller, test="chi2", check=True):
-        """Likelihood-ratio test against a nested fit of the same rows.
-
-        Parameters
-        ----------
-        smaller : GLMResults
-        test : {"chi2", "F"}
-            "F" compares deviances in units of this fit's dispersion.
-        check : bool, default True
-            Refuse a smaller fit with a column that this one lacks, by name (of arrays, whose columns have no names, by
-            mean, spread and extremes). False leaves nesting to you: the columns may span the same space otherwise, as
-            those of poly(x, 2) and poly(x, 3) do.
-
-        Returns
-        -------
-        inference.hypotheses.TestResult
-        """
-        return hypotheses.likelihood_ratio(self, getattr(smaller, "results_", smaller), test, check)
-
-    def score_test(self, added, X, y, sample_weight=None, offset=None, exposure=None):
-        """Score test of columns that are not in the model: one sweep, no refit; model-based information.
-
-        Parameters
-        ----------
-        added : (n,) or (n, m) of X's kind
-        X, y, sample_weight, offset, exposure
-            The rows of the fit.
-
-        Returns
-        -------
-        inference.hypotheses.TestResult
-        """
-        check_order(X, [("added", added)])
-        both, n_added = design.beside(X, added)
-        recipe = {} if self.classes is None else {"labels": tuple(self.classes)}
-        data = design.build(both, y, sample_weight, offset, exposure, response=self.response, **recipe)
-        return hypotheses.score(self.fitted, data, n_added)
-
-    def wild_cluster_test(self, R, X=None, y=None, clusters=None, q=None, sample_weight=None, offset=None,
-                          exposure=None, n_boot=9999, weights="rademacher", seed=0):
-        """Wild cluster bootstrap test of R b = q, for few clusters: one sweep, no refit.
-
-        Parameters
-        ----------
-        R, q
-            As in `wald_test`.
-        X, y, clusters, sample_weight, offset, exposure
-            The rows of the fit; one cluster column.
-        n_boot : int
-        weights : {"rademacher", "webb"}
-        seed : int
-
-        Returns
-        -------
-        inference.hypotheses.TestResult
-        """
-        text = R if isinstance(R, str) else ""
-        R, q = restrictions(R, q, self.index)
-        if (R[:, ~self._kept] != 0).any():
-            raise ValueError("The hypothesis involves a coefficient that is not estimated (NaN): leave it out.")
-        data = self._data(X, y, sample_weight, offset, exposure, clusters)
-        return hypotheses.wild_cluster(self.fitted, data, R[:, self._kept], q, n_boot, weights, seed, text)
-
     def get_prediction(self, X, offset=None, exposure=None, level=0.95, alpha=None):
         """Means with standard errors and intervals from this covariance; lazy for lazy X.
 
@@ -265,7 +143,8 @@ class GLMResults(Estimates):
         classes = list(self.class_labels) if self.class_order else None
         quantile = self.distribution.ppf(0.5 + level / 2)
         predictor = prediction.predictor_of(self.fitted, self.covariance, self.class_order, quantile, self.scale)
-        return prediction.Prediction(functools.partial(self._map_rows, X, offset, exposure), predictor, classes)
+        return prediction.Prediction(functools.partial(self._map_rows, X, offset, exposure), predictor, classes,
+                                     self.distribution)
 
     @property
     def class_order(self):
@@ -284,6 +163,49 @@ class GLMResults(Estimates):
         self._check_names(X)
         return map_rows(X, function, n_outputs, self.fitted.names, columns, offset, exposure)
 
+    def fittedvalues(self, X, offset=None, exposure=None):
+        """Means of rows (probabilities of the classes), of the kind of X and lazy where X is: results hold no rows.
+
+        Parameters
+        ----------
+        X, offset, exposure
+            As for `get_prediction`.
+        """
+        classes = list(self.class_labels) if self.class_order else None
+        function = prediction.means_of(self.fitted, self.class_order)
+        return self._map_rows(X, offset, exposure, function, classes and len(classes), classes)
+
+    def resid_response(self, X, y=None, sample_weight=None, offset=None, exposure=None):
+        """y - mu of rows, of the kind of X and lazy where X is.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            The rows; for a formula the data alone, which gives NaN where a value is missing.
+
+        Returns
+        -------
+        (n,) numpy or dask array, Series or DataArray
+
+        Raises
+        ------
+        ValueError
+            Multinomial models.
+        """
+        return self._residuals("resid_response", X, y, sample_weight, offset, exposure)
+
+    def resid_pearson(self, X, y=None, sample_weight=None, offset=None, exposure=None):
+        """sqrt(w / V(mu)) (y - mu) of rows; parameters and kind as of `resid_response`."""
+        return self._residuals("resid_pearson", X, y, sample_weight, offset, exposure)
+
+    def resid_deviance(self, X, y=None, sample_weight=None, offset=None, exposure=None):
+        """sign(y - mu) sqrt(w d(y, mu)) of rows; parameters and kind as of `resid_response`."""
+        return self._residuals("resid_deviance", X, y, sample_weight, offset, exposure)
+
+    def _residuals(self, name, X, y, sample_weight, offset, exposure):
+        rows = influence.residuals(self.fitted, self._data(X, y, sample_weight, offset, exposure), name)
+        return like(X, rows)
+
     def influence(self, X, y=None, sample_weight=None, offset=None, exposure=None, seed=0):
         """Leverage, Cook's distance and residuals of the rows of the fit, as lazy dask arrays.
 
@@ -299,6 +221,17 @@ class GLMResults(Estimates):
         inference.influence.Influence
         """
         return influence.Influence(self.fitted, self._data(X, y, sample_weight, offset, exposure), seed)
+
+    # ------------------------------------------------------------ files
+
+    def save(self, path):
+        """Write these results to a file, which `daskglm_rep.load` reads: numbers, no rows.
+
+        Parameters
+        ----------
+        path : str or path
+        """
+        save(self, path)
 
     # ------------------------------------------------------------ tables
 

@@ -102,3 +102,37 @@ class _Apply:
         if index is None:
             return out
         return pd.Series(out, index=index) if out.ndim == 1 else pd.DataFrame(out, index=index, columns=self.columns)
+
+
+def like(X, rows):
+    """A lazy (n,) array of X's rows as a thing of X's kind: in memory where X is, index and coordinates kept.
+
+    Parameters
+    ----------
+    X : numpy or dask array, pandas or dask DataFrame, DataArray
+    rows : (n,) dask array, a chunk a block of X
+    """
+    if isinstance(X, dd.DataFrame):
+        return dd.from_dask_array(rows, index=X.index)
+    if isinstance(X, xr.DataArray):
+        coords = {k: v for k, v in X.coords.items() if set(v.dims) <= {X.dims[0]}}
+        return xr.DataArray(rows if is_lazy(X) else rows.compute(), dims=X.dims[:1], coords=coords)
+    if is_lazy(X):
+        return rows
+    return pd.Series(rows.compute(), X.index) if isinstance(X, pd.DataFrame) else rows.compute()
+
+
+def as_table(rows, columns):
+    """Outputs of rows under the names of their columns: a DataFrame, a lazy one where they are lazy.
+
+    Parameters
+    ----------
+    rows : (n, m) numpy or dask array, pandas or dask DataFrame, DataArray or Dataset of rows
+    columns : list of str
+    """
+    if isinstance(rows, (pd.DataFrame, dd.DataFrame)):
+        return rows.rename(columns=dict(zip(rows.columns, columns)))
+    if isinstance(rows, xr.DataArray):
+        return rows.assign_coords({"class": columns}).rename({"class": "statistic"}).to_dataset("statistic")
+    return dd.from_dask_array(rows, columns=columns) if isinstance(rows, da.Array) else pd.DataFrame(rows,
+                                                                                                  columns=columns)

@@ -1,6 +1,8 @@
 """The library's version, and pickles that remember it."""
 
 import importlib.metadata
+import os
+import pickle
 
 from daskglm_rep.telling import VersionWarning, tell
 
@@ -31,3 +33,54 @@ class Versioned:
                  f"{__version__}: its numbers may be wrong and its methods fail; fit it again, or load it "
                  "with the version that made it.", VersionWarning)
         self.__dict__.update({name: value for name, value in state.items() if name != KEY})
+
+
+def save(fitted, path):
+    """Pickle fitted results to a file, whole or not at all.
+
+    Parameters
+    ----------
+    fitted : results or estimator
+    path : str or path
+    """
+    path = os.fspath(path)
+    begun = f"{path}.{os.getpid()}.part"
+    try:
+        with open(begun, "wb") as file:
+            pickle.dump(fitted, file, protocol=5)
+        os.replace(begun, path)
+    except BaseException:
+        if os.path.exists(begun):
+            os.remove(begun)
+        raise
+
+
+def load(path):
+    """Read what `results.save(path)` wrote.
+
+    Files are pickles: open only those that you or people you trust have written. One of another version of the library
+    warns.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    GLMResults or FormulaResults
+
+    Raises
+    ------
+    ValueError
+        The file holds something else.
+    """
+    with open(path, "rb") as file:
+        try:
+            found = pickle.load(file)
+        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)!r} holds no results that this version can read ({error}): fit again "
+                             "and write them with results.save(path).") from error
+    if not isinstance(found, Versioned):
+        raise ValueError(f"{os.fspath(path)!r} holds a {type(found).__name__}, no results of this library: write them "
+                         "with results.save(path).")
+    return found

@@ -8,7 +8,8 @@ import pandas as pd
 import xarray as xr
 
 from daskglm_rep import sources
-from daskglm_rep.formula.rows import FormulaRows, MapRows, Predict
+from daskglm_rep.formula.rows import FormulaRows, MapRows, Predict, RowResiduals
+from daskglm_rep.inference.influence import residual_rows, rule_of
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.results import GLMResults
 from daskglm_rep.sources import Columns
@@ -38,18 +39,33 @@ class FormulaResults(GLMResults):
         if y is not None:
             raise ValueError("Pass the data frame alone: the formula names the response, and weights, offset, exposure "
                              "and clusters are column names.")
-        given = Columns.named(sample_weight, offset, exposure, clusters)
-        columns = Columns(*[a or b for a, b in zip(dataclasses.astuple(given), dataclasses.astuple(self.columns))])
-        table = sources.open_table(X)
-        used = list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + columns.names))
+        recipe = self._recipe(sample_weight, offset, exposure, clusters)
+        table, used = sources.open_table(X), self._used(recipe.columns)
         sources.check_columns(used, table, self.spec.formula)
-        recipe = FormulaRows(self.spec, columns, None if self.classes is None else tuple(self.classes))
         return sources.read_with(sources.chunks(sources.rows_of(table, used)), recipe, self.spec.names)
+
+    def _recipe(self, weights, offset, exposure, clusters=None):
+        """How rows of a frame are read; columns named here replace the fit's."""
+        given = Columns.named(weights, offset, exposure, clusters)
+        columns = Columns(*[a or b for a, b in zip(dataclasses.astuple(given), dataclasses.astuple(self.columns))])
+        return FormulaRows(self.spec, columns, None if self.classes is None else tuple(self.classes))
+
+    def _used(self, columns):
+        return list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + columns.names))
 
     def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
         """Apply a function of design rows and offsets to the rows of a frame."""
         apply = MapRows(self.spec, self.columns, None if n_outputs is None else tuple(columns), function)
         return _map_table(sources.open_table(X), apply, _offset_of(offset, exposure))
+
+    def _residuals(self, name, X, y, sample_weight, offset, exposure):
+        if y is not None:
+            raise ValueError("Pass the data frame alone: the formula names the response.")
+        recipe = self._recipe(sample_weight, offset, exposure)
+        table, used = sources.open_table(X), self._used(recipe.columns)
+        sources.check_columns(used, table, self.spec.formula)
+        function = RowResiduals(self.spec, recipe.columns, None, recipe, residual_rows, (rule_of(self.fitted), name))
+        return _map_table(table, function, None, used)
 
     def score_test(self, *arguments, **options):
         """Not for formulas: fit the larger formula and use `lr_test` or `wald_test`."""
@@ -131,23 +147,24 @@ def _offset_of(offset, exposure):
     return offset if exposure is None else (0.0 if offset is None else offset) + np.log(exposure)
 
 
-def _map_table(table, function, offset):
-    """Row-wise outputs of a table, of its kind and lazy where it is."""
+def _map_table(table, function, offset, used=None):
+    """Row-wise outputs of a table, of its kind and lazy where it is; `used` names the columns, else the predictors."""
     if isinstance(table, xr.Dataset):
-        return _predict_dataset(table, function, offset)
+        return _predict_dataset(table, function, offset, used)
     if not isinstance(table, dd.DataFrame):
         return function(table, offset)
-    wanted = set(function.spec.columns)
-    if offset is None:
+    wanted = set(used or function.spec.columns)
+    if used is None and offset is None:
         wanted |= {function.columns.offset, function.columns.exposure}
     meta = (pd.Series(np.zeros(0)) if function.classes is None
             else pd.DataFrame({c: np.zeros(0) for c in function.classes}))
     return table[[c for c in table.columns if c in wanted]].map_partitions(function, offset, meta=meta)
 
 
-def _predict_dataset(table, function, offset):
+def _predict_dataset(table, function, offset, used=None):
     """Prediction over a Dataset's dimensions, block by block where it is chunked."""
-    columns = [c for c in function.spec.columns + [function.columns.offset, function.columns.exposure] if c is not None]
+    named = used or function.spec.columns + [function.columns.offset, function.columns.exposure]
+    columns = [c for c in named if c is not None]
     lost = [c for c in function.spec.columns if c not in table.variables]
     if lost:
         raise ValueError(f"data lacks the column {lost[0]!r}, which the formula {function.spec.formula!r} uses.")

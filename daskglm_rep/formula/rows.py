@@ -190,6 +190,34 @@ class Predict(_FrameFunction):
 
 
 @dataclasses.dataclass(frozen=True)
+class RowResiduals(_FrameFunction):
+    """One chunk's residuals; NaN where a column is missing.
+
+    Attributes
+    ----------
+    recipe : FormulaRows
+    kernel : callable on a Block and arguments to an (n, 1) array
+    arguments : tuple
+    """
+
+    recipe: FormulaRows
+    kernel: object
+    arguments: tuple
+
+    def values(self, frame, offset=None):
+        """(n,) array."""
+        c, out = self.recipe.columns, np.full(len(frame), np.nan)
+        used = list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + c.names))
+        whole = np.flatnonzero(frame[used].notna().all(axis=1))
+        block = self.recipe((frame.iloc[whole],), 0)
+        if block.n_missing:                                  # a term is NaN there, such as log(-1): which row is unsaid
+            good = _without_nan(self.spec.matrix(frame.iloc[whole]), np.zeros(whole.size))
+            whole = whole[good]
+        out[whole] = self.kernel(block, *self.arguments)[:, 0]
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
 class MapRows(_FrameFunction):
     """A function of design rows and offsets, applied to a frame's rows."""
 

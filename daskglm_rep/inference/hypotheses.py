@@ -15,10 +15,11 @@ from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.clusters import cluster_moments
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.objective import solve
+from daskglm_rep.printing import Printable
 
 
-@dataclasses.dataclass(frozen=True)
-class TestResult:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TestResult(Printable):
     """One test.
 
     Attributes
@@ -51,7 +52,22 @@ class TestResult:
         what = f" of {self.hypothesis}" if self.hypothesis else ""
         return f"{self.kind} test{what}: {law} = {self.statistic:.6g}, p = {self.pvalue:.4g}"
 
-    __repr__ = __str__
+    @property
+    def df_num(self):
+        """`df`, by statsmodels' name; `fvalue` is its name for the statistic of an F test."""
+        return self.df
+
+    @property
+    def fvalue(self):
+        return self.statistic
+
+    def _table(self):
+        """One row: the test in columns."""
+        df = {"df": f"{self.df:g}"} | ({} if self.df_denom is None else {"df_denom": f"{self.df_denom:g}"})
+        what = {"test": self.kind, "hypothesis": self.hypothesis}
+        return pd.DataFrame([what | {self.distribution: self.statistic} | df | {"pvalue": self.pvalue}])
+
+    _index = False
 
 
 def _test(kind, statistic, df, df_denom, hypothesis=""):

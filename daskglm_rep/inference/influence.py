@@ -53,6 +53,16 @@ def influence_rows(block, rule):
     return np.column_stack([h, cooks, pearson, signed_deviance(y, mu, unit_deviance, weight), y - mu, standardized])
 
 
+def residual_rows(block, rule, name):
+    """Residuals of a block, (n, 1) array: `name` is "resid_response", "resid_pearson" or "resid_deviance"."""
+    eta, y = _eta(block, rule), np.asarray(block.y)
+    weight = np.ones(block.n_rows) if rule.frequency else np.asarray(block.weight)
+    mu, variance, unit_deviance = mean_rows(rule.model, eta, y)
+    if name == "resid_deviance":
+        return signed_deviance(y, mu, unit_deviance, weight)[:, None]
+    return ((y - mu) * (np.sqrt(weight / variance) if name == "resid_pearson" else 1.0))[:, None]
+
+
 def quantile_rows(block, rule):
     """Quantile residuals of a block, (n, 1) array; the draws depend on the seed and the block's number alone."""
     eta, y = _eta(block, rule), np.asarray(block.y)
@@ -70,6 +80,27 @@ def lengths_of(data):
         if isinstance(data.collections[0], da.Array):
             return data.collections[0].chunks[0]
     return (np.nan,) * len(data.parts)
+
+
+def rule_of(fitted, seed=0):
+    """`Rule` of a fit.
+
+    Raises
+    ------
+    ValueError
+        Multinomial models.
+    """
+    objective = fitted.fit.objective
+    if not objective.model.has_leverage:
+        raise ValueError("Influence measures and residuals are for models with one equation, not for multinomial ones: "
+                         "fit one binary model a class to look at its rows.")
+    return Rule(objective.model, objective.basis, fitted.fit.point.coef, bread(fitted), dispersion(fitted),
+                fitted.frequency, seed)
+
+
+def residuals(fitted, data, name):
+    """(n,) dask array of the residuals that `residual_rows` names."""
+    return passes.rows(residual_rows, data, lengths_of(data), 1, rule_of(fitted), name)[:, 0]
 
 
 class Influence:
@@ -95,12 +126,7 @@ class Influence:
     """
 
     def __init__(self, fitted, data, seed=0):
-        objective = fitted.fit.objective
-        if not objective.model.has_leverage:
-            raise ValueError("Influence measures are for models with one equation, not for multinomial ones: fit one "
-                             "binary model a class to look at its rows.")
-        rule = Rule(objective.model, objective.basis, fitted.fit.point.coef, bread(fitted), dispersion(fitted),
-                    fitted.frequency, seed)
+        rule = rule_of(fitted, seed)
         lengths = lengths_of(data)
         self._table = passes.rows(influence_rows, data, lengths, len(COLUMNS), rule)
         self.resid_quantile = passes.rows(quantile_rows, data, lengths, 1, rule)[:, 0]

@@ -5,8 +5,14 @@ import math
 
 import numpy as np
 
+from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.kernels.block import tiles
+from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.models.glm import OBSERVATION
+from daskglm_rep.rowwise import as_table
+
+THEIRS = {"mean": "mean", "se": "mean_se", "ci_lower": "mean_ci_lower", "ci_upper": "mean_ci_upper",
+          "obs_ci_lower": "obs_ci_lower", "obs_ci_upper": "obs_ci_upper"}          # statsmodels' names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +54,20 @@ class Predictor:
         return out[:, 0] if width == 1 else out
 
 
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """Rows and offsets to means alone, or probabilities; fields as of `Predictor`."""
+
+    model: object
+    basis: object
+    coef: np.ndarray
+    order: tuple
+
+    def __call__(self, X, offset):
+        means = self.model.means(linear_predictor(X, self.basis, self.coef, offset))
+        return means[:, list(self.order)] if self.order else means
+
+
 class Prediction:
     """Predictions of some rows, each of the kind of X and lazy where X is.
 
@@ -64,8 +84,8 @@ class Prediction:
         All of them from one visit of the rows; columns named as above.
     """
 
-    def __init__(self, apply, predictor, classes=None):
-        self._apply, self._predictor, self._classes = apply, predictor, classes
+    def __init__(self, apply, predictor, classes=None, distribution=None):
+        self._apply, self._predictor, self._classes, self._distribution = apply, predictor, classes, distribution
 
     @property
     def names(self):
@@ -88,11 +108,66 @@ class Prediction:
     @property
     def frame(self):
         """All named quantities as columns, of the kind and laziness of the data predicted at."""
-        predictor = dataclasses.replace(self._predictor, chosen=self.names)
-        columns = list(self.names)
-        if self._classes is not None:
-            columns = [f"{name}_{label}" for name in self.names for label in self._classes]
-        return self._apply(predictor, len(columns), columns)
+        return self._columns(self.names)
+
+    @property
+    def predicted_mean(self):
+        """`mean`, by statsmodels' name."""
+        return self.mean
+
+    @property
+    def se_mean(self):
+        """`se`, by statsmodels' name."""
+        return self.se
+
+    def _at(self, level, alpha):
+        """These predictions with intervals of another level."""
+        if level is None and alpha is None:
+            return self
+        quantile = float(self._distribution.ppf(0.5 + confidence_level(level, alpha) / 2))
+        return Prediction(self._apply, dataclasses.replace(self._predictor, quantile=quantile), self._classes,
+                          self._distribution)
+
+    def conf_int(self, level=None, alpha=None):
+        """(n, 2) limits of the mean, of the kind of the data predicted at; (n, 2 J) for multinomial models.
+
+        Parameters
+        ----------
+        level, alpha : float, optional
+            Default the level that `get_prediction` was asked for.
+        """
+        return self._at(level, alpha)._columns(("ci_lower", "ci_upper"))
+
+    def summary_frame(self, level=None, alpha=None):
+        """statsmodels' table: mean, mean_se, mean_ci_lower, mean_ci_upper (and obs_ci_lower, obs_ci_upper).
+
+        A DataFrame, lazy where the data are; with columns "mean_class" and so on for multinomial models.
+
+        Parameters
+        ----------
+        level, alpha : float, optional
+            Default the level that `get_prediction` was asked for.
+        """
+        return as_table(*self._at(level, alpha)._columns_named())
+
+    def _columns(self, names, shown=None):
+        return self._apply(dataclasses.replace(self._predictor, chosen=names), *self._labelled(shown or names))
+
+    def _labelled(self, names):
+        columns = list(names) if self._classes is None else [f"{name}_{label}" for name in names
+                                                             for label in self._classes]
+        return len(columns), columns
+
+    def _columns_named(self):
+        names = tuple(name for name in self.names if name in THEIRS)
+        shown = [THEIRS[name] for name in names]
+        return self._columns(names, shown), self._labelled(shown)[1]
+
+
+def means_of(fitted, order):
+    """`Means` of a fit."""
+    objective = fitted.fit.objective
+    return Means(objective.model, objective.basis, fitted.fit.point.coef, order)
 
 
 def predictor_of(fitted, covariance, order, quantile, dispersion):
