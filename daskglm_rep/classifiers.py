@@ -9,10 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 from daskglm_rep import links, passes
 from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
 from daskglm_rep.kernels.gram import linear_predictor
-from daskglm_rep.labels import encode_classes
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
-from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.summaries import Total
 
 
@@ -35,21 +33,18 @@ def _decision(eta):
 class _GLMClassifierBase(ClassifierMixin, _ExactBase):
     _classify = True
 
-    def _look(self, data):
-        found = take_survey(data, None, self.random_state or 0, classify=True)
-        classes = np.array(sorted(label for label, weight in found.labels.items()))
+    def _choose(self, weights, response):
+        """Labels in the model's order and the model, as `preparation.prepare` asks."""
+        classes = np.array(sorted(weights))
         if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
-            raise ValueError(f"Unknown label type: continuous. {data.prepare.response} holds fractions such as "
+            raise ValueError(f"Unknown label type: continuous. {response} holds fractions such as "
                              f"{classes[classes != np.floor(classes)][0]!r}: use a regressor, or class labels.")
-        present = [label for label in classes if found.labels[label] > 0]
+        present = [label for label in classes if weights[label] > 0]
         if len(present) < 2:
-            raise ValueError(f"{data.prepare.response} has only one class, {present[0]!r}: a classifier needs at least "
-                             "2 classes with positive weight.")
+            raise ValueError(f"{response} has only one class, {present[0]!r}: a classifier needs at least 2 classes "
+                             "with positive weight.")
         self.classes_ = classes = np.array(present)
-        order = self._class_order(classes)
-        labels = tuple(classes[list(order)])
-        data, found = encode_classes(data, found, labels)
-        return data, found, self._class_model(len(classes)), np.asarray(labels)
+        return classes[list(self._class_order(classes))], self._class_model(len(classes))
 
     def _class_order(self, classes):
         """Positions of the sorted classes in the model's order, baseline first."""

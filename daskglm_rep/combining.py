@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from daskglm_rep import passes
 from daskglm_rep.design import Data
 from daskglm_rep.diagnostics import undetermined
+from daskglm_rep.fitted import distance_of
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
@@ -151,7 +152,7 @@ class Combined:
     rows_left_out: int
 
 
-def solve(data, look, join, n_parts, cov_type, certify, seed):
+def solve(prepared, start, join, n_parts, cov_type, certify, seed):
     """Fit the blocks in one sweep and combine them.
 
     - estimating equations: b = (sum A_k)^-1 sum A_k b_k (Lin & Xi 2011, equation 2.7), covariance (sum A_k)^-1;
@@ -161,6 +162,9 @@ def solve(data, look, join, n_parts, cov_type, certify, seed):
 
     Parameters
     ----------
+    prepared : preparation.Prepared
+    start : (q,) array
+        The pilot's coefficients.
     n_parts : tuple of int
     certify : bool
         One more sweep at the result: exact deviance, and the distance to the full-data MLE.
@@ -174,8 +178,8 @@ def solve(data, look, join, n_parts, cov_type, certify, seed):
     ValueError
         No block could be fitted, or together they do not determine the coefficients.
     """
-    objective = look.objective
-    sums = passes.run(fit_parts, data, objective, look.coef, n_parts, cov_type == "HC0", seed)
+    objective, data = prepared.objective(), prepared.data
+    sums = passes.run(fit_parts, data, objective, start, n_parts, cov_type == "HC0", seed)
     aggregated = join == "estimating-equations"
     (small, small_rows), (lost, lost_rows) = sums.left_out
     if objective.model.is_linear and aggregated:
@@ -187,7 +191,7 @@ def solve(data, look, join, n_parts, cov_type, certify, seed):
     if not np.isfinite(coef).all():
         raise ValueError("The fitted blocks together leave some column constant or a combination of others: use fewer "
                          "blocks or drop columns.")
-    rows = look.n_rows - small_rows - lost_rows
+    rows = prepared.n_rows() - small_rows - lost_rows
     deviance = sums.constant - 2.0 * coef @ sums.weighted + coef @ sums.information @ coef
     pooled = _pooled_dispersion(objective, sums, deviance, rows, used)
     point, distance, converged = _at(data, objective, coef, sums, deviance, pooled, certify)
@@ -197,7 +201,7 @@ def solve(data, look, join, n_parts, cov_type, certify, seed):
     else:
         matrix = (sums.mean_meat if cov_type == "HC0" else sums.mean_variance * dispersion) / sums.n_rows ** 2
     note = f"Combined from {int(used):,} blocks ({join}); {int(small + lost)} blocks were left out."
-    fitted = look.fitted(data, point, converged, distance=distance)
+    fitted = prepared.fitted_at(point, converged, distance)
     if not certify:
         note += " Deviance and likelihood to second order about the blocks' estimates."
     df = None if objective.model.dispersion_known or cov_type == "HC0" else rows - objective.n_coef
@@ -217,8 +221,9 @@ def _at(data, objective, coef, sums, deviance, pooled, certify):
     if certify:
         point = objective.evaluate(data, coef)
         step = newton.direction(objective, point)
-        se = np.sqrt(np.diag(inverse(point.curvature)) * (1.0 if objective.model.dispersion_known else pooled))
-        return point, float(np.max(np.abs(step) / se)), bool(point.valid)
+        scale = 1.0 if objective.model.dispersion_known else pooled
+        se = np.sqrt(np.diag(objective.basis.covariance(inverse(point.curvature))) * scale)
+        return point, distance_of(objective, step, se, coef), bool(point.valid)
     pearson = pooled * max(sums.n_rows - coef.size, 0.0)
     moments = Moments(np.zeros(coef.size), sums.information, sums.information, float(deviance), float(pearson))
     return objective.point(coef, moments), np.nan, True

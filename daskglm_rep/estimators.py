@@ -20,12 +20,12 @@ from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.pairing import check_order
+from daskglm_rep.preparation import prepare
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_flag, check_seed
 from daskglm_rep.solvers.exact import solve
-from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.versions import Versioned
 
@@ -162,10 +162,11 @@ class _GLMBase(Versioned, BaseEstimator):
                 raise ValueError(f"0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
         return validate_data(self, X, dtype=np.float64, accept_sparse=False, **options)
 
-    def _set_results(self, data, fitted, cov, classes=None):
+    def _set_results(self, prepared, fitted, cov):
         """The fitted attributes that all estimators have."""
+        data = prepared.data
         fitted = dataclasses.replace(fitted, n_passes=data.n_passes)
-        self.results_ = GLMResults(fitted, cov, classes, data.prepare.response)
+        self.results_ = GLMResults(fitted, cov, prepared.classes, data.prepare.response)
         self.n_passes_, self.dispersion_ = fitted.n_passes, self.results_.scale
         self._publish(self._last_raw().reshape(fitted.fit.objective.model.n_equations, -1))
 
@@ -307,11 +308,6 @@ class _ExactBase(_GLMBase):
 
     _classify = False
 
-    def _settings(self):
-        return dict(fit_intercept=self.fit_intercept, alpha=self.alpha, l1_ratio=self.l1_ratio,
-                    standardize=self.standardize, penalty_factor=self.penalty_factor, weights_kind=self.weights_kind,
-                    tol=self.tol, max_iter=self.max_iter, rank=self.rank, verbose=self.verbose)
-
     def _check_parameters(self):
         check_choice("solver", self.solver, ("auto",))
 
@@ -346,26 +342,21 @@ class _ExactBase(_GLMBase):
         """
         self._check_parameters()
         cov_type = check_cov_type(self.cov_type, clusters is not None, "fit(X, y, clusters=...)")
-        check_fit(self._settings(), cov_type)
+        check_fit(vars(self), cov_type)
         data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify).coalesced()
-        data, found, model, classes = self._look(data)
-        self._solve(data, found, model, classes, cov_type)
-        return self
-
-    def _look(self, data):
-        """Survey; returns data, survey, model, classes."""
-        model = self._glm()
-        return data, take_survey(data, model.family, self.random_state or 0), model, None
-
-    def _solve(self, data, found, model, classes, cov_type):
+        prepared = prepare(data, self._glm(), self.fit_intercept, seed=self.random_state,
+                           choose=self._choose if self._classify else None, penalized=self.alpha > 0, rank=self.rank)
+        penalty = prepared.elastic_net(self.alpha, self.l1_ratio, self.standardize, self.penalty_factor)
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
-        fitted = solve(data, found, model, **(self._settings() | {"start": start}))
-        self._set_results(data, fitted, covariance.compute(fitted, cov_type, data), classes)
+        fitted = solve(prepared, penalty, weights_kind=self.weights_kind, tol=self.tol, max_iter=self.max_iter,
+                       start=start, verbose=self.verbose)
+        self._set_results(prepared, fitted, covariance.compute(fitted, cov_type, prepared.data))
         if hasattr(self.results_, "alpha"):
             self.overdispersion_ = self.results_.alpha
             self.overdispersion_standard_error_ = self.results_.alpha_standard_error
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_ = fitted.fit.distance
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,10 @@ import numbers
 from daskglm_rep import combining, design, families, links, subsampling
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.models.glm import GLM
+from daskglm_rep.preparation import check_dense, prepare, small_plan
 from daskglm_rep.settings import check_alpha, check_choice, check_number
 from daskglm_rep.solvers import implicit_descent
-from daskglm_rep.solvers.first_look import first_look
+from daskglm_rep.solvers.three_sweeps import fit_pilot
 
 COMMON = """    family : str or families.Family
         A negative binomial with its alpha, families.NegativeBinomial(0.5).
@@ -31,6 +32,10 @@ FITTED = """    coef_ : (p,) array
     dispersion_ : float
     n_features_in_, feature_names_in_
 """
+
+
+def _check_dense(found):
+    check_dense(found, "rows that are drawn or walked through one by one must be dense")
 
 
 def _documented(cls):
@@ -89,12 +94,18 @@ class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
         model = self._glm()
         check_alpha(model, type(self).__name__)
         data = self._chunked(self._build(X, y, sample_weight, offset, exposure))
-        look = first_look(data, model, self.fit_intercept, self._n_pilot(len(data.names) + 1), int(self.random_state),
-                          dense=not self._takes_sparse)
-        outcome = self._run(data, look)
-        self._set_results(data, outcome.fitted, outcome.covariance)
+        plan = small_plan(data, self._n_pilot(len(data.names) + 1), int(self.random_state))
+        prepared = prepare(data, model, self.fit_intercept, plan, verify=None if self._takes_sparse else _check_dense)
+        self._check_rank(prepared)
+        outcome = self._run(prepared, fit_pilot(prepared, prepared.objective()))
+        self._set_results(prepared, outcome.fitted, outcome.covariance)
         self.distance_to_mle_ = outcome.fitted.fit.distance
         return self
+
+    def _check_rank(self, prepared):
+        if prepared.n_rows() < prepared.basis.n_coef:
+            raise ValueError(f"X has {prepared.basis.n_coef} independent columns (intercept included) but n_samples = "
+                             f"{int(prepared.n_rows())} rows: drop columns.")
 
     def _chunked(self, data):
         return data
@@ -152,8 +163,9 @@ class SubsampledGLM(_RivalBase):
     def _n_pilot(self, n_coef):
         return super()._n_pilot(n_coef) if self.n_pilot is None else self.n_pilot
 
-    def _run(self, data, look):
-        found = subsampling.solve(data, look, self.method, self.n_samples, self.uniform_share, int(self.random_state))
+    def _run(self, prepared, start):
+        found = subsampling.solve(prepared, start, self.method, self.n_samples, self.uniform_share,
+                                  int(self.random_state))
         self.n_samples_, self.covariance_to_mle_ = found.n_samples, found.about_full
         return found
 
@@ -211,9 +223,10 @@ class DivideAndConquerGLM(_RivalBase):
             return data
         return design.recut(data, self.partitions)
 
-    def _run(self, data, look):
-        n_parts = combining.parts_of(look.found.lengths, self.partitions)
-        found = combining.solve(data, look, self.join, n_parts, self.cov_type, self.certify, int(self.random_state))
+    def _run(self, prepared, start):
+        n_parts = combining.parts_of(prepared.found.lengths, self.partitions)
+        found = combining.solve(prepared, start, self.join, n_parts, self.cov_type, self.certify,
+                                int(self.random_state))
         self.n_blocks_ = found.n_blocks
         self.n_left_out_, self.rows_left_out_ = found.n_left_out, found.rows_left_out
         return found
@@ -255,6 +268,6 @@ class StochasticGLM(_RivalBase):
         for name in ("learning_rate", "decay"):
             check_number(name, getattr(self, name), lambda v: v > 0, "> 0")
 
-    def _run(self, data, look):
-        return implicit_descent.solve(data, look, self.n_epochs, float(self.learning_rate), float(self.decay),
+    def _run(self, prepared, start):
+        return implicit_descent.solve(prepared, start, self.n_epochs, float(self.learning_rate), float(self.decay),
                                       int(self.random_state))

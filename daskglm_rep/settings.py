@@ -69,7 +69,7 @@ def check_alpha(model, who):
 
 
 def check_fit(settings, cov_type):
-    """Check the settings of `solvers.three_sweeps.solve_model` and the covariance that is to follow.
+    """Check the settings of an exact fit and the covariance that is to follow.
 
     Parameters
     ----------

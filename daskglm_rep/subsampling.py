@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import passes
 from daskglm_rep.diagnostics import undetermined
+from daskglm_rep.fitted import dispersion
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
@@ -46,12 +47,14 @@ class Subsample:
     n_samples: int
 
 
-def solve(data, look, method, n_samples, uniform_share, seed):
+def solve(prepared, start, method, n_samples, uniform_share, seed):
     """Draw the sample in one sweep (two for IBOSS) and fit it.
 
     Parameters
     ----------
-    look : solvers.first_look.FirstLook
+    prepared : preparation.Prepared
+    start : (k,) array
+        The pilot's coefficients.
     method : str
         One of `METHODS`.
     n_samples : int
@@ -69,48 +72,49 @@ def solve(data, look, method, n_samples, uniform_share, seed):
         The sample has fewer rows than coefficients, or does not determine them.
     """
     if method == "iboss":
-        block, probability = _most_extreme(data, look, n_samples)
+        block, probability = _most_extreme(prepared, n_samples)
     else:
-        plan = (_simple(look, n_samples, seed) if method == "uniform" else
-                _optimal(look, method, n_samples, uniform_share, seed))
-        block, probability = joined(passes.run(draw, data, plan))
+        plan = (_simple(prepared.found, n_samples, seed) if method == "uniform" else
+                _optimal(prepared, start, method, n_samples, uniform_share, seed))
+        block, probability = joined(passes.run(draw, prepared.data, plan))
     weighted = dataclasses.replace(block, weight=block.weight / probability)
-    objective = look.objective
+    objective = prepared.objective()
     _determined(weighted, objective, method)
     rows = in_memory(weighted)
-    start = look.coef if objective.evaluate(rows, look.coef, False).valid else newton.start(objective, weighted, rows)
+    if not objective.evaluate(rows, start, False).valid:
+        start = newton.start(objective, weighted, rows)
     solution = newton.minimise(objective, rows, start, 1e-20)
     if method == "iboss":
-        found = _iboss_result(data, look, solution, block)
+        found = _iboss_result(prepared, solution, block)
     else:
-        found = _weighted_result(data, look, solution, block, probability, method)
+        found = _weighted_result(prepared, solution, block, probability, method)
     return _without_errors(found) if _is_lost(solution, objective) else found
 
 
 # ---------------------------------------------------------------- which rows
 
 
-def _simple(look, n_samples, seed):
-    lengths = look.found.lengths
+def _simple(found, n_samples, seed):
+    lengths = found.lengths
     n = min(n_samples, sum(lengths))
     generator = np.random.default_rng((seed, 2))
     counts = generator.multivariate_hypergeometric(lengths, n, method="marginals")
     return SimpleDraw(tuple(counts.tolist()), n / sum(lengths), seed)
 
 
-def _optimal(look, method, n_samples, uniform_share, seed):
-    objective, block = look.objective, look.block
-    point = objective.evaluate(in_memory(block), look.coef)
+def _optimal(prepared, coef, method, n_samples, uniform_share, seed):
+    objective, found = prepared.objective(), prepared.found
+    point = objective.evaluate(prepared.pilot, coef)
     T = objective.basis.to_raw
     matrix = T @ inverse(point.curvature) if method == "a-optimal" else np.linalg.inv(T).T
-    n_rows = sum(look.found.lengths)
+    n_rows = sum(found.lengths)
     floor = uniform_share * n_samples / n_rows
-    plan = ImportanceDraw(objective.model, objective.basis, look.coef, matrix, math.inf, floor, seed)
+    plan = ImportanceDraw(objective.model, objective.basis, coef, matrix, math.inf, floor, seed)
     if n_samples >= n_rows:
         return plan
-    q = importance(block, objective.model, objective.basis, look.coef, matrix)
-    pilot_lengths = np.array([b.n_rows for b in look.found.pilot])
-    stands_for = np.repeat(look.found.lengths / np.maximum(pilot_lengths, 1), pilot_lengths)
+    q = importance(prepared.block, objective.model, objective.basis, coef, matrix)
+    pilot_lengths = np.array([b.n_rows for b in found.pilot])
+    stands_for = np.repeat(found.lengths / np.maximum(pilot_lengths, 1), pilot_lengths)
     return dataclasses.replace(plan, rate=_rate(q / stands_for, stands_for, floor, n_samples))
 
 
@@ -129,17 +133,17 @@ def _rate(q, stands_for, floor, n_samples):
     return high
 
 
-def _most_extreme(data, look, n_samples):
+def _most_extreme(prepared, n_samples):
     """Rows that IBOSS picks (Wang, Yang & Stufken, JASA 2019, Algorithm 1): column by column the r least and the r
     largest values among the rows not picked yet, r = n / (2 p).
 
     Earlier columns pick at most 2 r (j - 1) rows and the other end r, so the 2 r j most extreme rows of column j at
     each end hold those it picks: they are summaries that merge, and a second sweep fetches the rows.
     """
-    columns = look.objective.basis.columns
+    data, columns = prepared.data, prepared.basis.columns
     if not columns.size:
         raise ValueError("IBOSS takes the extreme rows of every column, and no column of X varies (n_samples = "
-                         f"{int(look.n_rows)} rows): use another method.")
+                         f"{int(prepared.n_rows())} rows): use another method.")
     r = n_samples // (2 * columns.size)
     if r < 1:
         raise ValueError(f"IBOSS takes rows at both ends of {columns.size} columns: n_samples must be at least "
@@ -181,43 +185,37 @@ def _without_errors(found):
                                about_full=np.full_like(found.about_full, math.nan))
 
 
-def _weighted_result(data, look, solution, block, probability, method):
+def _weighted_result(prepared, solution, block, probability, method):
     """Sandwich with the drawn rows' weights.
 
     With s_i the score rows and pi_i the probabilities, sum s_i s_i' / pi_i^2 over the sample estimates the variance of
     the weighted score about the truth, and sum (1 - pi_i) s_i s_i' / pi_i^2 that about the full-data score (Yu et al.
     2022, section 3; Wang, Zhu & Ma 2018, equation 19, draws with replacement and has pi = n q).
     """
-    objective, point = look.objective, solution.point
+    objective, point = prepared.objective(), solution.point
     eta = objective.basis.design(block.X) @ point.coef + block.offset
     residual, _, _ = working_rows(objective.model, eta, block.y, block.weight)
     squares = (residual / probability) ** 2
     bread = inverse(point.curvature)
     total, about_full = (objective.basis.covariance(bread @ gram(block.X, objective.basis, v) @ bread)
                          for v in (squares, squares * (1.0 - probability)))
-    ordinary = np.diag(objective.basis.covariance(bread)) * _dispersion(objective.model, point, look.n_rows)
+    ordinary = np.diag(objective.basis.covariance(bread)) * dispersion(objective.model, point, prepared.n_rows())
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = float(np.max(np.sqrt(np.maximum(np.diag(about_full), 0.0) / ordinary), initial=0.0))
-    note = (f"Estimated from {block.n_rows:,} of {sum(look.found.lengths):,} rows ({method}); deviance and likelihood "
-            "are estimates, and the distance to the optimum is the expected one to the full-data MLE.")
-    fitted = look.fitted(data, point, solution.converged, distance=distance, n_iter=solution.n_iter)
+    note = (f"Estimated from {block.n_rows:,} of {sum(prepared.found.lengths):,} rows ({method}); deviance and "
+            "likelihood are estimates, and the distance to the optimum is the expected one to the full-data MLE.")
+    fitted = prepared.fitted_at(point, solution.converged, distance, solution.n_iter)
     return Subsample(fitted, Covariance(total, "subsample", None, note), about_full, block.n_rows)
 
 
-def _iboss_result(data, look, solution, block):
+def _iboss_result(prepared, solution, block):
     """Model-based on the picked rows: they were picked by their covariates alone."""
-    objective, point = look.objective, solution.point
+    objective, point = prepared.objective(), solution.point
     response, _ = response_totals(objective.model.family, block.y, block.weight)
     n = response.n_kept
-    matrix = objective.basis.covariance(inverse(point.curvature)) * _dispersion(objective.model, point, n)
+    matrix = objective.basis.covariance(inverse(point.curvature)) * dispersion(objective.model, point, n)
     df = None if objective.model.dispersion_known else max(n - objective.n_coef, 0.0)
-    note = (f"Fitted to the {block.n_rows:,} most extreme of {sum(look.found.lengths):,} rows (IBOSS); right where the "
-            "model is right for these rows too.")
-    fitted = look.fitted(data, point, solution.converged, n_iter=solution.n_iter, response=response)
+    note = (f"Fitted to the {block.n_rows:,} most extreme of {sum(prepared.found.lengths):,} rows (IBOSS); right where "
+            "the model is right for these rows too.")
+    fitted = prepared.fitted_at(point, solution.converged, n_iter=solution.n_iter, response=response)
     return Subsample(fitted, Covariance(matrix, "nonrobust", df, note), np.full_like(matrix, math.nan), block.n_rows)
-
-
-def _dispersion(model, point, n_rows):
-    if model.dispersion_known:
-        return 1.0
-    return point.moments.pearson / max(n_rows - point.coef.size, 1.0)

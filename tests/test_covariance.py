@@ -14,7 +14,8 @@ from scipy import linalg, sparse
 
 from daskglm_rep import CovarianceWarning, LinearRegression, LogisticRegression, PoissonRegressor, design
 from daskglm_rep.inference import covariance
-from daskglm_rep.solvers.three_sweeps import solve_model, take_survey
+from daskglm_rep.preparation import prepare
+from daskglm_rep.solvers.exact import solve
 from daskglm_rep.summaries import ClusterScores
 
 CORRECTIONS = {"0": "none", "_G": "clusters", "_stata": "full", "_gmin": "full", "_allparams": "full",
@@ -190,7 +191,7 @@ def test_sparse_and_many_columns_agree_with_few(results, monkeypatch):
     expected = {kind: results.with_covariance(kind, X, Y, WEIGHT, OFFSET, G).cov_params()
                 for kind in ("HC0", "HC3", "cluster", "CR2")}
     data = design.build(sparse.csr_matrix(X), Y, WEIGHT, OFFSET, clusters=G)
-    fitted = solve_model(data, take_survey(data, results.model.family, 0), results.model)
+    fitted = solve(prepare(data, results.model))
     for kind, matrix in expected.items():
         np.testing.assert_allclose(covariance.compute(fitted, kind, data).matrix, matrix, rtol=1e-8, atol=1e-15)
     monkeypatch.setattr("daskglm_rep.kernels.gram.NARROW", 0)

@@ -11,7 +11,7 @@ from scipy import optimize, special
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import (GLMClassifier, GLMRegressor, LogisticRegression, PoissonRegressor, SeparationWarning, glm,
-                         separation)
+                         preparation, separation)
 from daskglm_rep.families import FAMILIES, GLM
 from daskglm_rep.kernels.survey import Pilot
 from daskglm_rep.links import LINKS, Logit
@@ -94,7 +94,7 @@ def draw(rng):
 def test_as_linear_programs_say(pilot, monkeypatch):
     """250 small sets: separated or not, and which coefficients are infinite (R's detectseparation; Konis 2007)."""
     if pilot == "few rows":                              # most rows are then met by sweeps only
-        monkeypatch.setattr(three_sweeps, "pilot_plan", lambda data, seed: Pilot(8, 0.2, 10 ** 6, seed or 0))
+        monkeypatch.setattr(preparation, "pilot_plan", lambda data, seed: Pilot(8, 0.2, 10 ** 6, seed or 0))
     counts = {True: 0, False: 0}
     for seed in range(250):
         kind, X, Z, y, estimator = draw(np.random.default_rng(seed))

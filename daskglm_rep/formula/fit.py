@@ -1,6 +1,7 @@
 """`glm`, `lm`, `logit` and `mnlogit`: formula and frame to results."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 
@@ -9,14 +10,15 @@ from daskglm_rep.formula.assembly import learn_spec, parse
 from daskglm_rep.formula.results import FormulaResults
 from daskglm_rep.formula.rows import FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
-from daskglm_rep.labels import encode_classes
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
+from daskglm_rep.preparation import prepare
 from daskglm_rep.settings import check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.exact import solve
-from daskglm_rep.solvers.three_sweeps import take_survey
 from daskglm_rep.sources import Columns
 
+PENALTY = ("alpha", "l1_ratio", "standardize", "penalty_factor")
+SOLVER = ("weights_kind", "tol", "max_iter", "verbose")
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
 
 
@@ -135,7 +137,7 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
 
 
 def _fit(formula, data, model, columns, cov_type, na, random_state, context, baseline, options):
-    """1. Learn the formula. 2. Survey. 3. Solve. 4. Covariance."""
+    """1. Learn the formula. 2. Prepare. 3. Solve. 4. Covariance."""
     cov_type = check_cov_type(cov_type, bool(columns.clusters), "name their column, clusters='firm'")
     _check_options(cov_type, na, options)
     check_seed(random_state)
@@ -152,18 +154,19 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     wants_labels = model is Multinomial or (
         spec.response_levels is not None and isinstance(model.family, families.Binomial))
     rows, n_missing = _readable(rows, spec, columns, wants_labels)
-    found = take_survey(rows, None if wants_labels else model.family, random_state or 0, classify=wants_labels)
-    found = dataclasses.replace(found, n_missing=found.n_missing + n_missing)
-    _check_learnt(learnt, sum(found.lengths) + found.n_missing)
-    if na == "raise" and found.n_missing:
-        raise ValueError(_missing_text({}, sum(found.lengths) + found.n_missing, found.n_missing))
-    classes = None
-    if wants_labels:
-        rows, found, model, classes = _code_labels(rows, found, spec, model, baseline)
-    fitted = solve(rows, found, model, fit_intercept=spec.intercept, **options)
-    cov = covariance.compute(fitted, cov_type, rows)
-    fitted = dataclasses.replace(fitted, n_passes=rows.n_passes)
-    return FormulaResults(fitted, cov, spec, columns, classes)
+    def verify(found):
+        _check_learnt(learnt, sum(found.lengths) + found.n_missing)
+        if na == "raise" and found.n_missing:
+            raise ValueError(_missing_text({}, sum(found.lengths) + found.n_missing, found.n_missing))
+
+    prepared = prepare(rows, model, spec.intercept, seed=random_state, n_missing=n_missing, verify=verify,
+                       choose=partial(_choose, spec, model, baseline) if wants_labels else None,
+                       penalized=options["alpha"] > 0, rank=options["rank"])
+    penalty = prepared.elastic_net(*(options[name] for name in PENALTY))
+    fitted = solve(prepared, penalty, **{name: options[name] for name in SOLVER})
+    cov = covariance.compute(fitted, cov_type, prepared.data)
+    fitted = dataclasses.replace(fitted, n_passes=prepared.data.n_passes)
+    return FormulaResults(fitted, cov, spec, columns, prepared.classes)
 
 
 def _check_options(cov_type, na, options):
@@ -211,9 +214,9 @@ def _readable(rows, spec, columns, raw_labels):
     return data, kept.n_missing
 
 
-def _code_labels(rows, found, spec, model, baseline):
-    """Labels to codes, baseline 0; returns rows, survey, model and the labels in that order."""
-    present = {label for label, weight in found.labels.items() if weight > 0}
+def _choose(spec, model, baseline, weights, response):
+    """Labels in the model's order, baseline first, and the model, as `preparation.prepare` asks."""
+    present = {label for label, weight in weights.items() if weight > 0}
     declared = spec.response_levels
     ordered = [c for c in declared if c in present] if declared else sorted(present)
     if len(ordered) < 2:
@@ -225,6 +228,4 @@ def _code_labels(rows, found, spec, model, baseline):
         if baseline not in ordered:
             raise ValueError(f"baseline={baseline!r} is none of the classes {ordered[:10]}.")
         ordered = [baseline] + [c for c in ordered if c != baseline]
-    labels = tuple(ordered)
-    rows, found = encode_classes(rows, found, labels)
-    return rows, found, Multinomial(len(labels)) if model is Multinomial else model, np.asarray(labels)
+    return ordered, Multinomial(len(ordered)) if model is Multinomial else model

@@ -16,13 +16,13 @@ from daskglm_rep.kernels.survey import Pilot, concatenate
 from daskglm_rep.objective import Objective, in_memory, inverse
 from daskglm_rep.partitions import Layout
 from daskglm_rep.penalties import NONE
+from daskglm_rep.preparation import basis_of, check, check_dense
 from daskglm_rep.representatives import surrogate
 from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarded_survey, medians
 from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import polish
-from daskglm_rep.solvers.three_sweeps import basis_of, check, check_dense
 from daskglm_rep.summaries import Moments
 from daskglm_rep.telling import AliasWarning, tell
 

@@ -15,9 +15,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import passes
 from daskglm_rep.diagnostics import undetermined
+from daskglm_rep.fitted import dispersion, distance_of
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.descent import epoch
-from daskglm_rep.objective import in_memory, inverse
+from daskglm_rep.objective import inverse
 from daskglm_rep.solvers import newton
 from daskglm_rep.telling import SeparationWarning, tell
 
@@ -40,22 +41,22 @@ class Descended:
     covariance: Covariance
 
 
-def solve(data, look, n_epochs, rate, decay, seed):
+def solve(prepared, start, n_epochs, rate, decay, seed):
     """Walk for some epochs, one sweep each, then look at the result in one sweep more.
 
     Returns
     -------
     Descended
     """
-    objective = look.objective
+    objective, data, n_rows = prepared.objective(), prepared.data, prepared.n_rows()
     coef = np.zeros(objective.n_coef)
     if objective.basis.intercept:
-        coef[0] = newton.start(objective.null(), look.block, in_memory(look.block))[0]
+        coef[0] = newton.start(objective.null(), prepared.block, prepared.pilot)[0]
     if not objective.model.always_valid:
-        coef = look.coef
+        coef = start
     last = coef
     for k in range(n_epochs):
-        clocks = tuple(k * n for n in look.found.lengths)
+        clocks = tuple(k * n for n in prepared.found.lengths)
         walks = passes.run(epoch, data, objective.model, objective.basis, last, rate, decay, clocks, (seed, k))
         last = walks.last / walks.n_rows
         coef = walks.average / walks.n_rows
@@ -64,12 +65,9 @@ def solve(data, look, n_epochs, rate, decay, seed):
         raise ValueError("The averaged coefficients give some rows means outside the family's domain: use a link whose "
                          "means always are inside (log, logit).")
     step = newton.direction(objective, point)
-    dispersion = 1.0
-    if not objective.model.dispersion_known:
-        dispersion = point.moments.pearson / max(look.n_rows - coef.size, 1.0)
-    matrix = objective.basis.covariance(inverse(point.curvature)) * dispersion
-    distance = float(np.max(np.abs(objective.basis.raw(step)) / np.maximum(np.sqrt(np.diag(matrix)), 1e-300)))
-    if _is_separated(look):
+    matrix = objective.basis.covariance(inverse(point.curvature)) * dispersion(objective.model, point, n_rows)
+    distance = distance_of(objective, step, np.sqrt(np.diag(matrix)), coef)
+    if _is_separated(prepared, start):
         tell("The responses are all alike, or a combination of columns predicts them perfectly: the maximum "
              "likelihood estimate is infinite, and errors are reported as NaN. Drop columns, or penalize "
              "(GLMRegressor with alpha > 0).", SeparationWarning)
@@ -78,15 +76,15 @@ def solve(data, look, n_epochs, rate, decay, seed):
         tell(f"The walks ended {distance:.2g} standard errors from the maximum likelihood estimate, where the "
              "standard errors say little: take more epochs, another learning_rate or larger chunks, or fit "
              "all rows (GLMRegressor); separated responses have no such estimate at all.", ConvergenceWarning)
-    fitted = look.fitted(data, point, distance <= FAR, distance=distance, n_iter=n_epochs)
-    df = None if objective.model.dispersion_known else max(look.n_rows - coef.size, 0.0)
+    fitted = prepared.fitted_at(point, distance <= FAR, distance, n_epochs)
+    df = None if objective.model.dispersion_known else max(n_rows - coef.size, 0.0)
     note = f"Standard errors are those of the full-data MLE, from which these estimates are {distance:.2g} away."
     return Descended(fitted, Covariance(matrix, "nonrobust", df, note))
 
 
-def _is_separated(look):
+def _is_separated(prepared, start):
     """Whether the survey, or a pilot of all rows, shows that the estimate is infinite; more rows can hide it."""
-    response, objective = look.found.response, look.objective
+    response, objective = prepared.found.response, prepared.objective()
     if response.low == response.high and not objective.model.family.accepts_mean(response.low):
         return True
-    return look.found.pilot_is_all and undetermined(objective, objective.evaluate(in_memory(look.block), look.coef))
+    return prepared.found.pilot_is_all and undetermined(objective, objective.evaluate(prepared.pilot, start))

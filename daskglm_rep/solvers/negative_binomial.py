@@ -18,9 +18,9 @@ from daskglm_rep.kernels.dispersion import (distinct_responses, likelihood_and_d
 from daskglm_rep.kernels.survey import concatenate
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.objective import Objective, in_memory
-from daskglm_rep.penalties import Ridge
-from daskglm_rep.solvers import newton
-from daskglm_rep.solvers.three_sweeps import basis_of, solve_model
+from daskglm_rep.penalties import NONE, Ridge
+from daskglm_rep.preparation import basis_of
+from daskglm_rep.solvers import newton, three_sweeps
 from daskglm_rep.telling import tell
 
 LARGEST_SIZE = 1e8          # r = 1 / alpha beyond which the data show no overdispersion
@@ -29,7 +29,7 @@ DISTINCT = 100_000          # responses of a block up to which rows are summed b
 NULL_TOL = 1e-5             # standard errors: the null log-likelihood is then right to 1e-10
 
 
-def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
+def solve(prepared, penalty=NONE, tol=1e-6, start=None, **settings):
     """Fit coefficients and alpha.
 
     1. On the pilot rows in memory: alternate to convergence, from a Poisson fit.
@@ -40,34 +40,33 @@ def solve_with_alpha(data, found, model, tol=1e-6, start=None, **settings):
 
     Parameters
     ----------
-    model : models.glm.GLM
-        Whose family is negative binomial; its alpha is ignored.
-    start, settings : arguments of `three_sweeps.solve_model`
+    prepared : preparation.Prepared
+        Whose model's family is negative binomial; its alpha is ignored.
+    penalty, tol, start, settings : arguments of `three_sweeps.solve`
 
     Returns
     -------
     Fitted
         `fit.objective.model.family.alpha` is the estimate; `overdispersion` says more of it.
     """
-    fit_intercept = settings.get("fit_intercept", True)
-    alpha = _pilot_alpha(found, model, basis_of(found, fit_intercept))[0]
+    data, found, link = prepared.data, prepared.found, prepared.model.link
+    alpha = _pilot_alpha(found, prepared.model, prepared.basis)[0]
     for number in range(MAX_ROUNDS):
-        model = GLM(families.NegativeBinomial(alpha), model.link)
+        at = dataclasses.replace(prepared, model=GLM(families.NegativeBinomial(alpha), link))
         with warnings.catch_warnings():
             if number:
                 warnings.simplefilter("ignore")          # told in the first round
-            fitted = solve_model(data, found, model, tol=tol, start=start, **settings)
-        fit = fitted.fit
-        alpha, moved, error = _alpha(data, model, fit.objective.basis, fit.point.coef, tol)
-        start = np.zeros(fitted.kept.size)
-        start[fitted.kept] = fit.objective.basis.raw(fit.point.coef)
+            fitted = three_sweeps.solve(at, penalty, tol=tol, start=start, **settings)
+        coef = fitted.fit.point.coef
+        alpha, moved, error = _alpha(data, at.model, at.basis, coef, tol)
+        start = prepared.raw(coef)
         if moved <= tol:
             break
     else:
         tell(f"alpha did not settle after {MAX_ROUNDS} rounds; it stands at {alpha:.6g}.", ConvergenceWarning)
     if 1.0 / alpha >= LARGEST_SIZE:
         tell("The counts show no overdispersion: alpha runs to 0; use PoissonRegressor.", ConvergenceWarning)
-    return _with_likelihoods(data, found, fitted, error, fit_intercept)
+    return _with_likelihoods(data, found, fitted, error, prepared.basis.intercept)
 
 
 def _with_likelihoods(data, found, fitted, error, fit_intercept):

@@ -27,11 +27,11 @@ import numpy as np
 
 from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
 from daskglm_rep.objective import solve
+from daskglm_rep.preparation import WIDE
 from daskglm_rep.solvers import certificate
 from daskglm_rep.solvers.newton import direction
 
 FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
-WIDE = 40               # columns from which rows in memory are first swept for the gradient alone
 CANCELLED = 1e-4        # share of a sweep's deviance below which that at the end of an exact step is rounding
 BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
 CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
