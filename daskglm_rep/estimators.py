@@ -21,6 +21,7 @@ from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.pairing import check_order
 from daskglm_rep.preparation import prepare
+from daskglm_rep.readers import as_features
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
@@ -118,6 +119,8 @@ def _eager_targets(X, y, sample_weight, numeric):
     """Checked y and weights for X in memory."""
     if design.is_lazy(y):
         raise ValueError("y is lazy but X is in memory: pass both as dask collections, chunked alike, or in memory.")
+    if getattr(getattr(y, "dtype", None), "na_value", None) is pd.NA and not y.isna().any():
+        y = y.to_numpy(dtype=y.dtype.numpy_dtype)             # scikit-learn makes floats of nullable True and False
     y = column_or_1d(y, warn=True)
     if numeric and y.dtype.kind == "O":
         y = y.astype(np.float64)
@@ -139,6 +142,7 @@ class _GLMBase(Versioned, BaseEstimator):
         check_seed(self.random_state)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        X = as_features(X)
         response = "y" if isinstance(y, da.Array) else str(getattr(y, "name", None) or "y")   # a dask array's is a key
         if _lazy_or_labelled(X):
             names, named = design.feature_names(X)
@@ -184,6 +188,7 @@ class _GLMBase(Versioned, BaseEstimator):
 
     def _predict_with(self, transform, X, offset, exposure, n_outputs=None, columns=None):
         check_is_fitted(self)
+        X = as_features(X)
         if _lazy_or_labelled(X):
             names, named = design.feature_names(X)
             _check_features(self, names, named)
@@ -200,6 +205,7 @@ class _GLMBase(Versioned, BaseEstimator):
     def _known_data(self, X, y, sample_weight, offset, exposure, **recipe):
         """Data of checked inputs with the features of the fit."""
         check_is_fitted(self)
+        X = as_features(X)
         names, named = design.feature_names(X) if _lazy_or_labelled(X) else (None, None)
         if names is not None:
             _check_features(self, names, named)
@@ -316,11 +322,12 @@ class _ExactBase(_GLMBase):
 
         Parameters
         ----------
-        X : (n, p) numpy or dask array, pandas or dask DataFrame, xarray DataArray
-            Row chunks are the blocks. Lazy ones are read in every sweep and must give the same rows each time: another
-            number of rows is refused, other values are not seen (persist what is drawn at random). Rows of all inputs
-            are paired by position; one that has X's row labels (pandas or dask index, xarray coordinate) in another
-            order is refused, labels of another set are left aside as scikit-learn leaves them.
+        X : (n, p) numpy or dask array, pandas, polars or dask DataFrame, pyarrow Table, xarray DataArray or Dataset
+            A Dataset's variables, along one dimension, are columns. Row chunks are the blocks. Lazy ones are read in
+            every sweep and must give the same rows each time: another number of rows is refused, other values are not
+            seen (persist what is drawn at random). Rows of all inputs are paired by position; one that has X's row
+            labels (pandas or dask index, xarray coordinate) in another order is refused, labels of another set are left
+            aside as scikit-learn leaves them.
         y : (n,) of any of those kinds
         sample_weight : (n,), optional
             Prior or frequency weights, >= 0.

@@ -220,13 +220,26 @@ def features(X, names, index):
     return X
 
 
+def no_number(name, dtype):
+    """What to say of a column of a type that is no number."""
+    if pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
+        return (f"{name} holds times ({dtype}), which are no numbers: use the time since a date, (t - t.min()) / "
+                "pd.Timedelta('1D'), or a part of it, t.dt.year or t.dt.month, as a column of its own.")
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return (f"{name} holds durations ({dtype}), which are no numbers: divide them by a unit, t / "
+                "pd.Timedelta('1D').")
+    return f"{name} holds {dtype} values, which are neither numbers nor categories: convert them."
+
+
 def refuse_text(frame, where=""):
     """Refuse columns of a frame that are no numbers, naming the first; `where` says in which part of the rows."""
     for j in np.flatnonzero([not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]):
+        name, dtype = frame.columns[j], frame.dtypes.iloc[j]
+        if dtype.kind in "mM":
+            raise ValueError(f"Column {no_number(repr(name), dtype)}")
         try:
             frame.iloc[:, j].astype(np.float64)
         except (TypeError, ValueError):
-            name = frame.columns[j]
             raise ValueError(f"could not convert column {name!r} of X to float: it holds text or categories{where}; "
                              f"encode it, or fit with a formula: daskglm_rep.glm('y ~ C({name})', ...).") from None
 

@@ -12,6 +12,7 @@ from daskglm_rep.hypothesis_tests import HypothesisTests
 from daskglm_rep.inference import covariance as cov, influence, prediction
 from daskglm_rep.inference import margins as effects
 from daskglm_rep.inference.intervals import confidence_level
+from daskglm_rep.readers import as_features
 from daskglm_rep.rowwise import like, map_rows
 from daskglm_rep.tables import Summary
 from daskglm_rep.versions import save
@@ -65,6 +66,7 @@ class GLMResults(HypothesisTests):
 
     def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
         """The rows of some arrays as blocks with this fit's features and labels."""
+        X = as_features(X)
         if not hasattr(X, "shape"):
             X = np.asarray(X, float)
         if X.ndim != 2 or X.shape[1] != len(self.fitted.names):
@@ -75,7 +77,9 @@ class GLMResults(HypothesisTests):
         return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **recipe)
 
     def _check_names(self, X):
-        """Refuse the fit's columns in another order."""
+        """Refuse the fit's columns in another order; a formula finds its own."""
+        if self.spec is not None:
+            return
         names, named = design.feature_names(X)
         if named and names != self.fitted.names and sorted(names) == sorted(self.fitted.names):
             wrong = next((a, b) for a, b in zip(self.fitted.names, names) if a != b)
@@ -138,6 +142,7 @@ class GLMResults(HypothesisTests):
             With mean, se, ci_lower, ci_upper (and linear, linear_se, ... on the scale of the linear predictor;
             obs_ci_lower, obs_ci_upper for linear models), and `frame` for all of them.
         """
+        X = X if self.spec is not None else as_features(X)
         self._check_names(X)
         level = confidence_level(level, alpha)
         classes = list(self.class_labels) if self.class_order else None

@@ -1,19 +1,23 @@
-"""Tables (pandas, dask, Parquet, xarray) as chunks of pandas rows, and the roles of their columns."""
+"""Tables as chunks of pandas rows, and the roles of their columns: weights, offset, exposure, clusters."""
 
 import dataclasses
-import os
 
 import dask.dataframe as dd
+import narwhals as nw
+import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.dataframe.dask_expr._expr import are_co_aligned
 
 from daskglm_rep.design import Data, cuts
+from daskglm_rep.pairing import check_order
+from daskglm_rep.readers import Foreign, Texts, plain_objects
 from daskglm_rep.recipes import weight_and_offset
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Names of columns beside those of a formula.
+    """Names of columns beside those of a formula; those of columns given as such end in "=" (`beside`).
 
     Attributes
     ----------
@@ -25,25 +29,6 @@ class Columns:
     offset: str = None
     exposure: str = None
     clusters: tuple = ()
-
-    @classmethod
-    def named(cls, weights, offset, exposure, clusters):
-        """Columns as a user names them; clusters by one name, or several.
-
-        Raises
-        ------
-        ValueError
-            What is not a name.
-        """
-        names = {"weights": weights, "offset": offset, "exposure": exposure}
-        for role, name in names.items():
-            if name is not None and not isinstance(name, str):
-                raise ValueError(f"{role} must be the name of a column of data, got a {type(name).__name__}.")
-        clusters = () if clusters is None else (clusters,) if isinstance(clusters, str) else tuple(clusters)
-        if len(clusters) > 2 or not all(isinstance(c, str) for c in clusters):
-            raise ValueError("clusters must name one column of data, or two for two-way clustering, got "
-                             f"{list(clusters)!r}.")
-        return cls(weights, offset, exposure, clusters)
 
     @property
     def names(self):
@@ -64,29 +49,80 @@ class AsFrame:
         return part[0]
 
 
-def open_table(data):
-    """A pandas or dask DataFrame, an xarray Dataset, or a dask DataFrame over Parquet files; nothing is read yet.
+def beside(table, weights, offset, exposure, clusters):
+    """A table with the columns that were given beside it, and what all of them are called.
 
     Parameters
     ----------
-    data : pandas or dask DataFrame, xarray Dataset, dict of columns, or path(s)
-        A path is a Parquet file, a folder or a glob pattern; a list of paths is read in its order.
+    table : what `open_table` gave
+    weights, offset, exposure : str, or (n,) Series or array, optional
+        A name is a column of the table; anything else has a value for each of its rows.
+    clusters : str, (n,) or (n, 2) Series, frame or array, or two of those, optional
+
+    Returns
+    -------
+    table, Columns
 
     Raises
     ------
     ValueError
-        Any other kind of object.
+        What is neither; lengths and row labels that are not the table's.
     """
-    if isinstance(data, (str, os.PathLike)):
-        return dd.read_parquet(os.fspath(data))
-    if isinstance(data, (list, tuple)) and data and all(isinstance(p, (str, os.PathLike)) for p in data):
-        return dd.read_parquet([os.fspath(p) for p in data])
-    if isinstance(data, dict):
-        return pd.DataFrame(data)
-    if isinstance(data, (pd.DataFrame, dd.DataFrame, xr.Dataset)):
-        return data
-    raise ValueError(f"data is a {type(data).__name__}: a formula needs named columns; pass a pandas or dask "
-                     "DataFrame, an xarray Dataset, or the path of Parquet files.")
+    named = {}
+    for role, given in {"weights": weights, "offset": offset, "exposure": exposure}.items():
+        table, named[role] = (table, given) if given is None else _placed(table, role, given)
+    names = []
+    for i, given in enumerate(_ways(clusters)):
+        table, name = _placed(table, "clusters", given, i)
+        names.append(name)
+    if len(names) > 2:
+        raise ValueError(f"clusters must name one column of data, or two for two-way clustering, got {len(names)}.")
+    return table, Columns(**named, clusters=tuple(names))
+
+
+def _ways(clusters):
+    """The ways of clustering, one column each."""
+    if clusters is None:
+        return []
+    if isinstance(clusters, (list, tuple)) and all(isinstance(c, str) or np.ndim(c) == 1 for c in clusters):
+        return list(clusters)
+    if isinstance(clusters, (pd.DataFrame, dd.DataFrame)):
+        return [clusters[c] for c in clusters.columns]
+    return list(np.asarray(clusters).T) if np.ndim(clusters) == 2 else [clusters]
+
+
+def _placed(table, role, given, i=0):
+    """A table that has a role's column, and the column's name."""
+    if isinstance(given, str):
+        return table, given
+    given = nw.from_native(given, series_only=True, pass_through=True)
+    given = given.to_pandas() if isinstance(given, nw.Series) else given
+    name = f"{role}{i + 1 if i else ''}="
+    if np.ndim(given) != 1 or not hasattr(given, "shape"):
+        raise ValueError(f"{role} must be the name of a column of data, or a Series or array with a value for each of "
+                         f"its rows, got a {type(given).__name__}.")
+    if isinstance(table, dd.DataFrame):
+        if not isinstance(given, dd.Series) or not are_co_aligned(table.expr, given.expr):
+            raise ValueError(f"data is a dask DataFrame, so {role} must be the name of one of its columns, or a dask "
+                             f"Series made of them, not a {type(given).__name__}: data.assign({role}=...).")
+        return table.assign(**{name: given}), name
+    if isinstance(table, xr.Dataset):
+        return _placed_in_dataset(table, role, given, name)
+    table = table if isinstance(table, pd.DataFrame) else table.read(table.columns)
+    check_order(table, [(role, given)])
+    if len(given) != len(table):
+        raise ValueError(f"data has {len(table)} rows and {role} has {len(given)}: give one value a row.")
+    return table.assign(**{name: getattr(given, "array", np.asarray(given))}), name
+
+
+def _placed_in_dataset(table, role, given, name):
+    if not isinstance(given, xr.DataArray):
+        raise ValueError(f"data is a Dataset, so {role} must be the name of a variable, or a DataArray, not a "
+                         f"{type(given).__name__}.")
+    try:
+        return xr.merge([table, given.reset_coords(drop=True).rename(name)], join="exact"), name
+    except ValueError:
+        raise ValueError(f"{role} has other coordinates than data: give a DataArray over data's own.") from None
 
 
 def columns_of(table):
@@ -98,9 +134,13 @@ def check_columns(names, table, formula):
     """Refuse names that are no columns of the table."""
     known = set(columns_of(table))
     for name in names:
+        if name not in known and name.endswith("="):
+            raise ValueError(f"The fit was given its {name[:-1]} beside data, as a Series or array: give those of "
+                             f"these rows the same way, {name}...")
         if name not in known:
-            raise ValueError(f"data has no column {name!r}, which the call for {formula!r} names; its columns are "
-                             f"{', '.join(map(repr, sorted(known)[:12]))}.")
+            hint = ": compute it first, as a column of its own" if "(" in name else ""
+            raise ValueError(f"data has no column {name!r}, which the call for {formula!r} names{hint}; its columns "
+                             f"are {', '.join(map(repr, sorted(known)[:12]))}.")
 
 
 def is_lazy_dataset(dataset):
@@ -115,8 +155,10 @@ def rows_of(table, columns):
     table : what `open_table` gave
     columns : list of str
     """
+    if isinstance(table, (Foreign, Texts)):
+        return plain_objects(table.read(columns))
     if not isinstance(table, xr.Dataset):
-        return table[columns]
+        return plain_objects(table[columns]) if isinstance(table, pd.DataFrame) else table[columns]
     sizes = dict(table[[c for c in columns if c not in table.dims]].sizes) or dict(table.sizes)
     chosen = table[[c for c in columns if c not in table.dims]].reset_coords()
     if is_lazy_dataset(chosen):

@@ -18,6 +18,10 @@ class CovarianceWarning(UserWarning):
     """A covariance matrix had to be repaired or could not be computed."""
 
 
+class FormulaWarning(UserWarning):
+    """A formula says something else than it seems to."""
+
+
 class VersionWarning(UserWarning):
     """A model was pickled by another version of the library than the one that loads it."""
 

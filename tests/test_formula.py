@@ -12,7 +12,7 @@ from reference_fits import link_of
 from scipy import sparse
 
 import daskglm_rep as dg
-from daskglm_rep import sources
+from daskglm_rep import readers, sources
 from daskglm_rep.formula.assembly import learn_spec, parse
 from daskglm_rep.formula.learn import Levels
 
@@ -38,7 +38,7 @@ FORMULAS = ["y ~ x*a", "y ~ a*b*x", "y ~ 0 + a + b", "y ~ 0 + a:b + x", "y ~ C(k
 
 def build_spec(formula, data):
     """A formula learnt on some data, without a fit."""
-    table = sources.open_table(data)
+    table = readers.open_table(data)
     parsed = parse(formula, sources.columns_of(table), {})
     frame = sources.rows_of(table, list(dict.fromkeys(parsed.rhs_columns + parsed.response_columns)))
     return learn_spec(parsed, sources.chunks(frame), sources.example(frame), [], {})[0]
@@ -215,7 +215,7 @@ def test_fits_and_effects_tell_bad_columns_in_the_same_words(role, value, words)
 def test_fits_and_effects_tell_bad_names_in_the_same_words():
     _refused_by_both(F, "data has no column 'lacks', which the call for 'k ~ x' names; its columns are .*'x'",
                      exposure="lacks")
-    _refused_by_both(F, "offset must be the name of a column of data, got a Series", offset=F["w"])
+    _refused_by_both(F, "offset must be the name of a column of data, or a Series", offset=2.5)
 
 
 def _refused_by_both(data, words, **roles):

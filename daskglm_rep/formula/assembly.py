@@ -10,7 +10,8 @@ from formulaic.errors import FormulaicError
 from formulaic.formula import SimpleFormula
 from formulaic.materializers.pandas import PandasMaterializer
 from formulaic.model_spec import ModelSpec
-from formulaic.parser.types import Factor
+from formulaic.parser.algos.tokenize import tokenize
+from formulaic.parser.types import Factor, Token
 from formulaic.transforms import TRANSFORMS
 from scipy import sparse
 
@@ -18,9 +19,23 @@ from daskglm_rep import passes
 from daskglm_rep.formula import learn as learning
 from daskglm_rep.formula.spec import FormulaSpec
 from daskglm_rep.formula.terms import Coding, Evaluator, as_text_codes, names_of, stateful_calls
+from daskglm_rep.recipes import no_number
+from daskglm_rep.telling import FormulaWarning, tell
 
 MANY_DUMMIES, FILLED = 64, 0.2       # designs wider than this and emptier than that are built sparse
 MAX_COLUMNS = 12_000                 # the information matrix of more would not fit in memory (1.2 GB at 12,000)
+
+ELSEWHERE = {                        # words of R's formulas that are arguments here, or columns made before
+    "offset": "compute it as a column of data, and name that one: offset='log_w'; or exposure='w', whose logarithm "
+              "is taken",
+    "exposure": "name its column beside the formula: exposure='w'",
+    "weights": "name their column beside the formula: weights='w'",
+    "cbind": "counts of successes are given as their share, with the trials as weights: 'share ~ x', weights='trials'",
+    "s": "splines are bs(x, df=5) and cr(x, df=5)",
+    "ns": "natural splines are cr(x, df=5)",
+    "factor": "write C()",
+    "relevel": "write C(g, contr.treatment('level'))",
+    "cluster": "name their column beside the formula: clusters='firm'"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +57,13 @@ class Parsed:
     response_columns: list
 
 
+def check_text(formula):
+    """Refuse what is no text."""
+    if not isinstance(formula, str):
+        raise ValueError(f"formula must be a text such as 'y ~ x + C(group)', got {type(formula).__name__}; data comes "
+                         "second, glm(formula, data).")
+
+
 def parse(formula, columns, context):
     """Check a formula against the columns there are.
 
@@ -50,12 +72,15 @@ def parse(formula, columns, context):
     ValueError
         Syntax errors, no or several responses, names that are neither columns nor known functions.
     """
-    if not isinstance(formula, str):
-        raise ValueError(f"formula must be a text such as 'y ~ x + C(group)', got {type(formula).__name__}.")
     try:
         parsed = Formula(formula, _context={"__formulaic_variables_available__": columns})
-    except (FormulaicError, SyntaxError) as error:
-        raise ValueError(f"The formula {formula!r} cannot be read: {str(error).splitlines()[0]}") from None
+    except SyntaxError as error:
+        raise ValueError(f"The formula {formula!r} cannot be read: {error.msg}; a column called like a word of Python "
+                         "needs another name inside a function.") from None
+    except FormulaicError as error:
+        hint = " (random effects are none of a formula here; for errors of groups, clusters='g')" * ("|" in formula)
+        raise ValueError(f"The formula {formula!r} cannot be read: {str(error).splitlines()[0]}{hint}") from None
+    _tell_powers(formula)
     left, right = getattr(parsed, "lhs", None), getattr(parsed, "rhs", None)
     if left is None or not isinstance(right, SimpleFormula) or not isinstance(left, SimpleFormula):
         raise ValueError(f"The formula {formula!r} needs one response and one right-hand side: 'y ~ x + C(group)'.")
@@ -68,11 +93,29 @@ def parse(formula, columns, context):
         names = list(dict.fromkeys(name for f in factors for name in names_of(f)))
         for name in names:
             if name not in columns and name not in TRANSFORMS and name not in context and not hasattr(builtins, name):
-                shown = ", ".join(map(repr, columns[:12])) + (" ..." if len(columns) > 12 else "")
-                raise ValueError(f"The formula {formula!r} names {name!r}, which is no column of data (nor a known "
-                                 f"function); its columns are {shown}.")
+                raise ValueError(_unknown(name, formula, columns))
         sides.append([name for name in names if name in columns])
     return Parsed(formula, right, response, *sides)
+
+
+def _unknown(name, formula, columns):
+    """What is wrong with a name that is neither a column nor a function, and where what it means in R goes."""
+    told = f"The formula {formula!r} names {name!r}, which is no column of data (nor a known function)"
+    if name in ELSEWHERE:
+        return f"{told}: {ELSEWHERE[name]}."
+    if f"{name}(" in formula.replace(" ", ""):
+        return f"{told}: pass a function of your own by name, context={{{name!r}: {name}}}."
+    return f"{told}; its columns are {', '.join(map(repr, columns[:12]))}{' ...' if len(columns) > 12 else ''}."
+
+
+def _tell_powers(formula):
+    """Warn of x**2 and x^2, which are x: powers of terms are interactions, as in R."""
+    tokens = list(tokenize(formula))
+    for before, operator, after in zip(tokens, tokens[1:], tokens[2:]):
+        if str(operator) in ("**", "^") and after.kind is Token.Kind.VALUE and before.kind in (Token.Kind.NAME,
+                                                                                               Token.Kind.PYTHON):
+            tell(f"{before}{operator}{after} in the formula {formula!r} is {before} alone, for powers of terms are "
+                 f"interactions: write I({before} ** {after}) for the power of its values.", FormulaWarning)
 
 
 def learn_spec(parsed, data, example, others, context):
@@ -132,8 +175,7 @@ def _kinds(factors, parsed, example, context):
             categorical = (isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_object_dtype(dtype)
                            or pd.api.types.is_string_dtype(dtype))
             if not categorical and not pd.api.types.is_numeric_dtype(dtype) and factor is not parsed.response:
-                raise ValueError(f"{name} holds {dtype} values, which are neither numbers nor categories: convert the "
-                                 f"column, or write C({name}).")
+                raise ValueError(no_number(repr(name), dtype))
         else:
             categorical = _looks_categorical(factor, example, context)
         if categorical:
@@ -142,7 +184,7 @@ def _kinds(factors, parsed, example, context):
 
 
 def _looks_categorical(factor, example, context):
-    if stateful_calls(factor.expr, context):
+    if stateful_calls(factor, context):
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,7 +196,7 @@ def _looks_categorical(factor, example, context):
 
 def _rounds(factors, context):
     """Stateful calls in rounds: a call whose argument holds another waits for that one's state."""
-    calls = {c.key: c for f in factors.values() for c in stateful_calls(f.expr, context)}
+    calls = {c.key: c for f in factors.values() for c in stateful_calls(f, context)}
     depth = {}
     for key, call in calls.items():
         depth[key] = len([k for k in calls if k != key and k in call.argument])

@@ -6,16 +6,16 @@ from functools import partial
 import numpy as np
 
 from daskglm_rep import design, families, passes, sources
-from daskglm_rep.formula.assembly import learn_spec, parse
+from daskglm_rep.formula.assembly import check_text, learn_spec, parse
 from daskglm_rep.formula.results import FormulaResults
 from daskglm_rep.formula.rows import FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.preparation import prepare
+from daskglm_rep.readers import open_table
 from daskglm_rep.settings import check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.exact import solve
-from daskglm_rep.sources import Columns
 
 PENALTY = ("alpha", "l1_ratio", "standardize", "penalty_factor")
 SOLVER = ("weights_kind", "tol", "max_iter", "verbose")
@@ -33,17 +33,18 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
         Wilkinson notation as formulaic reads it, such as "y ~ x1 * C(region) + I(x1 ** 2) + bs(z, df=5)". Text and
         categorical columns are factors. Levels and the state of center, scale, standardize, poly, bs, cr and cc are
         learnt over all rows, in one further sweep where the formula has some.
-    data : pandas or dask DataFrame, xarray Dataset, or path
-        A path names Parquet file(s): a file, a folder or a glob pattern. Only the columns used are read. A Dataset's
-        dimensions are unrolled into rows. Lazy rows are read in every sweep and must be the same each time: another
-        number of rows is refused, other values are not seen.
+    data : pandas, polars or dask DataFrame, polars LazyFrame, pyarrow Table, duckdb relation, xarray Dataset, or path
+        A path names Parquet or CSV file(s): a file, a folder or a glob pattern. Only the columns used are read; of what
+        a LazyFrame or a relation asks for, once, into memory. A Dataset's dimensions are unrolled into rows. Lazy rows
+        are read in every sweep and must be the same each time: another number of rows is refused, other values are not
+        seen.
     family, link : str or object
         As for `GLMRegressor`. A text, boolean or categorical response of two levels is coded 1 for the second level in
         the binomial family.
-    weights, offset, exposure : str, optional
-        Column names.
-    clusters : str or list of two str, optional
-        Column names; cov_type is then "cluster" unless given.
+    weights, offset, exposure : str, or (n,) Series or array, optional
+        Column names, or what has a value for each row of data (of the same kind where data is lazy).
+    clusters : str or list of two str, or (n,) or (n, 2) Series, frame or array, optional
+        Likewise; cov_type is then "cluster" unless given.
     cov_type : str, optional
         "nonrobust", "HC0" to "HC4", "cluster", "CR2" or "CR3".
     na : {"drop", "raise"}
@@ -66,7 +67,7 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     model = GLM.of(family, link)
     options = dict(alpha=alpha, l1_ratio=l1_ratio, standardize=standardize, penalty_factor=penalty_factor,
                    weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank, verbose=verbose)
-    columns = Columns.named(weights, offset, exposure, clusters)
+    columns = (weights, offset, exposure, clusters)
     return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options)
 
 
@@ -132,17 +133,18 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
     """
     options = dict(alpha=alpha, l1_ratio=0.0, standardize=standardize, penalty_factor=penalty_factor,
                    weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank, verbose=verbose)
-    columns = Columns.named(weights, offset, None, clusters)
+    columns = (weights, offset, None, clusters)
     return _fit(formula, data, Multinomial, columns, cov_type, na, random_state, context, baseline, options)
 
 
 def _fit(formula, data, model, columns, cov_type, na, random_state, context, baseline, options):
     """1. Learn the formula. 2. Prepare. 3. Solve. 4. Covariance."""
-    cov_type = check_cov_type(cov_type, bool(columns.clusters), "name their column, clusters='firm'")
+    cov_type = check_cov_type(cov_type, columns[-1] is not None, "name their column, clusters='firm'")
     _check_options(cov_type, na, options)
     check_seed(random_state)
     context = dict(context or {})
-    table = sources.open_table(data)
+    check_text(formula)
+    table, columns = sources.beside(open_table(data), *columns)
     parsed = parse(formula, sources.columns_of(table), context)
     sources.check_columns(columns.names, table, formula)
     used = list(dict.fromkeys(parsed.rhs_columns + parsed.response_columns + columns.names))

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import numbers
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,8 @@ def levels_of(values, name, plain):
     if odd:
         raise ValueError(f"{name} holds {type(odd[0]).__name__} objects such as {odd[0]!r}: a formula takes columns of "
                          "numbers, text or categories; convert it first.")
-    if plain and values.dtype == object and any(isinstance(v, (int, float)) and not isinstance(v, bool) for v in found):
+    numeric = any(isinstance(v, numbers.Number) and not isinstance(v, bool) for v in found)
+    if plain and values.dtype == object and numeric:
         kinds = {type(v).__name__ for v in found}
         raise ValueError(f"{name} is a column of objects ({', '.join(sorted(kinds))}), not of numbers: convert it with "
                          f"astype(float), or write C({name}) for categories.")

@@ -11,6 +11,7 @@ from daskglm_rep import sources
 from daskglm_rep.formula.rows import FormulaRows, MapRows, Predict, RowResiduals
 from daskglm_rep.inference.influence import residual_rows, rule_of
 from daskglm_rep.kernels.block import Basis
+from daskglm_rep.readers import Foreign, Texts, open_table
 from daskglm_rep.results import GLMResults
 from daskglm_rep.sources import Columns
 
@@ -39,31 +40,26 @@ class FormulaResults(GLMResults):
         if y is not None:
             raise ValueError("Pass the data frame alone: the formula names the response, and weights, offset, exposure "
                              "and clusters are column names.")
-        recipe = self._recipe(sample_weight, offset, exposure, clusters)
-        table, used = sources.open_table(X), self._used(recipe.columns)
-        sources.check_columns(used, table, self.spec.formula)
+        table, recipe, used = self._opened(X, sample_weight, offset, exposure, clusters)
         return sources.read_with(sources.chunks(sources.rows_of(table, used)), recipe, self.spec.names)
 
-    def _recipe(self, weights, offset, exposure, clusters=None):
-        """How rows of a frame are read; columns named here replace the fit's."""
-        given = Columns.named(weights, offset, exposure, clusters)
+    def _opened(self, X, weights, offset, exposure, clusters=None):
+        """A table, how its rows are read, and the columns used; those named here replace the fit's."""
+        table, given = sources.beside(open_table(X), weights, offset, exposure, clusters)
         columns = Columns(*[a or b for a, b in zip(dataclasses.astuple(given), dataclasses.astuple(self.columns))])
-        return FormulaRows(self.spec, columns, None if self.classes is None else tuple(self.classes))
-
-    def _used(self, columns):
-        return list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + columns.names))
+        used = list(dict.fromkeys(self.spec.columns + list(self.spec.response_columns) + columns.names))
+        sources.check_columns(used, table, self.spec.formula)
+        return table, FormulaRows(self.spec, columns, None if self.classes is None else tuple(self.classes)), used
 
     def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
         """Apply a function of design rows and offsets to the rows of a frame."""
         apply = MapRows(self.spec, self.columns, None if n_outputs is None else tuple(columns), function)
-        return _map_table(sources.open_table(X), apply, _offset_of(offset, exposure))
+        return _map_table(open_table(X), apply, _offset_of(offset, exposure))
 
     def _residuals(self, name, X, y, sample_weight, offset, exposure):
         if y is not None:
             raise ValueError("Pass the data frame alone: the formula names the response.")
-        recipe = self._recipe(sample_weight, offset, exposure)
-        table, used = sources.open_table(X), self._used(recipe.columns)
-        sources.check_columns(used, table, self.spec.formula)
+        table, recipe, used = self._opened(X, sample_weight, offset, exposure)
         function = RowResiduals(self.spec, recipe.columns, None, recipe, residual_rows, (rule_of(self.fitted), name))
         return _map_table(table, function, None, used)
 
@@ -117,7 +113,7 @@ class FormulaResults(GLMResults):
         ValueError
             Missing columns; levels that the fit has not seen.
         """
-        return _map_table(sources.open_table(data), self._predictor(linear), _offset_of(offset, exposure))
+        return _map_table(open_table(data), self._predictor(linear), _offset_of(offset, exposure))
 
     def predict_proba(self, data, offset=None, exposure=None):
         """Probabilities of all classes, a frame with a column per class (Dataset: a "class" dimension).
@@ -151,11 +147,13 @@ def _map_table(table, function, offset, used=None):
     """Row-wise outputs of a table, of its kind and lazy where it is; `used` names the columns, else the predictors."""
     if isinstance(table, xr.Dataset):
         return _predict_dataset(table, function, offset, used)
-    if not isinstance(table, dd.DataFrame):
-        return function(table, offset)
     wanted = set(used or function.spec.columns)
     if used is None and offset is None:
         wanted |= {function.columns.offset, function.columns.exposure}
+    if isinstance(table, (Foreign, Texts)):
+        return table.like(function(table.read([c for c in table.columns if c in wanted]), offset))
+    if not isinstance(table, dd.DataFrame):
+        return function(table, offset)
     meta = (pd.Series(np.zeros(0)) if function.classes is None
             else pd.DataFrame({c: np.zeros(0) for c in function.classes}))
     return table[[c for c in table.columns if c in wanted]].map_partitions(function, offset, meta=meta)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from formulaic.utils.code import format_expr, sanitize_variable_names
 from formulaic.utils.layered_mapping import LayeredMapping
 from formulaic.utils.stateful_transforms import stateful_eval
 from scipy import sparse
+
+from daskglm_rep.recipes import no_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +63,13 @@ def names_of(factor):
     return list(dict.fromkeys(name for *_, name in sorted(found)))
 
 
-def stateful_calls(expression, context):
-    """Stateful transforms of an expression that learn from data, inner ones first."""
-    env = LayeredMapping(dict(TRANSFORMS) | dict(context))
-    code = ast.parse(sanitize_variable_names(expression, env, {}, template="{}"), mode="eval")
+def stateful_calls(factor, context):
+    """Stateful transforms of a factor that learn from data, inner ones first."""
+    if factor.eval_method is not Factor.EvalMethod.PYTHON:
+        return []
+    expression = factor.expr
+    env, aliases = LayeredMapping(dict(TRANSFORMS) | dict(context)), {}
+    code = ast.parse(sanitize_variable_names(expression, env, aliases, template="{}"), mode="eval")
     found = []
     for node in ast.walk(code):
         if not isinstance(node, ast.Call) or not node.args + node.keywords:
@@ -78,6 +84,8 @@ def stateful_calls(expression, context):
         arguments = [format_expr(a) for a in node.args] + [f"{k.arg}={format_expr(k.value)}" for k in node.keywords]
         first = arguments[0] if node.args else arguments[0].split("=", 1)[1]
         key = format_expr(node).replace('"', r'\\\\"')
+        for alias, name in aliases.items():                   # what is evaluated by itself needs its backticks again
+            first = re.sub(rf"\b{alias}\b", lambda _: f"`{name}`", first)
         found.append(Call(key, function, first, ", ".join(arguments[1:])))
     return found[::-1]
 
@@ -156,6 +164,8 @@ def as_floats(values, name, n):
         It holds no numbers.
     """
     values = getattr(values, "__wrapped__", values)
+    if getattr(values, "dtype", None) is not None and values.dtype.kind in "mM":
+        raise ValueError(f"In the formula {no_number(repr(name), values.dtype)}")
     try:
         if isinstance(values, pd.Series):
             values = values.to_numpy(dtype=np.float64, na_value=np.nan)

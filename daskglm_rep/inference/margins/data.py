@@ -9,6 +9,7 @@ import xarray as xr
 
 from daskglm_rep import design, sources
 from daskglm_rep.kernels.block import Block
+from daskglm_rep.readers import open_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +89,7 @@ def of_frame(table, spec, over, weights, offset, exposure):
     ValueError
         Columns that the data do not have, or that are not columns.
     """
-    table = sources.open_table(table)
-    columns = sources.Columns.named(weights, offset, exposure, None)
+    table, columns = sources.beside(open_table(table), weights, offset, exposure, None)
     groups = () if over is None else (over,) if isinstance(over, str) else tuple(over)
     for name in groups:
         if not isinstance(name, str):
