@@ -46,7 +46,7 @@ PARAMETERS = """
     tol : float, default 1e-6
         Distance to the optimum at which to stop, in standard errors of the worst coefficient.
     cov_type : str, optional
-        "nonrobust", "HC0" to "HC4", "cluster", "CR2" or "CR3" (the last three with `clusters=` at fit). Default
+        "nonrobust", "HC0" to "HC4", "HC4m", "cluster", "CR2" or "CR3" (the last three with `clusters=` at fit). Default
         "cluster" where fit is given clusters, else "nonrobust".
     standardize : bool, default False
         Penalize coefficients of columns scaled to unit population standard deviation.

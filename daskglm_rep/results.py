@@ -100,7 +100,8 @@ class GLMResults(HypothesisTests):
         Parameters
         ----------
         cov_type : str, optional
-            "nonrobust", "HC0" to "HC4", "cluster" (one cluster column, or several), "CR2" or "CR3" (few clusters).
+            "nonrobust", "HC0" to "HC4", "HC4m", "cluster" (one cluster column, or several), "CR2" or "CR3" (few
+            clusters).
             Default "cluster" where clusters are given, else "nonrobust".
         X, y, sample_weight, offset, exposure
             The rows of the fit, of any kind `fit` takes; not needed for "nonrobust".

@@ -86,12 +86,13 @@ def pieces(results, y=Y, weight=WEIGHT, offset=OFFSET):
     return Z, weight * (y - mu), W, np.linalg.inv(Z.T * W @ Z)
 
 
-@pytest.mark.parametrize("cov_type, power", [("HC0", 0), ("HC1", 0), ("HC2", 1), ("HC3", 2), ("HC4", None)])
+@pytest.mark.parametrize("cov_type, power", [("HC0", 0), ("HC1", 0), ("HC2", 1), ("HC3", 2), ("HC4", (4,)),
+                                             ("HC4m", (1, 1.5))])
 def test_heteroscedastic_slowly(results, cov_type, power):
     Z, r, W, A = pieces(results)
     h = W * np.einsum("ij,jk,ik->i", Z, A, Z)
     n = N - 1
-    power = np.minimum(4, h * n / 4) if power is None else power
+    power = sum(np.minimum(cap, h * n / 4) for cap in power) if isinstance(power, tuple) else power
     expected = A @ (Z.T * (r ** 2 / (1 - h) ** power) @ Z) @ A * (n / (n - 4) if cov_type == "HC1" else 1)
     got = results.with_covariance(cov_type, X, Y, WEIGHT, OFFSET).cov_params()
     np.testing.assert_allclose(got, expected, rtol=1e-8)

@@ -46,7 +46,7 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     clusters : str or list of two str, or (n,) or (n, 2) Series, frame or array, optional
         Likewise; cov_type is then "cluster" unless given.
     cov_type : str, optional
-        "nonrobust", "HC0" to "HC4", "cluster", "CR2" or "CR3".
+        "nonrobust", "HC0" to "HC4", "HC4m", "cluster", "CR2" or "CR3".
     na : {"drop", "raise"}
         What to do about rows with a missing value in any column used; dropped rows are counted in `n_missing`. Infinite
         values always raise.

@@ -1,6 +1,6 @@
 """Covariance of the coefficients: bread @ meat @ bread, one equation with one piece replaced.
 
-Bread is the inverse information at dispersion 1, meat the sum of outer products of score rows (HC0 to HC4), or of the
+Bread is the inverse information at dispersion 1, meat the sum of outer products of score rows (HC0 to HC4m), or of the
 sums of score rows by cluster. The dispersion cancels.
 """
 
@@ -16,9 +16,11 @@ from daskglm_rep.inference.sandwich import (Covariance, Options, bread, check_ro
 from daskglm_rep.kernels.meat import Adjustment, block_meat
 from daskglm_rep.telling import CovarianceWarning, tell
 
-COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "HC4", "cluster", "CR2", "CR3")
+# squared score rows are divided by (1 - h)^d, d = a + min(b, h n / k) + min(c, h n / k); (a, b, c) of each kind:
+POWERS = {"HC0": (0.0, 0.0, 0.0), "HC1": (0.0, 0.0, 0.0), "HC2": (1.0, 0.0, 0.0), "HC3": (2.0, 0.0, 0.0),
+          "HC4": (0.0, 4.0, 0.0), "HC4m": (0.0, 1.0, 1.5)}
 CLUSTERED = ("cluster", "CR2", "CR3")
-POWERS = {"HC0": 0.0, "HC1": 0.0, "HC2": 1.0, "HC3": 2.0, "HC4": -1.0}
+COV_TYPES = ("nonrobust", *POWERS, *CLUSTERED)
 
 
 def options_of(use_correction, options):
@@ -54,7 +56,7 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
     fitted : fitted.Fitted
     cov_type : str
         One of `COV_TYPES`. HC0, HC1, HC2, HC3: White (1980), MacKinnon and White (1985); HC4: Cribari-Neto (2004);
-        cluster: Liang and Zeger (1986), several columns by Cameron, Gelbach and Miller (2011); CR2, CR3: Bell and
+        HC4m: Cribari-Neto and da Silva (2011); cluster: Liang and Zeger (1986), several columns by Cameron, Gelbach and Miller (2011); CR2, CR3: Bell and
         McCaffrey (2002).
     data : design.Data, optional
         The rows of the fit; needed by every type but nonrobust, with cluster labels for the clustered ones.
@@ -68,7 +70,7 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
     ------
     ValueError
         Unknown types and options; no data or clusters; missing labels, a single cluster; rows that are not the fit's;
-        penalized fits; HC2 to HC4 of multinomial models.
+        penalized fits; HC2 to HC4m of multinomial models.
     """
     options = Options(**options)
     if cov_type not in COV_TYPES:
@@ -89,17 +91,17 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
 
 
 def heteroscedastic(fitted, data, cov_type, options):
-    """HC0 to HC4: one sweep."""
+    """The HC kinds: one sweep."""
     model, basis, coef = fitted.fit.objective.model, fitted.fit.objective.basis, fitted.fit.point.coef
     if options.convention == "madlib" and cov_type != "HC0":
         raise ValueError("MADlib's robust variance is HC0: convention='madlib' does not go with "
                          f"cov_type={cov_type!r}.")
     power = POWERS[cov_type]
-    if power and not model.has_leverage:
+    if any(power) and not model.has_leverage:
         raise ValueError(f"cov_type={cov_type!r} is not defined for multinomial models here: use HC0, HC1, or CR2 with "
                          "every row its own cluster on small data.")
     n, k = fitted.n_rows, coef.size
-    adjustment = Adjustment(power, bread(fitted) if power else None, n / k, fitted.frequency)
+    adjustment = Adjustment(power, bread(fitted) if any(power) else None, n / k, fitted.frequency)
     meat = passes.run(block_meat, data, model, basis, coef, adjustment)
     check_rows(fitted, meat.n_kept, meat.score)
     matrix = meat.matrix

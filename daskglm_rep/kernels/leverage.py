@@ -151,7 +151,7 @@ def _adjusted(residual, expected, weight, quadratic, power, per_row, frequency, 
             if perfect[0] + 1 < perfect.size:
                 perfect[perfect[0] + 1] = i
             perfect[0] += 1
-        d = power if power >= 0.0 else min(4.0, h * per_row)
+        d = power[0] + min(power[1], h * per_row) + min(power[2], h * per_row)
         out[i] = value / (rest if d == 1.0 else rest * rest if d == 2.0 else rest ** d)
 
 
@@ -161,10 +161,10 @@ def adjusted_squares(residual, expected, weight, quadratic, power, per_row=0.0, 
     Parameters
     ----------
     residual, expected, weight, quadratic : (n,) array
-    power : float
-        1 for HC2, 2 for HC3; negative for HC4, whose power is min(4, h n / k).
+    power : (3,) array
+        The power is power_0 + min(power_1, h n / k) + min(power_2, h n / k).
     per_row : float
-        n / k, for HC4.
+        n / k.
     frequency : bool
         Weights count copies: leverages and squares are those of one copy, the sum is over copies.
 
@@ -173,7 +173,7 @@ def adjusted_squares(residual, expected, weight, quadratic, power, per_row=0.0, 
     (n,) array, list of row numbers (a few), count
     """
     out, perfect = np.empty(residual.size), np.zeros(6, np.int64)
-    call(_adjusted, (FLOATS,) * 4 + (types.float64, types.float64, types.boolean, OUT, types.int64[::1]), residual,
-         expected, weight, quadratic, power, per_row, frequency, out, perfect)
+    call(_adjusted, (FLOATS,) * 5 + (types.float64, types.boolean, OUT, types.int64[::1]), residual,
+         expected, weight, quadratic, np.asarray(power, float), per_row, frequency, out, perfect)
     count = int(perfect[0])
     return out, [int(i) for i in perfect[1:1 + min(count, 5)]], count

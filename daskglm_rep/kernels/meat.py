@@ -20,16 +20,16 @@ class Adjustment:
 
     Attributes
     ----------
-    power : float
-        Score rows are divided by (1 - h)^(power / 2): 0 for HC0, 1 for HC2, 2 for HC3; negative for HC4.
+    power : tuple of 3 floats
+        Squared score rows are divided by (1 - h)^d, d = power_0 + min(power_1, h n / k) + min(power_2, h n / k).
     bread : (q, q) array or None
         Inverse expected information, for h.
     per_row : float
-        n / k, for HC4.
+        n / k.
     frequency : bool
     """
 
-    power: float
+    power: tuple
     bread: np.ndarray = None
     per_row: float = 0.0
     frequency: bool = False
@@ -74,7 +74,7 @@ def glm_meat(model, block, basis, coef, adjustment):
         if invalid[2] > 0:
             raise ValueError(f"{int(invalid[2])} rows of block {block.index} have means outside the family's domain at "
                              "the fitted coefficients: these are not the rows of the fit.")
-        if adjustment.power == 0:
+        if not any(adjustment.power):
             value = squares(residual, weight, adjustment.frequency)
         else:
             A = adjustment.bread
@@ -112,5 +112,5 @@ def softmax_meat(model, block, basis, coef, adjustment):
 
 
 def block_meat(block, model, basis, coef, adjustment):
-    """`Meat` of a block for any model, with an `Adjustment`: the pass kernel of HC0 to HC4."""
+    """`Meat` of a block for any model, with an `Adjustment`: the pass kernel of the HC kinds."""
     return model.meat(block, basis, coef, adjustment)
