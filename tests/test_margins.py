@@ -13,7 +13,7 @@ from scipy.interpolate import BSpline
 from daskglm_rep import GLMClassifier, LinearRegression, LogisticRegression, glm, links, lm, mnlogit
 from daskglm_rep.inference.margins import survey
 from daskglm_rep.inference.margins.terms import parse_product
-from daskglm_rep.kernels.margins import mean_rows
+from daskglm_rep.kernels.margins import mean_states
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "margins"}
 MADLIB = ["madlib_margins_logregr_patients", "madlib_margins_logregr_patients_interaction",
@@ -226,7 +226,7 @@ def test_row_formulas_are_derivatives_of_each_other(link):
     link = links.Power(0.7) if link == "power" else links.get_link(link)
     rng = np.random.default_rng(0)
     eta, t, h = rng.uniform(0.3, 1.5, (50, 1)), rng.normal(size=(50, 1)), 1e-5
-    state, above, below = (mean_rows(link, eta[:, 0] + shift) for shift in (0.0, h, -h))
+    state, above, below = (mean_states(link, eta[:, 0] + shift) for shift in (0.0, h, -h))
     for log in (False, True):
         value, u = state.prediction(log)
         numeric = (above.prediction(log)[0] - below.prediction(log)[0]) / (2 * h)
@@ -240,7 +240,7 @@ def test_row_formulas_are_derivatives_of_each_other(link):
 
 def test_values_outside_the_link_are_refused():
     with pytest.raises(ValueError, match="sqrt link has no mean at 1 of 2 rows"):
-        mean_rows(links.Sqrt(), np.array([1.0, -1.0]))
+        mean_states(links.Sqrt(), np.array([1.0, -1.0]))
 
 
 def test_derivative_is_the_finite_difference_of_the_average_prediction(shop, counts):

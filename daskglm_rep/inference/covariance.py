@@ -56,8 +56,8 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
     fitted : fitted.Fitted
     cov_type : str
         One of `COV_TYPES`. HC0, HC1, HC2, HC3: White (1980), MacKinnon and White (1985); HC4: Cribari-Neto (2004);
-        HC4m: Cribari-Neto and da Silva (2011); cluster: Liang and Zeger (1986), several columns by Cameron, Gelbach and Miller (2011); CR2, CR3: Bell and
-        McCaffrey (2002).
+        HC4m: Cribari-Neto and da Silva (2011); cluster: Liang and Zeger (1986), several columns by Cameron, Gelbach and
+        Miller (2011); CR2, CR3: Bell and McCaffrey (2002).
     data : design.Data, optional
         The rows of the fit; needed by every type but nonrobust, with cluster labels for the clustered ones.
     options : fields of `Options`

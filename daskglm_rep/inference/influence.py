@@ -10,7 +10,7 @@ from daskglm_rep.recipes import Rows, WithScalars
 from daskglm_rep.inference.sandwich import bread, dispersion
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.leverage import PERFECT, quadratic_rows
-from daskglm_rep.kernels.residuals import mean_rows, quantile_residuals, signed_deviance
+from daskglm_rep.kernels.residuals import unit_deviances, quantile_residuals, signed_deviance
 from daskglm_rep.kernels.rows import working_rows
 
 COLUMNS = ("leverage", "cooks_distance", "resid_pearson", "resid_deviance", "resid_response", "resid_standardized")
@@ -44,7 +44,7 @@ def influence_rows(block, rule):
     eta, y = _eta(block, rule), np.asarray(block.y)
     weight = np.ones(block.n_rows) if rule.frequency else np.asarray(block.weight)
     _, expected, _ = working_rows(rule.model, eta, y, weight)
-    mu, variance, unit_deviance = mean_rows(rule.model, eta, y)
+    mu, variance, unit_deviance = unit_deviances(rule.model, eta, y)
     h = expected * quadratic_rows(block, rule.basis, rule.bread)
     rest = np.where(1.0 - h > PERFECT, 1.0 - h, np.nan)
     pearson = (y - mu) * np.sqrt(weight / variance)
@@ -57,7 +57,7 @@ def residual_rows(block, rule, name):
     """Residuals of a block, (n, 1) array: `name` is "resid_response", "resid_pearson" or "resid_deviance"."""
     eta, y = _eta(block, rule), np.asarray(block.y)
     weight = np.ones(block.n_rows) if rule.frequency else np.asarray(block.weight)
-    mu, variance, unit_deviance = mean_rows(rule.model, eta, y)
+    mu, variance, unit_deviance = unit_deviances(rule.model, eta, y)
     if name == "resid_deviance":
         return signed_deviance(y, mu, unit_deviance, weight)[:, None]
     return ((y - mu) * (np.sqrt(weight / variance) if name == "resid_pearson" else 1.0))[:, None]
@@ -66,7 +66,7 @@ def residual_rows(block, rule, name):
 def quantile_rows(block, rule):
     """Quantile residuals of a block, (n, 1) array; the draws depend on the seed and the block's number alone."""
     eta, y = _eta(block, rule), np.asarray(block.y)
-    mu = mean_rows(rule.model, eta, y)[0]
+    mu = unit_deviances(rule.model, eta, y)[0]
     rng = np.random.default_rng((rule.seed, block.index))
     return quantile_residuals(rule.model.family, y, mu, np.asarray(block.weight), rule.dispersion, rule.frequency,
                               rng)[:, None]

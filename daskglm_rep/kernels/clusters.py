@@ -79,7 +79,7 @@ def _plain(column):
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column
 
 
-def codes_of(block):
+def cluster_codes(block):
     """Cluster codes of a block's rows; rows of weight 0 belong to none.
 
     Returns
@@ -217,7 +217,7 @@ def cluster_scores(block, model, basis, coef, frequency=False):
     -------
     ClusterScores
     """
-    codes, labels, n_missing = codes_of(block)
+    codes, labels, n_missing = cluster_codes(block)
     sums = np.zeros((len(labels[0]), np.size(coef)))
     model.add_scores(block, basis, coef, codes, sums)
     return ClusterScores(((labels, sums),), n_missing, kept_rows(block.weight, frequency))
@@ -232,7 +232,7 @@ def cluster_moments(block, model, basis, coef, frequency=False):
     -------
     ClusterScores
     """
-    codes, labels, n_missing = codes_of(block)
+    codes, labels, n_missing = cluster_codes(block)
     k = np.size(coef)
     if len(labels[0]) * k * (k + 1) > LIMIT:
         raise ValueError(f"{len(labels[0]):,} clusters with {k} coefficients are too many for CR2, CR3 or the wild "

@@ -30,7 +30,7 @@ def _mean_rows(link, eta, mu, slope, curvature):
     return outside
 
 
-def mean_rows(link, eta):
+def mean_states(link, eta):
     """`MeanState` of some rows.
 
     Raises

@@ -16,7 +16,7 @@ def _means(family, link, eta, y, mu, variance, deviance):
         deviance[i] = family.unit_deviance_at(y[i], m, c)
 
 
-def mean_rows(model, eta, y):
+def unit_deviances(model, eta, y):
     """Mean, variance function and unit deviance of some rows, three (n,) arrays."""
     out = np.empty((3, eta.size))
     call(_means, (FLOATS,) * 2 + (OUT,) * 3, model.family, model.link, eta, y, out[0], out[1], out[2])

@@ -10,7 +10,7 @@ from daskglm_rep.domains import LINE, Interval
 from daskglm_rep.families import Bernoulli, Binomial, Family, NegativeBinomial, get_family
 from daskglm_rep.kernels.clusters import glm_scores
 from daskglm_rep.kernels.leverage import tile_quadratic
-from daskglm_rep.kernels.margins import mean_rows
+from daskglm_rep.kernels.margins import mean_states
 from daskglm_rep.kernels.meat import glm_meat
 from daskglm_rep.kernels.moments import glm_moments
 from daskglm_rep.kernels.residuals import slope_rows
@@ -185,7 +185,7 @@ class GLM:
 
     def mean_state(self, eta):
         """What marginal effects need of the means at (n, 1) linear predictors."""
-        return mean_rows(self.link, eta[:, 0])
+        return mean_states(self.link, eta[:, 0])
 
     @property
     def statistics(self):

@@ -12,7 +12,7 @@ from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.margins import data as sources
 from daskglm_rep.inference.margins import effects as wanted
 from daskglm_rep.inference.margins.survey import learn
-from daskglm_rep.inference.margins.sweep import Plan, Predictor, effect_sums, tile_sums
+from daskglm_rep.inference.margins.sweep import EffectPlan, RawCoefficients, effect_sums, tile_sums
 from daskglm_rep.inference.margins.table import MarginsResult
 from daskglm_rep.inference.margins.terms import NUMBER, ArrayTerms, FrameTerms, MixedTerms
 
@@ -107,7 +107,7 @@ def average_predictions(results, data, at="overall", over=None, weights=None, of
     level = confidence_level(level, alpha)
     job = _Job(results, data, over, weights, offset, exposure, interactions, factors)
     job.look(at, factors_at, (), set(), ())
-    return job.result([wanted.Effect("E[y]", "", ((wanted.Prediction(), 1.0),))], level)
+    return job.result([wanted.Effect("E[y]", "", ((wanted.MeanPrediction(), 1.0),))], level)
 
 
 def _is_pair(contrast):
@@ -236,7 +236,7 @@ class _Job:
     def result(self, effects, level):
         """Run the sweep and combine the averages into effects."""
         averages = tuple(dict.fromkeys(average for effect in effects for average, _ in effect.parts))
-        plan = Plan(self.terms, Predictor.of(self.results.fitted.fit), averages, tuple(self.points))
+        plan = EffectPlan(self.terms, RawCoefficients.of(self.results.fitted.fit), averages, tuple(self.points))
         groups = self._single_row(plan) if self.single else self._sweep(plan)
         C = np.zeros((len(effects), len(averages)))
         for row, effect in enumerate(effects):

@@ -13,7 +13,7 @@ from daskglm_rep.readers import open_table
 
 
 @dataclasses.dataclass(frozen=True)
-class FrameRows:
+class TableRows:
     """Recipe: a partition to a Block whose extra["rows"] is the frame; rows missing a needed value are left out.
 
     Attributes
@@ -97,7 +97,7 @@ def of_frame(table, spec, over, weights, offset, exposure):
     used = list(dict.fromkeys([*spec.variables, *groups, *columns.names]))
     sources.check_columns(used, table, spec.formula)
     rows = sources.chunks(sources.rows_of(table, used))
-    return sources.read_with(rows, FrameRows(used, columns, groups), list(spec.names))
+    return sources.read_with(rows, TableRows(used, columns, groups), list(spec.names))
 
 
 def of_array(X, names, over, weights, offset, exposure):

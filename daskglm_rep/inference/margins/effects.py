@@ -1,4 +1,4 @@
-"""From what a user asks for to averages over rows (`Prediction`, `Slope`) and their combinations, the effects."""
+"""From what a user asks for to averages over rows (`MeanPrediction`, `Slope`) and their combinations, the effects."""
 
 import dataclasses
 import numbers
@@ -14,7 +14,7 @@ CONTRASTS = ("reference", "pairwise", "sequential")
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class MeanPrediction:
     """Average of E[y], or of ln E[y], with a variable set to a value or shifted by it; as it is without a variable."""
 
     variable: str = None
@@ -107,7 +107,7 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
     Parameters
     ----------
     terms : terms.ArrayTerms, FrameTerms or MixedTerms
-    facts : survey.Facts or None
+    facts : survey.VariableFacts or None
     references : dict
         Factor -> reference level, where it is not the first.
     explicit : bool
@@ -140,7 +140,8 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
 
 def _difference(name, label, how, low, high, method):
     log = method == "eydx"
-    return Effect(name, label, ((Prediction(name, how, high, log), 1.0), (Prediction(name, how, low, log), -1.0)))
+    pair = ((MeanPrediction(name, how, value, log), sign) for value, sign in ((high, 1.0), (low, -1.0)))
+    return Effect(name, label, tuple(pair))
 
 
 def _factor(name, levels, reference, method, discrete, contrast):

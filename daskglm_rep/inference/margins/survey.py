@@ -134,7 +134,7 @@ def survey_variables(block, terms, numbers, factors, brackets):
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
+class VariableFacts:
     """What a request may refer to, by variable: means, deviations (n - 1), extremes, shares, quantiles."""
 
     mean: dict
@@ -158,7 +158,7 @@ def learn(data, terms, numbers, factors, quantiles, frequency):
 
     Returns
     -------
-    Facts
+    VariableFacts
     """
     numbers, factors = tuple(numbers), tuple(factors)
     wide = tuple((name, -math.inf, math.inf) for name in sorted({name for name, _ in quantiles}))
@@ -173,7 +173,7 @@ def learn(data, terms, numbers, factors, quantiles, frequency):
     shares = {name: {level: weight / sum(counts.values()) for level, weight in counts.items()}
               for name, counts in found.levels.items()}
     exact = _refine(data, terms, {key[0]: found.digests[key] for key in wide}, quantiles, n_rows)
-    return Facts(*by_name, shares, exact, float(spread_.mean[-1]))
+    return VariableFacts(*by_name, shares, exact, float(spread_.mean[-1]))
 
 
 def _refine(data, terms, digests, quantiles, n_rows):

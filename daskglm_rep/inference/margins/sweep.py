@@ -15,7 +15,7 @@ MIN_TILE, MAX_TILE = 1024, 2 ** 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictor:
+class RawCoefficients:
     """Raw coefficients of the columns that are not aliased, and how they meet a design.
 
     Attributes
@@ -54,20 +54,20 @@ class Predictor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class EffectPlan:
     """Everything a block needs to know.
 
     Attributes
     ----------
     terms : terms.FrameTerms, ArrayTerms or MixedTerms
-    predictor : Predictor
-    averages : tuple of effects.Prediction or effects.Slope
+    predictor : RawCoefficients
+    averages : tuple of effects.MeanPrediction or effects.Slope
     points : tuple of dict
         Values at which variables are held, for each point in turn.
     """
 
     terms: object
-    predictor: Predictor
+    predictor: RawCoefficients
     averages: tuple
     points: tuple = ({},)
 
