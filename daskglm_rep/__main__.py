@@ -1,8 +1,7 @@
-"""The command line: `python -m daskglm_rep demo` and `python -m daskglm_rep fit FORMULA FILES...`."""
+"""The command line: `python -m daskglm_rep demo`, `... fit FORMULA FILES...` and `... compare FILE.json...`."""
 
 import argparse
-import json
-import math
+import os
 import sys
 import time
 import warnings
@@ -11,8 +10,15 @@ from pathlib import Path
 import dask
 import dask.dataframe as dd
 
-from daskglm_rep import families
+from daskglm_rep import families, records
+from daskglm_rep.formula.assembly import parse
+from daskglm_rep.inference.covariance import CLUSTERED, COV_TYPES
+from daskglm_rep.inference.intervals import confidence_level
+from daskglm_rep.readers import open_table
+from daskglm_rep.sources import columns_of
+from daskglm_rep.versions import __version__
 
+PLAIN = tuple(name for name in COV_TYPES if name not in CLUSTERED)
 DOCVIS = ("Doctor visits: RAND health insurance experiment", "docvis",
           ["lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp"],
           {"lncoins": "log coinsurance rate", "idp": "individual deductible plan", "lpi": "participation incentive",
@@ -22,6 +28,10 @@ AFFAIR = ("Affairs: Fair's survey of married women", "affair",
           ["rate_marriage", "age", "yrs_married", "children", "religious", "educ", "occupation", "occupation_husb"],
           {"rate_marriage": "rating of the marriage", "yrs_married": "years married", "religious": "religiosity",
            "educ": "education (years)", "occupation_husb": "husband's occupation"})
+
+
+EPILOG = """Exit status: 0 done; 1 refused, with one line on standard error; 2 a command or option that does not exist;
+3 fitted, but not converged (tables and files are written)."""
 
 
 def main(arguments=None):
@@ -35,18 +45,17 @@ def main(arguments=None):
     Returns
     -------
     int
-        Exit status: 0, or 1 after an error, which is one line on standard error.
+        Exit status: 0; 1 after an error, which is one line on standard error; 3 where a fit did not converge.
     """
     options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _tell
         try:
             with dask.config.set(scheduler="threads"):
-                options.run(options)
-        except (ValueError, FileNotFoundError, ImportError, FileExistsError) as error:
+                return options.run(options) or 0
+        except (ValueError, OSError, ImportError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-    return 0
 
 
 def _tell(message, category, *place, **more):
@@ -56,81 +65,116 @@ def _tell(message, category, *place, **more):
 
 
 def _parser():
-    parser = argparse.ArgumentParser("daskglm_rep", description="Generalized linear models on chunked data.")
+    parser = argparse.ArgumentParser("daskglm_rep", description="Generalized linear models on chunked data.",
+                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"daskglm_rep {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo_parser = commands.add_parser("demo", help="fit two real data sets from Parquet files, lazily")
     demo_parser.add_argument("--out", default="demo-output", metavar="DIR", help="folder for the data and the plot")
     demo_parser.set_defaults(run=demo)
-    p = commands.add_parser("fit", help="fit a formula to Parquet files")
+    _fit_parser(commands.add_parser("fit", help="fit a formula to Parquet or CSV files", epilog=EPILOG,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter))
+    p = commands.add_parser("compare", help="put fits that --out has written side by side")
+    p.add_argument("records", nargs="+", metavar="FILE", help="JSON files of fits")
+    p.add_argument("--below", default="std err", choices=tuple(records.BELOW), help="what stands in brackets")
+    p.add_argument("--format", default="text", choices=("text", "markdown", "latex", "html", "csv"))
+    p.set_defaults(run=compare)
+    return parser
+
+
+def _fit_parser(p):
     p.add_argument("formula", help="for example 'y ~ x + C(g)'")
-    p.add_argument("data", nargs="+", help="Parquet files or folders")
+    p.add_argument("data", nargs="+", help="Parquet or CSV files, folders or patterns: one data set")
     p.add_argument("--family", default="gaussian", choices=(*families.FAMILIES, "multinomial"))
     p.add_argument("--link", help="default: the family's")
     p.add_argument("--baseline", help="baseline class of a multinomial model")
     for name in ("weights", "offset", "exposure"):
         p.add_argument(f"--{name}", metavar="COLUMN")
+    p.add_argument("--weights-kind", default="prior", choices=("prior", "frequency"),
+                   help="prior weights scale a row's precision, frequency weights count copies of a row")
     p.add_argument("--cov", default="nonrobust", metavar="TYPE",
-                   help="nonrobust, HC0, HC1, HC2, HC3, cluster:COLUMN or cluster:COLUMN,COLUMN")
+                   help=f"covariance: {', '.join(PLAIN)}; {' or '.join(f'{name}:COLUMN' for name in CLUSTERED)}, or "
+                        "cluster:COLUMN,COLUMN for two ways")
+    p.add_argument("--alpha", type=float, default=0.0, help="penalty strength; 0 is maximum likelihood")
+    p.add_argument("--l1-ratio", type=float, default=0.0, help="share of the absolute-value penalty")
+    p.add_argument("--tol", type=float, default=1e-6, help="distance to the optimum, in standard errors")
+    p.add_argument("--max-iter", type=int, default=100, help="sweeps at most")
     p.add_argument("--na", default="drop", choices=("drop", "raise"), help="rows with missing values")
+    p.add_argument("--rank", default="warn", choices=("warn", "error"), help="aliased columns: NaN, or refused")
     p.add_argument("--level", type=float, default=0.95, help="of the confidence intervals")
     p.add_argument("--margins", nargs="?", const="", metavar="VARIABLES",
                    help="average marginal effects, of all variables or of those named, separated by commas")
     p.add_argument("--out", metavar="FILE", help="write the results as JSON")
     p.set_defaults(run=fit)
-    return parser
 
 
-# ---------------------------------------------------------------- fit
+# ---------------------------------------------------------------- fit, compare
 
 
 def fit(options):
-    """Fit a formula to Parquet files, print the tables, write JSON where asked."""
+    """Fit a formula to files, print the tables, write JSON where asked. What can be refused is, before the fit."""
     from daskglm_rep import formula
-    from daskglm_rep.inference.intervals import confidence_level
     confidence_level(options.level)
-    data = dd.read_parquet(_paths(options.data))
-    cov_type, _, clusters = options.cov.partition(":")
-    if (cov_type == "cluster") != bool(clusters):
-        raise ValueError(f"--cov {options.cov} is not known: write cluster:COLUMN for clustered errors, else one of "
-                         "nonrobust, HC0, HC1, HC2, HC3.")
-    how = dict(cov_type=cov_type, na=options.na, weights=options.weights, offset=options.offset)
-    if clusters:
-        how["clusters"] = clusters.split(",") if "," in clusters else clusters
+    _check_out(options.out)
+    data = open_table(options.data)
+    variables = _variables(options.margins, options.formula, data)
+    how = {name: getattr(options, name) for name in ("weights", "offset", "na", "alpha", "tol", "max_iter", "rank",
+                                                     "weights_kind")} | _covariance(options.cov)
     if options.family == "multinomial":
-        if options.link or options.exposure:
-            raise ValueError("--link and --exposure do not belong to a multinomial model: leave them out.")
+        if options.link or options.exposure or options.l1_ratio:
+            raise ValueError("--link, --exposure and --l1-ratio do not belong to a multinomial model: leave them out.")
         results = formula.mnlogit(options.formula, data, baseline=_label(options.baseline), **how)
     else:
         if options.baseline:
             raise ValueError("--baseline belongs to --family multinomial: leave it out, or choose that family.")
         results = formula.glm(options.formula, data, family=options.family, link=options.link,
-                              exposure=options.exposure, **how)
+                              exposure=options.exposure, l1_ratio=options.l1_ratio, **how)
     print(results.summary(options.level))
     margins = None
     if options.margins is not None:
-        variables = [v.strip() for v in options.margins.split(",")] if options.margins else None
         margins = results.margins(data, variables=variables, level=options.level).frame
         print("\nAverage marginal effects\n" + margins.to_string(index=False, float_format=_number))
     if options.out:
-        Path(options.out).write_text(json.dumps(_plain(record(results, options, margins)), indent=1) + "\n")
+        records.write(options.out, records.record(results, options.level, margins))
         print(f"\nwritten: {options.out}")
+    return 0 if results.converged else 3
 
 
-def _paths(given):
-    """Parquet files of some files and folders, in order.
+def _check_out(out):
+    """Refuse a file that cannot be written, before hours of work go into it."""
+    if out is None:
+        return
+    folder = Path(out).absolute().parent
+    if Path(out).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--out {out} cannot be written: name a file in a folder that exists and may be written to.")
+
+
+def _variables(margins, formula, data):
+    """Variables whose effects are asked for; None for all.
 
     Raises
     ------
-    FileNotFoundError
+    ValueError
+        One that the formula has not.
     """
-    paths = []
-    for name in given:
-        path = Path(name)
-        found = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
-        if not found or not found[0].exists():
-            raise FileNotFoundError(f"no Parquet file at {name}: give files (data/*.parquet) or a folder of them.")
-        paths += [str(p) for p in found]
-    return paths
+    if not margins:
+        return None
+    variables = [v.strip() for v in margins.split(",")]
+    known = parse(formula, columns_of(data), {}).rhs_columns
+    for name in variables:
+        if name not in known:
+            raise ValueError(f"--margins names {name!r}, which is no variable on the right of {formula!r}: choose of "
+                             f"{', '.join(map(repr, known))}.")
+    return variables
+
+
+def _covariance(text):
+    """Keywords of a fit for TYPE or TYPE:COLUMN,COLUMN."""
+    cov_type, _, columns = text.partition(":")
+    if cov_type not in COV_TYPES or (cov_type in CLUSTERED) != bool(columns):
+        raise ValueError(f"--cov {text} is not known: write cluster:COLUMN for clustered errors (CR2:COLUMN, "
+                         f"CR3:COLUMN where clusters are few), else one of {', '.join(PLAIN)}.")
+    return {"cov_type": cov_type} | ({"clusters": columns.split(",")} if columns else {})
 
 
 def _label(text):
@@ -141,32 +185,15 @@ def _label(text):
         return text
 
 
-def record(results, options, margins=None):
-    """What the JSON file holds, as dicts and lists."""
-    names = ("nobs", "df_model", "df_resid", "llf", "llnull", "aic", "bic", "deviance", "null_deviance", "pearson_chi2",
-             "scale", *(("alpha", "alpha_standard_error") if hasattr(results, "alpha") else ()))
-    fitted = results.fitted
-    found = {"formula": options.formula, "model": str(results.model), "response": results.response,
-             "cov_type": results.cov_type, "level": options.level, "converged": results.converged,
-             "n_passes": fitted.n_passes, "distance_to_optimum_se": fitted.fit.distance,
-             "n_missing": getattr(results, "n_missing", 0), "fit": {name: getattr(results, name) for name in names},
-             "coefficients": results.summary_frame(options.level).reset_index().to_dict("records"),
-             "covariance": results.cov_params().to_numpy().tolist()}
-    if margins is not None:
-        found["margins"] = margins.to_dict("records")
-    return found
-
-
-def _plain(value):
-    """JSON's types: numpy scalars unwrapped, NaN and infinities null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+def compare(options):
+    """Print fits of JSON files side by side."""
+    paths = [Path(name) for name in options.records]
+    stems = [path.stem for path in paths]
+    names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError("compare got one file twice: name each once.")
+    table = records.SideBySide({name: records.read(path) for name, path in zip(names, paths)}, options.below)
+    print(getattr(table, f"as_{options.format}")())
 
 
 def _number(value):

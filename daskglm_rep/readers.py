@@ -87,7 +87,7 @@ def open_table(data):
         return _open_files([os.path.expanduser(p) for p in data])
     if isinstance(data, dict) or isinstance(data, np.ndarray) and data.dtype.names:
         return pd.DataFrame(data)
-    if isinstance(data, (pd.DataFrame, dd.DataFrame, xr.Dataset)):
+    if isinstance(data, (pd.DataFrame, dd.DataFrame, xr.Dataset, Foreign, Texts)):
         return data
     try:
         return Foreign(nw.from_native(data))

@@ -87,7 +87,7 @@ def test_fit_of_classes(folder, tmp_path):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["y ~ x", "nowhere/*.parquet"], "no Parquet file at nowhere"),
+    (["y ~ x", "nowhere/*.parquet"], "no Parquet or CSV file at nowhere"),
     (["y ~ x", "FOLDER", "--cov", "cluster"], "cluster:COLUMN"),
     (["y ~ x", "FOLDER", "--cov", "HC9"], "HC0"),
     (["y ~ missing_column", "FOLDER"], "missing_column"),
