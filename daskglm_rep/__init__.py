@@ -2,6 +2,7 @@
 
 from daskglm_rep import datasets, families, links, partitions, plotting
 from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
+from daskglm_rep.comparison import compare
 from daskglm_rep.formula import glm, lm, logit, mnlogit
 from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussianRegressor, LinearRegression,
                                     NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
@@ -14,5 +15,5 @@ __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
            "AliasWarning", "CovarianceWarning", "FormulaWarning", "SeparationWarning", "VersionWarning",
-           "RepresentativeGLM", "__version__", "datasets", "families", "glm", "links", "lm", "load", "logit", "mnlogit",
-           "partitions", "plotting"]
+           "RepresentativeGLM", "__version__", "compare", "datasets", "families", "glm", "links", "lm", "load", "logit",
+           "mnlogit", "partitions", "plotting"]

@@ -9,6 +9,7 @@ from scipy import stats
 
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.inference.sandwich import dispersion
+from daskglm_rep.labels import shown
 from daskglm_rep.versions import Versioned
 
 INTERCEPT = "Intercept"
@@ -26,6 +27,15 @@ class Estimates(Versioned):
     def model(self):
         """The family and link, or the multinomial family."""
         return self.fitted.fit.objective.model
+
+    @property
+    def outcome(self):
+        """What the means are of, in words: a response, the probability of the level modelled, or of several classes."""
+        if self.classes is None:
+            return self.response
+        if self.model.n_responses > 1:
+            return f"class of {self.response}"
+        return f"P({self.response} = {shown(self.classes[1])!r})"
 
     @property
     def converged(self):
@@ -58,6 +68,14 @@ class Estimates(Versioned):
         """Coefficients of the raw columns; NaN where aliased."""
         fit = self.fitted.fit
         return pd.Series(self._spread_out(fit.objective.basis.raw(fit.point.coef)), self.index, name="coef")
+
+    @property
+    def separated_names(self):
+        """Coefficients that run to infinity because the data are separated; none where they are not."""
+        separated = self.fitted.separated
+        every = [INTERCEPT] * self._has_intercept + self.fitted.names
+        names = [name for name, kept in zip(every, self.fitted.kept) if kept]
+        return [] if separated is None else [names[j] for j in separated.positions]
 
     def cov_params(self):
         """Covariance matrix of `params` as a DataFrame; NaN rows and columns for aliased columns."""

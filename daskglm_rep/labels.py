@@ -33,3 +33,9 @@ def encode_classes(data, found, labels):
                                        deviance=codes.deviance, spread=codes.spread)
     return (data.with_prepare(raw_labels=False, labels=labels),
             dataclasses.replace(found, pilot=pilot, response=response))
+
+
+def shown(label):
+    """A class label as Python prints it: no NumPy type, whole numbers without a point."""
+    label = label.item() if hasattr(label, "item") else label
+    return int(label) if isinstance(label, float) and label.is_integer() else label

@@ -1,5 +1,6 @@
 """One table in many markups: text for a terminal, HTML for Jupyter, LaTeX, Markdown and CSV."""
 
+import itertools
 from html import escape
 
 import numpy as np
@@ -8,8 +9,15 @@ import pandas as pd
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
          "|": r"\textbar{}"}
-LEFT = "text-align:left; white-space:nowrap"
-RIGHT = "text-align:right; white-space:nowrap"
+STYLE = """<style>
+.daskglm_rep table {border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0.3em 0}
+.daskglm_rep th, .daskglm_rep td {padding: 0.15em 0.7em; text-align: right; white-space: nowrap; border: none}
+.daskglm_rep th.l, .daskglm_rep td.l {text-align: left}
+.daskglm_rep th.m {padding-left: 2.5em}
+.daskglm_rep thead th {border-bottom: 1px solid currentColor}
+.daskglm_rep tr.r td, .daskglm_rep tr.r th {border-top: 1px solid currentColor}
+.daskglm_rep div {max-width: 60em}
+</style>"""
 
 
 def number(value):
@@ -30,10 +38,11 @@ class Printable:
     """
 
     _index = True         # whether the table's index is shown
+    _ruled = None         # number of the row that a rule stands above
 
     def _pairs(self):
-        """List of (label, value), laid out in two columns, the left one first."""
-        return []
+        """Two lists of (label, value), for the left and the right."""
+        return [], []
 
     def _table(self):
         """DataFrame; numbers are formatted by `number`."""
@@ -47,9 +56,8 @@ class Printable:
 
     def _halves(self):
         """Rows (label, value, label, value) of the pairs."""
-        pairs = self._pairs()
-        half = -(-len(pairs) // 2)
-        return [(*a, *b) for a, b in zip(pairs[:half], pairs[half:] + [("", "")] * (2 * half - len(pairs)))]
+        left, right = self._pairs()
+        return [(*a, *b) for a, b in itertools.zip_longest(left, right, fillvalue=("", ""))]
 
     def _cells(self):
         """Header and rows of the table as strings; how many columns are labels. Repeated labels are left out."""
@@ -77,23 +85,23 @@ class Printable:
                  for a, b, c, d in halves]
         table = self._table().to_string(index=self._index, float_format=number).split("\n")
         width = max(map(len, lines + table))
+        if self._ruled is not None:
+            table.insert(len(table) - len(self._table()) + self._ruled, "-" * width)
         rule = ["-" * width] if lines else []
-        return "\n".join(["=" * width, *lines, *rule, *table, "=" * width, *self._notes()])
+        lines = ["=" * width, *lines, *rule, *table, "=" * width, *self._notes()]
+        return "\n".join(line.rstrip() for line in lines)
 
     def as_html(self):
         """The table as HTML, laid out as the text is."""
-        top = "".join("<tr>" + "".join(f"<{tag} style='{style}'>{escape(v)}</{tag}>" for v, tag, style in zip(
-            row, ("th", "td", "th", "td"), (LEFT, RIGHT, LEFT + "; padding-left:2em", RIGHT))) + "</tr>"
-            for row in self._halves())
+        top = "".join(_row(zip(row, ("th class='l'", "td", "th class='l m'", "td"))) for row in self._halves())
         header, rows, labels = self._cells()
-        style = [LEFT] * labels + [RIGHT] * (len(header) - labels)
-        head = "".join(f"<th style='{s}'>{escape(h)}</th>" for h, s in zip(header, style))
-        body = "".join("<tr>" + "".join(f"<{'th' if j < labels else 'td'} style='{s}'>{escape(v)}</"
-                                        f"{'th' if j < labels else 'td'}>"
-                                        for j, (v, s) in enumerate(zip(row, style))) + "</tr>" for row in rows)
-        notes = "".join(f"<div style='max-width:60em'>{escape(note)}</div>" for note in self._notes())
+        kinds, ruled = ["th class='l'"] * labels + ["td"] * (len(header) - labels), self._ruled
+        head = _row(zip(header, [kind.replace("td", "th") for kind in kinds]))
+        body = "".join(_row(zip(row, kinds), " class='r'" if j == ruled else "") for j, row in enumerate(rows))
+        notes = "".join(f"<div>{escape(note)}</div>" for note in self._notes())
         top = f"<table><tbody>{top}</tbody></table>" if top else ""
-        return (f"<div>{top}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}</div>")
+        return (f"<div class='daskglm_rep'>{STYLE}{top}<table><thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
+                "</div>")
 
     def as_latex(self):
         """The table as LaTeX tabulars; needs the package booktabs."""
@@ -101,6 +109,8 @@ class Printable:
         lines = [r"\begin{tabular}{" + "l" * labels + "r" * (len(header) - labels) + "}", r"\toprule",
                  " & ".join(map(latex, header)) + r" \\", r"\midrule",
                  *(" & ".join(map(latex, row)) + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}"]
+        if self._ruled is not None:
+            lines.insert(4 + self._ruled, r"\midrule")
         halves = [" & ".join(map(latex, row)) + r" \\" for row in self._halves()]
         if halves:
             lines = [r"\begin{tabular}{lrlr}", r"\toprule", *halves, r"\bottomrule", r"\end{tabular}", "", *lines]
@@ -111,7 +121,7 @@ class Printable:
         header, rows, labels = self._cells()
         rows = [[v.replace("|", r"\|") for v in row] for row in [header, *rows]]
         lines = [rows[0], [":--"] * labels + ["--:"] * (len(header) - labels), *rows[1:]]
-        pairs = [f"{a}: {b}" for a, b in self._pairs()]
+        pairs = [f"{a}: {b}" for a, b in itertools.chain(*self._pairs())]
         return "\n\n".join(filter(None, ["  \n".join(pairs), "\n".join(f"| {' | '.join(row)} |" for row in lines),
                                          *self._notes()])) + "\n"
 
@@ -128,6 +138,10 @@ class Printable:
         return self.as_html()
 
 
+def _row(cells, kind=""):
+    return f"<tr{kind}>" + "".join(f"<{tag}>{escape(v)}</{tag[:2]}>" for v, tag in cells) + "</tr>"
+
+
 def _heading(column):
     return " ".join(str(part) for part in column if part != "") if isinstance(column, tuple) else str(column)
 
@@ -135,4 +149,4 @@ def _heading(column):
 def _cell(value):
     if isinstance(value, (float, np.floating)):
         return "NaN" if pd.isna(value) else number(value)
-    return str(value)
+    return str(value).strip()

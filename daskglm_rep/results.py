@@ -241,16 +241,33 @@ class GLMResults(HypothesisTests):
 
     # ------------------------------------------------------------ tables
 
-    def summary_frame(self, level=0.95, alpha=None):
+    def summary_frame(self, level=0.95, alpha=None, exponentiate=False):
         """The coefficient table as a DataFrame: coef, std err, t or z, pvalue, ci_lower, ci_upper.
 
         Parameters
         ----------
         level, alpha : float
             Of the confidence limits, as for `conf_int`.
+        exponentiate : bool
+            Odds, rate, risk or hazard ratios exp(coef) in a column of that name, with the exponentials of the limits
+            and delta-method errors exp(coef) * std err; tests are still those of coef = 0, ratio = 1.
+
+        Raises
+        ------
+        ValueError
+            exponentiate=True where the link is not log, logit or cloglog.
         """
         columns = [self.params, self.bse, self.tvalues, self.pvalues, self.conf_int(level, alpha)]
-        return pd.concat(columns, axis=1)
+        table = pd.concat(columns, axis=1)
+        return self._exponentials(table) if exponentiate else table
+
+    def _exponentials(self, table):
+        if self.model.ratio is None:
+            raise ValueError(f"exponentiate=True needs a log, logit or cloglog link, whose coefficients are logarithms "
+                             f"of ratios: this model is {self.model}; look at margins() or avg_comparisons() instead.")
+        with np.errstate(over="ignore"):
+            table = table.assign(**np.exp(table[["coef", "ci_lower", "ci_upper"]]))
+        return table.assign(**{"std err": table["coef"] * table["std err"]}).rename(columns={"coef": self.model.ratio})
 
     def to_xarray(self, level=0.95, alpha=None):
         """The coefficient table as labelled arrays.
@@ -273,19 +290,24 @@ class GLMResults(HypothesisTests):
         coords = {name: self.index.get_level_values(name).unique() for name in names}
         return xr.Dataset({c: (names, table[c].to_numpy().reshape(shape)) for c in table}, coords)
 
-    def summary(self, level=0.95, alpha=None):
+    def summary(self, level=0.95, alpha=None, exponentiate=False):
         """The table with the fit statistics above it: text in a terminal, HTML in Jupyter.
 
         Parameters
         ----------
         level, alpha : float
             Of the confidence limits, as for `conf_int`.
+        exponentiate : bool
+            As for `summary_frame`.
 
         Returns
         -------
         Summary
         """
-        return Summary(self, confidence_level(level, alpha))
+        return Summary(self, confidence_level(level, alpha), exponentiate)
+
+    def _repr_html_(self):
+        return self.summary().as_html()
 
     def __repr__(self):
         return f"<{type(self).__name__}: {self.model}, {int(self.nobs):,} rows, {self.cov_type}>"

@@ -52,12 +52,16 @@ def correction(fitted, n_clusters, kind):
     return groups * (fitted.n_rows - 1.0) / (fitted.n_rows - k) if fitted.n_rows > k else math.nan
 
 
+WORDS = {"full": "G/(G-1) (n-1)/(n-k)", "design": "G/(G-1) (n-1)/(n-k), k of one equation", "clusters": "G/(G-1)",
+         "none": "none"}          # of `correction`
+
+
 def note_of(n_clusters, n_coef):
     """What a reader should know about the number of clusters."""
     least = min(n_clusters)
-    words = " and ".join(f"{g:,}" for g in n_clusters) + " clusters"
     if least >= FEW_CLUSTERS:
-        return words
+        return ""
+    words = " and ".join(f"{g:,}" for g in n_clusters) + " clusters"
     rank = f"; with no more than {n_coef} coefficients' worth of clusters, joint tests of all of them are impossible" \
         if least <= n_coef else ""
     return (f"{words}: fewer than about {FEW_CLUSTERS}, so these standard errors are too small and the tests reject "
@@ -73,7 +77,7 @@ def clustered(fitted, data, options):
         matrix = A @ (sums.T @ sums) @ A * correction(fitted, len(sums), options.correction)
         sizes = (len(sums),)
         return in_raw_columns(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
-                           sizes)
+                              sizes, WORDS[options.correction])
     columns = [distinct(column) for column in labels]
     sizes = tuple(len(found) for _, found in columns)
     _at_least_two(sizes)
@@ -89,7 +93,7 @@ def clustered(fitted, data, options):
             factor = correction(fitted, G, options.correction)
             matrix += (-1.0) ** (size + 1) * factor * (A @ (total.T @ total) @ A)
     covariance = in_raw_columns(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
-                             sizes)
+                                sizes, WORDS[options.correction])
     return repaired(covariance, fitted)
 
 
@@ -117,7 +121,7 @@ def repaired(covariance, fitted):
     T = np.linalg.inv(fitted.fit.objective.basis.to_raw)
     T = np.kron(np.eye(len(matrix) // len(T)), T)
     return dataclasses.replace(covariance, matrix=matrix, standardised=T @ matrix @ T.T,
-                               note=covariance.note + "; negative eigenvalues were set to zero")
+                               note="; ".join(filter(None, (covariance.note, "negative eigenvalues were set to zero"))))
 
 
 def bias_reduced(fitted, data, cov_type, options):
@@ -141,12 +145,12 @@ def bias_reduced(fitted, data, cov_type, options):
         _, vectors, scale = _leverages(C, row, power)
         rows[g] = onward @ (vectors @ (scale * (vectors.T @ (C.T @ row[:k]))))
     sizes = (len(sums),)
-    note = f"{len(sums):,} clusters"
-    result = in_raw_columns(fitted, rows.T @ rows, cov_type, degrees(fitted, options, sizes, "clusters"), note, sizes)
+    df = degrees(fitted, options, sizes, "clusters")
+    result = in_raw_columns(fitted, rows.T @ rows, cov_type, df, "", sizes, f"(I - H)^-{power:g}, by cluster")
     if options.df is not None or k > FEW_FOR_SATTERTHWAITE:
         return result
-    return dataclasses.replace(result, df_each=satterthwaite(fitted, C, sums, power), note=f"{note}; t tests of single "
-                               "coefficients with Bell and McCaffrey's degrees of freedom")
+    return dataclasses.replace(result, df_each=satterthwaite(fitted, C, sums, power), note="t tests of single "
+                               "coefficients have Bell and McCaffrey's degrees of freedom")
 
 
 def _leverages(C, row, power):

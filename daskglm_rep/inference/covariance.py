@@ -21,6 +21,8 @@ POWERS = {"HC0": (0.0, 0.0, 0.0), "HC1": (0.0, 0.0, 0.0), "HC2": (1.0, 0.0, 0.0)
           "HC4": (0.0, 4.0, 0.0), "HC4m": (0.0, 1.0, 1.5)}
 CLUSTERED = ("cluster", "CR2", "CR3")
 COV_TYPES = ("nonrobust", *POWERS, *CLUSTERED)
+PENALIZED = ("The fit is penalized: coefficients are shrunk on purpose, so that standard errors, tests and intervals "
+             "are not defined (no standard errors after penalization).")
 
 
 def options_of(use_correction, options):
@@ -43,8 +45,7 @@ def model_based(fitted, information="expected", options=None):
     df = degrees(fitted, options)
     if is_penalized(fitted):
         nothing = np.full_like(standardised, math.nan)
-        return Covariance(nothing, "nonrobust", df, "no standard errors after penalization: the estimates are biased "
-                                                    "by design", nothing)
+        return Covariance(nothing, "nonrobust", df, PENALIZED, nothing)
     return Covariance(basis.covariance(standardised), "nonrobust", df, "", standardised)
 
 
@@ -111,7 +112,9 @@ def heteroscedastic(fitted, data, cov_type, options):
     if cov_type == "HC1":
         matrix = matrix * (n / (n - k) if n > k else math.nan)
     A = bread(fitted, options.information)
-    return in_raw_columns(fitted, A @ matrix @ A, cov_type, degrees(fitted, options))
+    words = {"HC1": "n/(n-k)", "HC2": "1/(1-h)", "HC3": "1/(1-h)^2", "HC4": "(1-h)^-min(4, nh/k)",
+             "HC4m": "(1-h)^-(min(1, nh/k) + min(1.5, nh/k))"}.get(cov_type, "none")
+    return in_raw_columns(fitted, A @ matrix @ A, cov_type, degrees(fitted, options), correction=words)
 
 
 def warn_perfect(meat, cov_type):

@@ -31,6 +31,8 @@ class Covariance:
         Distinct labels of each cluster column.
     df_each : (k,) array or None
         Degrees of freedom of single coefficients where they differ.
+    correction : str
+        The small-sample correction, in words.
     """
 
     matrix: np.ndarray
@@ -40,6 +42,7 @@ class Covariance:
     standardised: np.ndarray = None
     n_clusters: tuple = ()
     df_each: np.ndarray = None
+    correction: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +121,11 @@ def degrees(fitted, options, n_clusters=(), default=None):
     return None if choice == "normal" else float(choice)
 
 
-def in_raw_columns(fitted, standardised, cov_type, df, note="", n_clusters=()):
+def in_raw_columns(fitted, standardised, cov_type, df, note="", n_clusters=(), correction=""):
     """`Covariance` from a matrix in the basis of the fit."""
     standardised = 0.5 * (standardised + standardised.T)
     matrix = fitted.fit.objective.basis.covariance(standardised)
-    return Covariance(matrix, cov_type, df, note, standardised, n_clusters)
+    return Covariance(matrix, cov_type, df, note, standardised, n_clusters, correction=correction)
 
 
 def check_rows(fitted, n_kept, score):

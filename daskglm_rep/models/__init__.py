@@ -7,5 +7,5 @@ with what `GLM` and `Multinomial` have:
 - `moments`, `meat`, `add_scores`, `mean_state`: kernels, which a block is given to;
 - `starts_at_zero`, `for_responses`, `null_deviance`, `ridge_metric`, `is_linear`, `is_steady`, `always_valid`: fits;
 - `at_limits`, `constraint_values`, `constrained`, `constraint_rows`: separation;
-- `loglik`, `dispersion_known`, `has_leverage`, `means`, `statistics`, `predicted`: results.
+- `loglik`, `dispersion_known`, `has_leverage`, `means`, `statistics`, `predicted`, `linear_scale`, `ratio`: results.
 """

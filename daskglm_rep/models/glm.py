@@ -114,7 +114,20 @@ class GLM:
     @property
     def linear_scale(self):
         """The linear predictor in words."""
-        return "response" if self.link.name == "identity" else f"{self.link.name} of the mean"
+        if self.link.name == "identity":
+            return "mean"
+        odds = self.link.name == "logit" and self.family.facts.name == "binomial"
+        return "log-odds" if odds else f"{self.link.name} of the mean"
+
+    @property
+    def ratio(self):
+        """What the exponential of a coefficient is, in words; None where it is nothing in particular."""
+        if self.link.name == "log":
+            return {"poisson": "rate ratio", "negative_binomial": "rate ratio", "binomial": "risk ratio"}.get(
+                self.family.facts.name, "mean ratio")
+        if self.family.facts.name != "binomial":
+            return None
+        return {"logit": "odds ratio", "cloglog": "hazard ratio"}.get(self.link.name)
 
     @property
     def overdispersion(self):

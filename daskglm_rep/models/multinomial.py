@@ -36,7 +36,8 @@ class Multinomial:
     always_valid = True
     starts_at_zero = True     # all classes alike
     has_leverage = False
-    linear_scale = "logit of the mean"
+    linear_scale = "log-odds"
+    ratio = "odds ratio"
     overdispersion = None
     statistics = MANY
     moments, meat, add_scores = softmax_moments, softmax_meat, softmax_scores

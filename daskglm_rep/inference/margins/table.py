@@ -1,7 +1,6 @@
 """The table of marginal effects: estimates, errors, tests between effects, pictures."""
 
 from functools import cached_property
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -9,11 +8,12 @@ import pandas as pd
 from daskglm_rep.inference.hypotheses import wald
 from daskglm_rep.inference.restrictions import restrictions
 from daskglm_rep.plotting import plot_margins
+from daskglm_rep.printing import Printable
 
 NUMBERS = ("effect", "se", "statistic", "pvalue", "ci_lower", "ci_upper")
 
 
-class MarginsResult:
+class MarginsResult(Printable):
     """Effects with delta-method errors.
 
     Attributes
@@ -99,16 +99,10 @@ class MarginsResult:
         return (f"{self.results.cov_type} covariance, delta method, {test} tests, {100 * self.level:g} % intervals; "
                 f"{self.n_passes} sweep{'s' if self.n_passes != 1 else ''} over the data.")
 
-    def __repr__(self):
-        text = self.frame.to_string(index=False, float_format=_number)
-        width = max(map(len, text.split("\n")))
-        return "\n".join(["=" * width, text, "=" * width, self._note()])
+    _index = False
 
-    __str__ = __repr__
+    def _table(self):
+        return self.frame
 
-    def _repr_html_(self):
-        return f"{self.frame.to_html(index=False, float_format=_number)}<p>{escape(self._note())}</p>"
-
-
-def _number(value):
-    return f"{value:.3g}" if value != 0 and abs(value) < 1e-3 else f"{value:.4f}"
+    def _notes(self):
+        return [self._note()]
