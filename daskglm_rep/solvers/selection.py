@@ -1,0 +1,44 @@
+"""Which penalty to take: the mean held-out deviance along paths, its standard error, and two rules."""
+
+import dataclasses
+
+import numpy as np
+
+RULES = ("min", "1se")
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Held-out deviance along paths: R l1_ratios, L alphas, K splits.
+
+    Attributes
+    ----------
+    l1_ratios : (R,) array
+    alphas : (R, L) array
+    mean, error : (R, L) array
+        Of the splits' mean deviances, weighted by what they hold out; and its standard error.
+    best, sparser : (r, l)
+        Position of the least mean, and of the largest alpha of the same l1_ratio within one standard error of it.
+    """
+
+    l1_ratios: np.ndarray
+    alphas: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+    best: tuple
+    sparser: tuple
+
+    @classmethod
+    def of(cls, paths):
+        """From `Paths` with at least two splits: weights and errors as glmnet's (Friedman, Hastie & Tibshirani 2010)."""
+        weight = paths.weight / paths.weight.sum()
+        mean = np.tensordot(weight, paths.held_out, 1)
+        error = np.sqrt(np.tensordot(weight, (paths.held_out - mean) ** 2, 1) / max(len(weight) - 1, 1))
+        finite = np.where(np.isfinite(mean), mean, np.inf)
+        r, l = (int(i) for i in np.unravel_index(np.argmin(finite), mean.shape))
+        within = finite[r] <= finite[r, l] + error[r, l]
+        return cls(paths.l1_ratios, paths.alphas, mean, error, (r, l), (r, int(np.argmax(within))))
+
+    def chosen(self, rule):
+        """Position of the penalty that a rule takes."""
+        return self.best if rule == "min" else self.sparser
