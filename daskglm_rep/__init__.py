@@ -4,7 +4,7 @@ from daskglm_rep import datasets, families, links, partitions, plotting
 from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.comparison import compare
 from daskglm_rep.formula import glm, lm, logit, mnlogit
-from daskglm_rep.model_selection import (ElasticNetCV, ElasticNetPath, GLMCV, LassoCV, LogisticRegressionCV, RidgeCV)
+from daskglm_rep.model_selection import ElasticNetCV, ElasticNetPath, GLMCV, LassoCV, RidgeCV
 from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussianRegressor, LinearRegression,
                                     NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
 from daskglm_rep.representative_models import RepresentativeGLM
@@ -13,7 +13,8 @@ from daskglm_rep.telling import AliasWarning, CovarianceWarning, FormulaWarning,
 from daskglm_rep.versions import __version__, load
 
 __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
-           "ElasticNetCV", "ElasticNetPath", "GLMCV", "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
+           "ElasticNetCV", "ElasticNetPath", "GLMCV", "LassoCV", "RidgeCV",
+           "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
            "AliasWarning", "CovarianceWarning", "FormulaWarning", "SeparationWarning", "VersionWarning",
            "RepresentativeGLM", "__version__", "compare", "datasets", "families", "glm", "links", "lm", "load", "logit",

@@ -318,7 +318,7 @@ def plot_path(estimator, ax=None):
 def plot_curve(estimator, ax=None):
     """Draw the mean held-out deviance of a cross-validated estimator against the alpha, with its standard error.
 
-    Lines mark the least mean and the largest alpha within one standard error of it; l1_ratios have colours of their own.
+    Lines mark the least mean and the largest alpha within one standard error of it; l1_ratios have their colours.
 
     Parameters
     ----------

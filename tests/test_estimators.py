@@ -24,8 +24,9 @@ from daskglm_rep import (DivideAndConquerGLM, GLMClassifier, GLMRegressor, Logis
 
 EXACT = ["GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
          "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor"]
+SELECTED = ["ElasticNetCV", "GLMCV", "LassoCV", "RidgeCV"]
 RIVALS = ["DivideAndConquerGLM", "RepresentativeGLM", "StochasticGLM", "SubsampledGLM"]
-ESTIMATORS = [*(getattr(daskglm_rep, name)() for name in EXACT),
+ESTIMATORS = [*(getattr(daskglm_rep, name)() for name in EXACT + SELECTED), daskglm_rep.ElasticNetPath(),
               *(getattr(daskglm_rep, name)(family="gaussian") for name in RIVALS),        # of responses of any sign
               SubsampledGLM("iboss", family="gaussian"),
               RepresentativeGLM(family="gaussian", representative="moment-matched")]
@@ -56,14 +57,15 @@ def test_scikit_learn_checks(estimator):
     assert {r["check_name"] for r in results if r["status"] == "xfail"} == set(cannot)
 
 
-@pytest.mark.parametrize("name", EXACT + RIVALS)
+@pytest.mark.parametrize("name", EXACT + SELECTED + RIVALS)
 def test_settings_go_by_keyword(name):
     """What names the model may go by position; a setting that moves within a signature never changes a fit."""
     cls = getattr(daskglm_rep, name)
     parameters = inspect.signature(cls).parameters
     assert set(parameters) == set(cls().get_params())
     free = {p for p in parameters if parameters[p].kind is not inspect.Parameter.KEYWORD_ONLY}
-    assert free == {"GLMRegressor": {"family", "link"}, "RepresentativeGLM": {"family", "link"},
+    assert free == {"GLMRegressor": {"family", "link"}, "GLMCV": {"family", "link"},
+                    "RepresentativeGLM": {"family", "link"},
                     "GLMClassifier": {"link"}, "SubsampledGLM": {"method"},
                     "DivideAndConquerGLM": {"join"}}.get(name, set())
     with pytest.raises(TypeError, match="positional argument"):

@@ -42,8 +42,11 @@ def test_lasso_and_elastic_net_agree_with_scikit_learn(weighted, intercept):
     ours.fit(X, y, weight)
     theirs = linear_model.ElasticNetCV(l1_ratio=[0.3, 1.0], alphas=ours.alphas_[0], fit_intercept=intercept, tol=1e-13,
                                        max_iter=1_000_000).fit(X, y, weight)
-    assert (ours.alpha_, ours.l1_ratio_) == (theirs.alpha_, theirs.l1_ratio_)
+    if not weighted:                                       # they do not weigh the folds, we do as glmnet does
+        assert (ours.alpha_, ours.l1_ratio_) == (theirs.alpha_, theirs.l1_ratio_)
     np.testing.assert_allclose(ours.mse_path_, theirs.mse_path_, rtol=1e-9)
+    theirs = linear_model.ElasticNet(alpha=ours.alpha_, l1_ratio=ours.l1_ratio_, fit_intercept=intercept, tol=1e-13,
+                                     max_iter=1_000_000).fit(X, y, weight)
     np.testing.assert_allclose(coefficients(ours), coefficients(theirs), rtol=1e-7, atol=1e-12)
     np.testing.assert_array_equal(ours.coef_ == 0.0, theirs.coef_ == 0.0)
 
@@ -51,8 +54,8 @@ def test_lasso_and_elastic_net_agree_with_scikit_learn(weighted, intercept):
 def test_the_grid_is_scikit_learns():
     X, y, _, _ = sample()
     ours, theirs = LassoCV(eps=1e-3).fit(X, y), linear_model.LassoCV(eps=1e-3, tol=1e-10).fit(X, y)
-    np.testing.assert_allclose(ours.alphas_, theirs.alphas_, rtol=1e-12)
-    assert ours.alpha_ == pytest.approx(theirs.alpha_, rel=1e-12) and ours.n_passes_ == 3
+    np.testing.assert_allclose(ours.alphas_, theirs.alphas_, rtol=1e-9)
+    assert ours.alpha_ == pytest.approx(theirs.alpha_, rel=1e-9) and ours.n_passes_ == 3
 
 
 def test_ridge_agrees_with_scikit_learn_and_with_eigenvalues():
@@ -67,7 +70,8 @@ def test_ridge_agrees_with_scikit_learn_and_with_eigenvalues():
     np.testing.assert_allclose(ours.coefs_, expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("how", [dict(), dict(l1_ratio=0.5, standardize=True), dict(l1_ratio=0.0), dict(fit_intercept=False),
+@pytest.mark.parametrize("how", [dict(), dict(l1_ratio=0.5, standardize=True), dict(l1_ratio=0.0),
+                                 dict(fit_intercept=False),
                                  dict(penalty_factor=[0, 1, 2, 1, 0.5, 1], standardize=True)], ids=str)
 def test_a_path_is_its_separate_fits(how):
     X, y, weight, offset = sample()
@@ -85,8 +89,9 @@ def test_a_path_is_its_separate_fits(how):
 def test_held_out_deviances_are_those_of_fits_to_the_training_rows(name, standardize):
     X, y, weight, offset = sample()
     model = GLMCV(l1_ratio=0.7, alphas=[0.3, 0.02], cv=SPLITTERS[name], standardize=standardize)
-    model.fit(X, y, weight, offset, groups=GROUPS)
-    splits = list(model_selection.check_cv(SPLITTERS[name]).split(X, y, GROUPS))
+    groups = GROUPS if name == "groups" else None
+    model.fit(X, y, weight, offset, groups=groups)
+    splits = list(model_selection.check_cv(SPLITTERS[name]).split(X, y, groups))
     assert model.deviance_path_.shape == (2, len(splits))
     for k, (train, test) in enumerate(splits):
         for l, alpha in enumerate(model.alphas_):
@@ -101,7 +106,7 @@ def test_chunks_and_laziness_change_nothing(chunks):
     X, y, weight, offset = sample()
     cv = model_selection.KFold(3, shuffle=True, random_state=0)
     whole = LassoCV(cv=cv).fit(X, y, weight, offset)
-    parts = [da.from_array(a, chunks=((chunks,) if isinstance(chunks, tuple) else chunks,) + a.shape[1:]).map_blocks(np.copy)
+    parts = [da.from_array(a, chunks=(chunks, *a.shape[1:])).map_blocks(np.copy)
              for a in (X, y, weight, offset)]
     lazy = LassoCV(cv=cv).fit(*parts)
     np.testing.assert_allclose(lazy.mse_path_, whole.mse_path_, rtol=1e-10)
@@ -204,9 +209,11 @@ def test_results_say_what_they_do_not_know():
     (dict(alphas=[-1.0]), "alphas must be finite numbers >= 0"), (dict(alphas=[]), "at least one"),
     (dict(l1_ratio=1.5), r"l1_ratio must be a number in \[0, 1\]"), (dict(l1_ratio=[]), "names no value"),
     (dict(cv=1), "at least 2 folds"), (dict(cv="rows"), "is not known"), (dict(cv=3.5), "is no splitter"),
-    (dict(cv="chunks"), "X is in memory"), (dict(rule="best"), "rule='best' is not known"), (dict(eps=2), "eps must be"),
+    (dict(cv="chunks"), "X is in memory"), (dict(rule="best"), "rule='best' is not known"),
+    (dict(eps=2), "eps must be"),
     (dict(n_alphas=0), "n_alphas must be"), (dict(penalty_factor=[0] * 6), "nothing is penalized"),
-    (dict(penalty_factor=[1]), "penalty_factor must hold"), (dict(cv=[(np.arange(10), np.arange(300))]), "none of the 240"),
+    (dict(penalty_factor=[1]), "penalty_factor must hold"),
+    (dict(cv=[(np.arange(10), np.arange(300))]), "none of the 240"),
     (dict(cv=[(np.arange(10), np.array([], int))]), "no rows to hold out"), (dict(cv=500), "500"),
     (dict(cv=model_selection.GroupKFold(2)), "groups"), (dict(tol=0), "tol must be")], ids=str)
 def test_bad_input_is_told_in_a_sentence(how, words):

@@ -4,6 +4,8 @@ import numpy as np
 
 from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel, types
 
+PATIENCE = 15          # sweeps of the active coefficients before Newton's step
+
 
 @kernel
 def _update(j, hessian, lasso, ridge, gradient, coef):
@@ -27,31 +29,78 @@ def _update(j, hessian, lasso, ridge, gradient, coef):
 
 
 @kernel
+def _jump(active, n, hessian, absolute, square, lasso, ridge, gradient, coef, factor, step):
+    """Newton's step of the active coefficients with their signs held, by Cholesky; cut where the first reaches zero."""
+    for a in range(n):
+        j = active[a]
+        for b in range(a + 1):
+            total = hessian[j, active[b]] + (ridge * square[j] if a == b else 0.0)
+            size = total
+            for c in range(b):
+                total -= factor[a, c] * factor[b, c]
+            if a == b:
+                if total <= 1e-11 * size:
+                    return                                # singular: the sweeps go on
+                factor[a, a] = np.sqrt(total)
+            else:
+                factor[a, b] = total / factor[b, b]
+        total = -gradient[j] - ridge * square[j] * coef[j] - lasso * absolute[j] * np.sign(coef[j])
+        for c in range(a):
+            total -= factor[a, c] * step[c]
+        step[a] = total / factor[a, a]
+    share, first = 1.0, -1
+    for a in range(n - 1, -1, -1):
+        for c in range(a + 1, n):
+            step[a] -= factor[c, a] * step[c]
+        step[a] /= factor[a, a]
+        j = active[a]
+        if absolute[j] > 0.0 and coef[j] * (coef[j] + share * step[a]) < 0.0:
+            share, first = -coef[j] / step[a], a
+    for a in range(n):
+        j = active[a]
+        change = -coef[j] if a == first else share * step[a]
+        coef[j] += change
+        for i in range(coef.size):
+            gradient[i] += hessian[j, i] * change
+
+
+@kernel
 def _descend(hessian, absolute, square, strengths, gradient, coef, tol, max_sweeps, coefs):
-    """All coefficients in turn, then those that are not zero until they rest, then all again; returns sweeps."""
-    k, n_sweeps = coef.size, 0
+    """All coefficients in turn, then those that are not zero until they rest, then all again.
+
+    Where they do not rest soon, for columns are alike, Newton's step of the active ones goes between sweeps: then the
+    last change says how far they are.
+    """
+    k = coef.size
     active = np.empty(k, np.int64)
+    factor, step = np.empty((k, k)), np.empty(k)
     for l in range(strengths.shape[0]):
         lasso, ridge = strengths[l, 0], strengths[l, 1]
-        for _ in range(max_sweeps):
+        n_sweeps, largest = 0, 2.0 * tol + 1.0
+        while largest > tol and n_sweeps < max_sweeps:
             largest, n_active = 0.0, 0
             for j in range(k):
                 largest = max(largest, _update(j, hessian, lasso * absolute[j], ridge * square[j], gradient, coef))
                 if coef[j] != 0.0:
                     active[n_active] = j
                     n_active += 1
-            n_sweeps += 1
-            if largest <= tol or n_sweeps >= max_sweeps * (l + 1):
-                break
-            while largest > tol and n_sweeps < max_sweeps * (l + 1):
-                largest = 0.0
+            inner, n_inner = largest, 0
+            while inner > tol and n_inner < PATIENCE:
+                inner = 0.0
                 for i in range(n_active):
                     j = active[i]
-                    largest = max(largest, _update(j, hessian, lasso * absolute[j], ridge * square[j], gradient, coef))
-                n_sweeps += 1
+                    inner = max(inner, _update(j, hessian, lasso * absolute[j], ridge * square[j], gradient, coef))
+                n_inner += 1
+            n_sweeps += 1 + n_inner
+            if inner > tol:
+                n_active = 0
+                for j in range(k):
+                    if coef[j] != 0.0:
+                        active[n_active] = j
+                        n_active += 1
+                _jump(active, n_active, hessian, absolute, square, lasso, ridge, gradient, coef, factor, step)
         for j in range(k):
             coefs[l, j] = coef[j]
-    return n_sweeps
 
 
 _TYPES = (OUT2, FLOATS, FLOATS, types.Array(types.float64, 2, "C", readonly=True), OUT, OUT, types.float64,

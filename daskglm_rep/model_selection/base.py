@@ -14,7 +14,7 @@ PARAMETERS = """
     Parameters
     ----------
 {head}    alphas : (n_alphas,) array, optional
-        Penalty strengths, in any order. Default: `n_alphas` of them down from where the last coefficient enters, equally
+        Penalty strengths, in any order. Default: `n_alphas` of them down from where all coefficients are zero, equally
         far apart in their logarithms.
     n_alphas : int, default 100
     eps : float in (0, 1), optional

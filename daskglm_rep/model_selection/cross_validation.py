@@ -94,8 +94,8 @@ class _CVBase(_PathBase):
         check_choice("rule", self.rule, RULES)
         splitter = check_splitter(self.cv, self._classify)
         if splitter == "chunks" and not design.is_lazy(X):
-            raise ValueError("cv='chunks' holds out the chunks of a lazy input, and X is in memory: pass a dask collection, "
-                             "or a number of folds.")
+            raise ValueError("cv='chunks' holds out the chunks of a lazy input, and X is in memory: pass a dask "
+                             "collection, or a number of folds.")
         data = self._build(X, y, sample_weight, offset, exposure, raw_labels=self._classify)
         prepared = self._prepare(data if splitter == "chunks" else data.coalesced())
         paths = solve_paths(prepared, self._split(splitter, prepared, groups), settings)
@@ -133,9 +133,9 @@ class _CVBase(_PathBase):
         fitted = solve(prepared, penalty, weights_kind=self.weights_kind, tol=self.tol, max_iter=self.max_iter,
                        start=prepared.raw(coef))
         found = covariance.compute(fitted, "nonrobust", prepared.data)
-        note = (f"alpha={self.alpha_:.4g} and l1_ratio={self.l1_ratio_:g} were chosen on these rows by {n_splits} splits "
-                f"(rule {self.rule!r}): no standard errors, for none would know of the choice, nor would those of a fit of "
-                "the selected columns to the same rows. Refit on other rows.")
+        note = (f"alpha={self.alpha_:.4g}, l1_ratio={self.l1_ratio_:g} were chosen on these rows by {n_splits} splits "
+                f"(rule {self.rule!r}):\nno standard errors, for none would know of the choice, nor would those of a "
+                "fit of the\nselected columns to the same rows. Refit on other rows.")
         self._set_results(prepared, fitted, dataclasses.replace(found, note=note))
 
     @property

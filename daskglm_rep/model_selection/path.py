@@ -16,8 +16,9 @@ from daskglm_rep.solvers.splits import undivided
 
 @dataclasses.dataclass(eq=False, repr=False)
 class ElasticNetPath(_PathBase):
-    """Fits of one model under falling penalties, (1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio)
-    / 2 |b|^2), intercept free: a linear model's path of any length takes one sweep after the survey.
+    """Fits of one model under falling penalties: a linear model's path of any length takes one sweep after the survey.
+
+    Minimised are (1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2), intercept free.
     """
 
     family: str | families.Family = "gaussian"
@@ -75,8 +76,8 @@ class ElasticNetPath(_PathBase):
             An alpha outside the path.
         """
         check_is_fitted(self)
-        check_number("alpha", alpha, lambda v: math.isfinite(v) and self.alphas_[-1] <= v, f">= {self.alphas_[-1]:g}, the "
-                     "smallest of the path")
+        least = self.alphas_[-1]
+        check_number("alpha", alpha, lambda v: least <= v < math.inf, f">= {least:g}, the smallest of the path")
         rising = self.alphas_[::-1]
         intercept = np.interp(alpha, rising, self.intercepts_[::-1])
         return float(intercept), np.array([np.interp(alpha, rising, row[::-1]) for row in self.coefs_])

@@ -39,7 +39,7 @@ class _LinearCV(_CVBase, _GLMRegressorBase):
 @documented(RATIO_HEAD.format(default=0.5))
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class ElasticNetCV(_LinearCV):
-    """Linear regression under an elastic net chosen by cross-validation: every fold, alpha and l1_ratio from one sweep."""
+    """Linear regression under an elastic net chosen by cross-validation: folds, alphas, l1_ratios from one sweep."""
 
     l1_ratio: float | Sequence[float] = 0.5
 

@@ -1,7 +1,7 @@
 """Whole paths of penalties, on all rows and on the training rows of splits, for linear models: from one sweep.
 
-Half the deviance of a linear model is its own quadratic expansion at any coefficients c, so that one sweep at c, cell by
-cell of the splits, holds all that any fit to any union of cells needs, and every held-out deviance. c comes from the
+Half the deviance of a linear model is its own quadratic expansion at any coefficients c, so that one sweep at c, cell
+by cell of the splits, holds all that any fit to any union of cells needs, and every held-out deviance. c comes from the
 pilot: sums of squared residuals near the optimum cancel no digits where those of y would.
 """
 
@@ -120,7 +120,15 @@ class Problem:
 
 
 def solve_paths(prepared, splits, settings):
-    """`Paths` of any model."""
+    """`Paths` of any model.
+
+    Raises
+    ------
+    ValueError
+        A model that is not linear.
+    """
+    if not prepared.model.is_linear:
+        raise ValueError(f"Paths are of linear models, and this is {prepared.model}: fit it at single alphas.")
     return solve_linear(prepared, splits, settings)
 
 
@@ -147,7 +155,7 @@ def solve_linear(prepared, splits, settings):
     check_trains(prepared, trains, tests)
     problems = [Problem.of(prepared, cell, settings) for cell in trains]
     total = problems[0].moments
-    alphas = grid(total, center, problems[0], prepared.found.response.n_kept, settings)
+    alphas = grid(total, center, problems[0], prepared.found.response, settings)
     tol = _rest(total, settings)
     work = [(problem, row, ratio) for problem in problems for ratio, row in zip(settings.l1_ratios, alphas)]
     with ThreadPoolExecutor(passes.n_threads()) as pool:
@@ -156,8 +164,9 @@ def solve_linear(prepared, splits, settings):
     deviance = quadratic_deviance(total, coefs[0] - center)
     held_out = np.array([quadratic_deviance(test.moments[0], own - center) / test.weight
                          for test, own in zip(tests, coefs[1:])]).reshape(-1, *alphas.shape)
-    return Paths(np.array(settings.l1_ratios), alphas, coefs, deviance, _null_deviance(problems[0], center, prepared.basis.intercept),
-                 held_out, np.array([test.weight for test in tests]))
+    null_deviance = _null_deviance(problems[0], center, prepared.basis.intercept)
+    weight = np.array([test.weight for test in tests])
+    return Paths(np.array(settings.l1_ratios), alphas, coefs, deviance, null_deviance, held_out, weight)
 
 
 def check_cells(splits, k):
@@ -201,7 +210,7 @@ def _null_deviance(problem, center, intercept):
     return float(quadratic_deviance(m, step))
 
 
-def grid(moments, coef, problem, n_kept, settings):
+def grid(moments, coef, problem, response, settings):
     """Alphas, falling, (R, L) array: the user's for all l1_ratios, or down from where the last coefficient enters.
 
     Parameters
@@ -211,15 +220,20 @@ def grid(moments, coef, problem, n_kept, settings):
     coef : (k,) array
         Where they were summed.
     problem : Problem
-    n_kept : float
-        Rows that count.
+    response : summaries.Response
+        Of all rows: what is left of a constant response is rounding, and no alpha.
     """
     ratios = settings.l1_ratios
     if settings.alphas is not None:
         return np.tile(settings.alphas, (len(ratios), 1))
-    eps = settings.eps or (1e-4 if n_kept > coef.size else 1e-2)
+    eps = settings.eps or (1e-4 if response.n_kept > coef.size else 1e-2)
+    units = np.where(problem.absolute > 0.0, problem.absolute, np.inf)
+    size = np.sqrt(np.diag(moments.expected) / problem.weight) / units
+    noise = 1e-14 * (abs(response.mean) + float(response.spread.deviation[0])) * size.max(initial=0.0)
     largest = alpha_max(moments.expected, -moments.score, coef, problem)
-    return np.array([np.geomspace(1.0, eps, settings.n_alphas) * largest / max(ratio, LEAST_RATIO) for ratio in ratios])
+    largest = (1.0 + 1e-10) * largest if largest > noise else noise / eps
+    falling = largest * np.geomspace(1.0, eps, settings.n_alphas)
+    return np.array([falling / max(ratio, LEAST_RATIO) for ratio in ratios])
 
 
 def alpha_max(hessian, gradient, coef, problem):

@@ -30,7 +30,7 @@ class Curve:
 
     @classmethod
     def of(cls, paths):
-        """From `Paths` with at least two splits: weights and errors as glmnet's (Friedman, Hastie & Tibshirani 2010)."""
+        """From `Paths` with splits; means and errors are glmnet's (Friedman, Hastie & Tibshirani 2010)."""
         weight = paths.weight / paths.weight.sum()
         mean = np.tensordot(weight, paths.held_out, 1)
         error = np.sqrt(np.tensordot(weight, (paths.held_out - mean) ** 2, 1) / max(len(weight) - 1, 1))

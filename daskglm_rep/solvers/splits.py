@@ -52,8 +52,8 @@ def check_splitter(cv, classify=False):
     """
     if isinstance(cv, str):
         if cv != "chunks":
-            raise ValueError(f"cv={cv!r} is not known: pass a number of folds, 'chunks' (each chunk is a fold), a splitter "
-                             "of scikit-learn's, or pairs of (train, test) row positions.")
+            raise ValueError(f"cv={cv!r} is not known: pass a number of folds, 'chunks' (each chunk is a fold), a "
+                             "splitter of scikit-learn's, or pairs of (train, test) row positions.")
         return cv
     n_splits = 5 if cv is None else cv
     if isinstance(n_splits, (int, np.integer)) and not isinstance(n_splits, bool):
