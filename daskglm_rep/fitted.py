@@ -39,6 +39,24 @@ class Fit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Status:
+    """How a fit ended.
+
+    Attributes
+    ----------
+    name : {"converged", "not converged", "separated"}
+    sentence : str
+        What there is to tell; empty where all is well.
+    advice : str
+        What to do about it.
+    """
+
+    name: str
+    sentence: str = ""
+    advice: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Overdispersion:
     """What estimating a negative binomial's alpha adds to a fit.
 
@@ -91,6 +109,39 @@ class Fitted:
 
     def __post_init__(self):
         object.__setattr__(self, "survey", self.survey.without_rows())
+
+    @property
+    def status(self):
+        """`Status`: separated, stopped early, or converged (also where a method has no distance to go by)."""
+        if self.separated is not None:
+            return _separation(self)
+        fit = self.fit
+        if fit.converged or math.isnan(fit.distance):
+            return Status("converged")
+        where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
+            "at coefficients whose means leave the family's domain" if not fit.point.valid else \
+            "where the information is singular, so that its distance to the optimum is unknown"
+        return Status("not converged", f"The fit did not converge after {fit.n_iter} sweeps: it stands {where}.",
+                      "Raise max_iter, rescale or drop columns, or try another link.")
+
+    @property
+    def coefficient_names(self):
+        """Of one equation's coefficients that are not aliased."""
+        every = ["Intercept"] * (self.kept.size - len(self.names)) + self.names
+        return [name for name, kept in zip(every, self.kept) if kept]
+
+
+def _separation(fitted):
+    """The columns by name, ten at most, and whose numbers mean nothing."""
+    separated = fitted.separated
+    names = [fitted.coefficient_names[j] for j in separated.positions]
+    which = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more columns" if len(names) > 10 else "")
+    which = "the intercept alone" if names == ["Intercept"] else f"a combination of {which}"
+    what, whose = ("every response", "all coefficients") if separated.kind == "complete" else (
+        "some responses", "the coefficients of these columns")
+    return Status("separated", f"{separated.kind.capitalize()} separation: {which} predicts {what} perfectly, so "
+                  f"{whose} run to infinity and their standard errors mean nothing.",
+                  "Penalize (alpha > 0), drop or merge these columns, or collect more rows.")
 
 
 def standard_errors(objective, point, n_rows, least=False):

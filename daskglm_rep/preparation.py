@@ -57,11 +57,6 @@ class Prepared:
         """The same as `Data`."""
         return in_memory(self.block)
 
-    @property
-    def names(self):
-        """Of the coefficients in the basis."""
-        return coefficient_names(self.data.names, self.basis)
-
     def n_rows(self, weights_kind="prior"):
         """Rows that count: of positive weight, or the sum of frequency weights."""
         return self.found.response.n_kept if weights_kind == "prior" else self.found.response.weight
@@ -225,11 +220,6 @@ def basis_of(found, fit_intercept):
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
 
 
-def coefficient_names(names, basis):
-    """Labels of the coefficients of a basis."""
-    return ["Intercept"] * basis.intercept + [names[j] for j in basis.columns]
-
-
 def _without_aliased(prepared, rank):
     """The same without columns that others determine, which are named."""
     data, found, basis = prepared.data, prepared.found, prepared.basis
@@ -238,7 +228,8 @@ def _without_aliased(prepared, rank):
         raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} "
                          "columns, the model is a constant. Pass other columns, or fit_intercept=True.")
     if not kept.all():
-        lost = [name for name, k in zip(prepared.names, kept) if not k]
+        every = ["Intercept"] * basis.intercept + list(data.names)
+        lost = [name for name, k in zip(every, kept) if not k]
         text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
                 f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}.")
         n_rows = int(found.response.n_kept)

@@ -31,10 +31,7 @@ class Summary(Printable):
 
     def _notes(self):
         r = self.results
-        unknown = math.isnan(r.fitted.fit.distance)
-        notes = [] if r.converged or unknown else ["The fit did not converge: see the warning."]
-        if r.fitted.separated is not None:
-            notes.append(self._separation())
+        notes = [r.fitted.status.sentence] if r.fitted.status.sentence else []
         if getattr(r, "n_missing", 0):
             notes.append(f"{r.n_missing:,} rows with missing values were left out.")
         if not r.fitted.kept.all():
@@ -44,15 +41,6 @@ class Summary(Printable):
         if self.level != 0.95:
             notes.append(f"{100 * self.level:g} % intervals.")
         return notes + ([r.covariance.note] if r.covariance.note else [])
-
-    def _separation(self):
-        """Whose numbers mean nothing."""
-        separated, r = self.results.fitted.separated, self.results
-        if separated.kind == "complete":
-            return "Complete separation: all coefficients are infinite, and their standard errors mean nothing."
-        names = r.separated_names
-        which = ", ".join(names[:10]) + " ..." * (len(names) > 10)
-        return f"Quasi-complete separation: of {which} coefficients are infinite, and standard errors mean nothing."
 
     def _table(self):
         return self.results.summary_frame(self.level, exponentiate=self.exponentiate)

@@ -15,7 +15,6 @@ from daskglm_rep import (GLMClassifier, GLMRegressor, LogisticRegression, Poisso
 from daskglm_rep.families import FAMILIES, GLM
 from daskglm_rep.kernels.survey import Pilot
 from daskglm_rep.links import LINKS, Logit
-from daskglm_rep.solvers import three_sweeps
 
 
 def fitted(estimator, *rows, **more):
@@ -259,9 +258,10 @@ def test_responses_all_alike(family, value):
 def test_unknown_distance_is_not_called_a_mean_outside_the_domain():
     """Where no step can be had at coefficients inside the domain, the sentence says so."""
     X, y = np.random.default_rng(12).normal(size=(300, 2)), np.arange(300) % 2
-    fit = dataclasses.replace(GLMClassifier().fit(X, y).results_.fitted.fit, distance=np.inf, converged=False)
-    with pytest.warns(ConvergenceWarning, match="where the information is singular, so that its distance"):
-        three_sweeps._warn_not_converged(fit, 1e-6, 100, fit.objective.model)
+    fitted = GLMClassifier().fit(X, y).results_.fitted
+    fit = dataclasses.replace(fitted.fit, distance=np.inf, converged=False)
+    status = dataclasses.replace(fitted, fit=fit).status
+    assert status.name == "not converged" and "where the information is singular, so that its" in status.sentence
 
 
 def test_a_negative_level_under_the_log_link():

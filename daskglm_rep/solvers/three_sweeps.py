@@ -57,12 +57,11 @@ def solve(prepared, penalty=NONE, weights_kind="prior", tol=1e-6, max_iter=100, 
     fit = polish(objective, data, pilot, coef, prepared.n_rows(weights_kind), tol, max_iter, null=null,
                  null_coef=null_coef, safe=safe, ceiling=ceiling, reach=reach, separated=watch, verbose=verbose)
     separated = _separated(watch, fit)
-    if separated is None and not fit.converged:
-        _warn_not_converged(fit, tol, max_iter, objective.model)
     if separated is not None:
         fit = dataclasses.replace(fit, distance=math.inf, converged=False)
-        _warn_separated(separated, [prepared.names[j] for j in separated.positions])
-    return prepared.fitted(fit, weights_kind, separated)
+    fitted = prepared.fitted(fit, weights_kind, separated)
+    _tell_status(fitted.status, f"tol={tol:g}, max_iter={max_iter}, {objective.model}")
+    return fitted
 
 
 def fit_pilot(prepared, objective, watch=None):
@@ -104,21 +103,8 @@ def _separated(watch, fit):
     return watch.separated
 
 
-def _warn_not_converged(fit, tol, max_iter, model):
-    where = f"{fit.distance:.3g} standard errors from the optimum" if math.isfinite(fit.distance) else \
-        "at coefficients whose means leave the family's domain" if not fit.point.valid else \
-        "where the information is singular, so that its distance to the optimum is unknown"
-    tell(f"The fit did not converge after {fit.n_iter} sweeps: it stands {where} (tol={tol:g}, "
-         f"max_iter={max_iter}, {model}). Raise max_iter, rescale or drop columns, or try another link.",
-         ConvergenceWarning)
-
-
-def _warn_separated(separated, names):
-    """Name the columns, ten at most, and what to do."""
-    which = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more columns" if len(names) > 10 else "")
-    which = "the intercept alone" if names == ["Intercept"] else f"a combination of {which}"
-    what, whose = ("every response", "all coefficients") if separated.kind == "complete" else (
-        "some responses", "the coefficients of these columns")
-    tell(f"{separated.kind.capitalize()} separation: {which} predicts {what} perfectly, so {whose} run to infinity and "
-         "their standard errors mean nothing. Penalize (alpha > 0), drop or merge these columns, or collect more rows.",
-         SeparationWarning)
+def _tell_status(status, settings):
+    if status.name == "not converged":
+        tell(f"{status.sentence[:-1]} ({settings}). {status.advice}", ConvergenceWarning)
+    elif status.name == "separated":
+        tell(f"{status.sentence} {status.advice}", SeparationWarning)
