@@ -72,10 +72,7 @@ class Estimates(Versioned):
     @property
     def separated_names(self):
         """Coefficients that run to infinity because the data are separated; none where they are not."""
-        separated = self.fitted.separated
-        every = [INTERCEPT] * self._has_intercept + self.fitted.names
-        names = [name for name, kept in zip(every, self.fitted.kept) if kept]
-        return [] if separated is None else [names[j] for j in separated.positions]
+        return self.fitted.separated_names
 
     def cov_params(self):
         """Covariance matrix of `params` as a DataFrame; NaN rows and columns for aliased columns."""

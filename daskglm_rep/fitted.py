@@ -125,16 +125,16 @@ class Fitted:
                       "Raise max_iter, rescale or drop columns, or try another link.")
 
     @property
-    def coefficient_names(self):
-        """Of one equation's coefficients that are not aliased."""
+    def separated_names(self):
+        """Coefficients of an equation that run to infinity because the data are separated; none where they are not."""
         every = ["Intercept"] * (self.kept.size - len(self.names)) + self.names
-        return [name for name, kept in zip(every, self.kept) if kept]
+        names = [name for name, kept in zip(every, self.kept) if kept]
+        return [] if self.separated is None else [names[j] for j in self.separated.positions]
 
 
 def _separation(fitted):
     """The columns by name, ten at most, and whose numbers mean nothing."""
-    separated = fitted.separated
-    names = [fitted.coefficient_names[j] for j in separated.positions]
+    separated, names = fitted.separated, fitted.separated_names
     which = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more columns" if len(names) > 10 else "")
     which = "the intercept alone" if names == ["Intercept"] else f"a combination of {which}"
     what, whose = ("every response", "all coefficients") if separated.kind == "complete" else (
