@@ -9,13 +9,14 @@ from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussia
                                     NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
 from daskglm_rep.representative_models import RepresentativeGLM
 from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
-from daskglm_rep.telling import AliasWarning, CovarianceWarning, FormulaWarning, SeparationWarning, VersionWarning
+from daskglm_rep.telling import (AliasWarning, CovarianceWarning, FormulaWarning, ReadWarning,
+                                  SeparationWarning, VersionWarning)
 from daskglm_rep.versions import __version__, load
 
 __all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "ElasticNetCV", "ElasticNetPath", "GLMCV", "LassoCV", "RidgeCV",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
-           "AliasWarning", "CovarianceWarning", "FormulaWarning", "SeparationWarning", "VersionWarning",
+           "AliasWarning", "CovarianceWarning", "FormulaWarning", "ReadWarning", "SeparationWarning", "VersionWarning",
            "RepresentativeGLM", "__version__", "compare", "datasets", "families", "glm", "links", "lm", "load", "logit",
            "mnlogit", "partitions", "plotting"]

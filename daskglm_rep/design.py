@@ -4,9 +4,6 @@
 `Block` inside the task that uses it; nothing here reads rows ahead of a pass.
 """
 
-import sys
-
-import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
@@ -16,8 +13,8 @@ from dask.core import flatten
 from dask.dataframe.dask_expr._expr import are_co_aligned
 from scipy import sparse
 
-from daskglm_rep import passes
 from daskglm_rep.pairing import check_order
+from daskglm_rep.graphs import Source, array_graph
 from daskglm_rep.recipes import FrameRows, Rows, WithScalars, features, values
 
 MIN_ROWS, N_EAGER = 16_384, 16          # rows in memory are cut in about 16 blocks, none below 16,384 rows
@@ -32,8 +29,8 @@ class Data:
     ----------
     parts : list of tuples
         Per chunk the values (in memory) or graph keys (lazy) that `prepare(part, index)` turns into a Block.
-    collections : list of dask collections or None
-        Whose graphs the keys live in; None when the parts are values.
+    source : graphs.Source or None
+        The graph that the keys live in; None when the parts are values.
     prepare : callable
     names : list of str
         Feature names.
@@ -43,10 +40,15 @@ class Data:
         Rows of each block, once a survey has counted them: every later sweep must find as many.
     """
 
-    def __init__(self, parts, prepare, names, collections=None):
-        self.parts, self.prepare, self.names, self.collections = parts, prepare, list(names), collections
+    def __init__(self, parts, prepare, names, source=None):
+        self.parts, self.prepare, self.names, self.source = parts, prepare, list(names), source
         self.n_passes = 0
-        self.placed = self.lengths = None
+        self.lengths = None
+
+    @property
+    def collections(self):
+        """The dask collections that the rows come from, or None."""
+        return None if self.source is None else self.source.collections
 
     @property
     def n_blocks(self):
@@ -54,8 +56,14 @@ class Data:
 
     def with_prepare(self, **changes):
         """The same chunks read with some fields of the recipe changed; sweeps are counted on."""
-        new = Data(self.parts, self.prepare.with_fields(**changes), self.names, self.collections)
-        new.n_passes, new.placed, new.lengths = self.n_passes, self.placed, self.lengths
+        new = self.read_with(self.prepare.with_fields(**changes), self.names)
+        new.lengths = self.lengths
+        return new
+
+    def read_with(self, prepare, names):
+        """The same chunks read by another recipe; sweeps are counted on."""
+        new = Data(self.parts, prepare, names, self.source)
+        new.n_passes = self.n_passes
         return new
 
     def expected(self, first=0, n=None):
@@ -74,7 +82,7 @@ class Data:
 
         For fits that do not care where a block ends. Lazy chunks, and frames, stay as they are.
         """
-        if self.collections is not None or len(self.parts) <= MANY_PARTS or not all(
+        if self.source is not None or len(self.parts) <= MANY_PARTS or not all(
                 isinstance(v, np.ndarray) for part in self.parts for v in part if v is not None):
             return self
         sizes = [part[0].shape[0] for part in self.parts]
@@ -89,14 +97,6 @@ class Data:
             rows += size
         parts = [tuple(None if column[0] is None else np.concatenate(column) for column in zip(*run)) for run in runs]
         return Data(parts, self.prepare, self.names)
-
-    def place(self, client):
-        """Bundle chunks that lie on the cluster's workers already; say whether they do."""
-        if self.placed is None:
-            futures = {f.key: f for f in sys.modules["distributed"].futures_of(self.collections)}
-            keys = [key for part in self.parts for key in part if key is not None]
-            self.placed = passes.place(client, self.parts, futures) if all(k in futures for k in keys) else []
-        return bool(self.placed)
 
 
 def is_frame(a):
@@ -279,13 +279,13 @@ def _arrays(columns, prepare, names):
             raise ValueError(f"X has chunks of unknown size, so {name} in memory cannot be cut to match: pass {name} "
                              "as a dask array with the same chunks, or call X.compute_chunk_sizes() first.")
         aligned.append(c)
-    lazy = [c for c in aligned if isinstance(c, da.Array)]
-    optimised = iter(dask.optimize(*lazy))
-    aligned = [next(optimised) if isinstance(c, da.Array) else c for c in aligned]
     prepare, kept = _constants(prepare, aligned)
     keys = [None if c is None else list(flatten(c.__dask_keys__())) for c in kept]
     parts = [tuple(None if k is None else k[i] for k in keys) for i in range(len(keys[0]))]
-    return _in_memory(Data(parts, prepare, names, [c for c in kept if c is not None]))
+    lazy = [c for c in kept if c is not None]
+    graph = array_graph(lazy)
+    found = _in_memory(parts, graph)
+    return Data(parts, prepare, names, Source(parts, lazy, graph)) if found is None else Data(found, prepare, names)
 
 
 def _same_length(X, c, name):
@@ -301,21 +301,15 @@ def _constants(prepare, columns):
     return (WithScalars(prepare, tuple(scalars.items())) if scalars else prepare), kept
 
 
-def _in_memory(data):
-    """Take chunks that lie in this process (persisted, or cut from a numpy array) out of the graph."""
-    graphs = {}
-    for collection in data.collections:
-        for layer in collection.__dask_graph__().layers.values():
-            if not getattr(layer, "mapping", None):
-                return data
-            graphs.update(layer.mapping)
-    parts = []
-    for part in data.parts:
-        found = tuple(None if key is None else getattr(graphs.get(key), "value", graphs.get(key)) for key in part)
-        if not all(key is None or isinstance(v, (np.ndarray, pd.DataFrame)) for key, v in zip(part, found)):
-            return data
-        parts.append(found)
-    return Data(parts, data.prepare, data.names)
+def _in_memory(parts, graph):
+    """Chunks that lie in this process (persisted, or cut from a numpy array), or None where some do not."""
+    found = []
+    for part in parts:
+        values = tuple(None if key is None else getattr(graph.get(key), "value", graph.get(key)) for key in part)
+        if not all(key is None or isinstance(v, (np.ndarray, pd.DataFrame)) for key, v in zip(part, values)):
+            return None
+        found.append(values)
+    return found
 
 
 def _frames(columns, prepare, names):
@@ -355,7 +349,8 @@ def _frames(columns, prepare, names):
     frame = frame.simplify() if others else frame.optimize()
     parts = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
     read = FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles, span)
-    return Data(parts, read, names, [frame, *others])
+    graph = {key: task for c in (frame, *others) for key, task in c.__dask_graph__().items()}
+    return Data(parts, read, names, Source(parts, [frame, *others], graph))
 
 
 def as_frame(c, X, name):

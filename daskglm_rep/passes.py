@@ -1,31 +1,40 @@
-"""One pass: a block kernel on every block, a tree that merges the summaries. The only place that builds dask graphs.
+"""One pass: a block kernel on every block, a tree that merges the summaries. The only place that sweeps.
 
 Three ways to the same sum, chosen by where the rows are:
 
 - rows in this process: neighbouring blocks are bundled, one task a bundle (a task costs more than a small block);
-- lazy collections: one task a chunk on top of their own graph, merged by a tree of tasks;
-- rows on the workers of a cluster: one bundle a worker, built once and softly pinned there.
+- lazy collections: one task a chunk, which also makes the chunk, merged by a tree of tasks;
+- rows on the workers of a cluster: one bundle a worker thread, built once and softly pinned there.
 
-Merges follow the order of the blocks in all three, so two runs agree to the last bit. Two graphs never share a key,
-whichever processes build them: clients of one scheduler get each other's results for equal keys. Rows that a survey has
-counted are counted in every later sweep: a block that comes with more or fewer is refused.
+Merges follow the order of the blocks in the first two, so two runs agree to the last bit; on a cluster they follow the
+places of persisted chunks, and runs agree to rounding. Two graphs never share a key, whichever processes build them:
+clients of one scheduler get each other's results for equal keys. Rows that a survey has counted are counted in every
+later sweep: a block that comes with more or fewer is refused.
 """
 
-import sys
+import logging
+import threading
 import uuid
-from functools import cache
+import weakref
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import cache, partial
 
 import dask
 import dask.array as da
 import numpy as np
 from dask._task_spec import Task, TaskRef
-from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
 from threadpoolctl import ThreadpoolController
 
+from daskglm_rep import placement, workers
+from daskglm_rep.telling import ReadWarning, tell
+
+logger = logging.getLogger("daskglm_rep")
 SPLIT_EVERY = 8
 BUNDLES_PER_THREAD = 4
+ONE_THREAD = ("sync", "synchronous", "single-threaded")
+PROCESSES = ("processes", "multiprocessing")
 
 
 def fresh_name(what):
@@ -33,18 +42,30 @@ def fresh_name(what):
     return f"{what}-{uuid.uuid4().hex}"
 
 
+class Noted:
+    """A summary with what tasks have to tell."""
+
+    def __init__(self, summary, notes):
+        self.summary, self.notes = summary, notes
+
+
 def merge_all(summaries):
-    """Merge a sequence of summaries from the left."""
-    total = None
+    """Merge a sequence of summaries from the left; notes go along."""
+    total, notes = None, []
     for summary in summaries:
+        if isinstance(summary, Noted):
+            notes += summary.notes
+            summary = summary.summary
         total = summary if total is None else total.merge(summary)
-    return total
+    return Noted(total, notes) if notes else total
 
 
-def fold(kernel, prepare, bundle, first, lengths, arguments):
-    """Run a kernel over the parts of a bundle, whose first part is block number `first`, and merge."""
-    return merge_all(kernel(counted(prepare(part, first + i), first + i, n), *arguments)
-                     for i, (part, n) in enumerate(zip(bundle, lengths)))
+def _told(total):
+    """The summary alone, once its notes were told."""
+    if not isinstance(total, Noted):
+        return total
+    tell(f"{len(total.notes)} reads failed and were repeated: {'; '.join(total.notes[:3])}.", ReadWarning)
+    return total.summary
 
 
 def counted(block, index, expected):
@@ -62,35 +83,70 @@ def counted(block, index, expected):
     return block
 
 
-def _fold_on_worker(*work):
-    _one_blas_thread()
-    return fold(*work)
+class _Work:
+    """A kernel with what it is called with beside a block: one callable, so that dask looks for no keys in it."""
+
+    def __init__(self, kernel, prepare, arguments):
+        self.kernel, self.prepare, self.arguments = kernel, prepare, arguments
+
+    def one(self, part, index, expected):
+        return self.kernel(counted(self.prepare(part, index), index, expected), *self.arguments)
+
+    def fold(self, parts, first, lengths):
+        """Merged over neighbouring parts, the first of which is block number `first`."""
+        return merge_all(self.one(part, first + i, n) for i, (part, n) in enumerate(zip(parts, lengths)))
+
+    def chunk(self, index, expected, reader, *given):
+        """Of a lazy chunk, made here."""
+        with ONE_BLAS_THREAD:
+            part, note = reader.read(index, *given)
+            found = self.one(part, index, expected)
+        return Noted(found, [note]) if note else found
+
+    def rows(self, *chunk):
+        """Of a lazy chunk whose outcome is rows: what storage did is left aside."""
+        found = self.chunk(*chunk)
+        return found.summary if isinstance(found, Noted) else found
+
+    def bundle(self, lengths, bundle):
+        """Of a bundle on a worker; runs of neighbours where the order of blocks matters."""
+        with ONE_BLAS_THREAD:
+            found = (self.one(part, block, n) for part, block, n in zip(bundle.parts, bundle.blocks, lengths))
+            return merge_all(summary if commutes(summary) else placement.Runs.of(block, summary)
+                             for block, summary in zip(bundle.blocks, found))
 
 
-_blas_limit = []
+def commutes(summary):
+    """Whether summaries of a kind may be merged in any order of their blocks."""
+    return getattr(summary, "commutes", False)
 
 
-def _one_blas_thread():
-    """Tasks of a worker run beside each other: BLAS must not start threads of its own under them."""
-    if not _blas_limit:
-        _blas_limit.append(_controller().limit(limits=1, user_api="blas"))
+class _OneBlasThread:
+    """While any task runs BLAS starts no threads of its own under it; the last task to end gives them back."""
+
+    def __init__(self):
+        self.lock, self.n_inside, self.limit = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            self.n_inside += 1
+            if self.n_inside == 1:
+                self.limit = _controller().limit(limits=1, user_api="blas")
+
+    def __exit__(self, *exception):
+        with self.lock:
+            self.n_inside -= 1
+            if not self.n_inside:
+                self.limit.restore_original_limits()
+
+
+ONE_BLAS_THREAD = _OneBlasThread()
 
 
 @cache
 def _controller():
     """Made once: looking for the BLAS libraries takes 7 ms, a quarter of a sweep over two million rows."""
     return ThreadpoolController()
-
-
-def active_client():
-    """The distributed client that dask would use by default, or None."""
-    local = ("sync", "synchronous", "single-threaded", "threads", "threading", "processes")
-    if "distributed" not in sys.modules or dask.config.get("scheduler", None) in local:
-        return None
-    try:
-        return sys.modules["distributed"].default_client()
-    except ValueError:
-        return None
 
 
 def run(kernel, data, *arguments):
@@ -100,7 +156,7 @@ def run(kernel, data, *arguments):
     ----------
     kernel : callable
         Module-level function from a Block and the arguments to a summary with `merge`. Never a numba dispatcher: those
-        are pickled by value.
+        are pickled by value. Summaries whose blocks may come in any order say so by `commutes = True`.
     data : design.Data
 
     Returns
@@ -113,14 +169,56 @@ def run(kernel, data, *arguments):
         A block that has not the rows which `data.lengths` says.
     """
     data.n_passes += 1
-    client = active_client()
-    if data.collections is None:
-        if client is not None and data.placed:
-            return _run_placed(kernel, data, arguments, client)
-        return _run_local(kernel, data, arguments)
-    if client is not None and data.place(client):
-        return _run_placed(kernel, data, arguments, client)
-    return _run_lazy(kernel, data, arguments, client)
+    work, name = _Work(kernel, data.prepare, arguments), fresh_name(kernel.__name__)
+    if data.source is None:
+        return _run_local(name, work, data)
+    client = client_of(data.source)
+    if client is not None and data.source.placed is None:
+        data.source.placed = placement.place(client, data.source)
+    if not data.source.told:
+        data.source.told = True
+        logger.info("%s", where(data))
+        _tell_large_chunks(data, client)
+    if client is not None and data.source.placed:
+        return _told(_run_placed(name, work, data, client))
+    return _told(_run_lazy(name, work, data, client))
+
+
+def where(data):
+    """One line: where the sweeps over some data run, and why."""
+    if data.source is None:
+        return f"{data.n_blocks} blocks of rows in this process: {n_threads()} threads of it, whatever the scheduler."
+    client, chunks = client_of(data.source), f"{data.n_blocks} lazy chunks"
+    if client is None:
+        scheduler = dask.config.get("scheduler", None) or "threads"
+        name = scheduler if isinstance(scheduler, str) else type(scheduler).__name__
+        return f"{chunks}, made again in every sweep in this machine's {name!r} scheduler: no cluster is connected."
+    threads = sum(w["nthreads"] for w in client.scheduler_info()["workers"].values())
+    cluster = f"cluster {client.scheduler.address} ({threads} threads)"
+    if data.source.placed:
+        return f"{data.n_blocks} chunks persisted on {cluster}: {len(data.source.placed)} bundles, a task each a sweep."
+    reason = (" because workers are short of memory" if data.source.is_persisted else
+              "; X.persist() keeps them there if they fit its memory")
+    return f"{chunks}, made again in every sweep on {cluster}{reason}."
+
+
+def _tell_large_chunks(data, client):
+    """Warn of chunks, of known size, that no worker can hold."""
+    arrays = [c for c in data.source.collections if isinstance(c, da.Array)]
+    if client is None or not arrays or np.isnan(arrays[0].chunks[0]).any():
+        return
+    trouble = workers.check_memory(client, max(arrays[0].chunks[0]) * sum(
+        a.dtype.itemsize * (a.shape[1] if a.ndim > 1 else 1) for a in arrays))
+    if trouble:
+        tell(trouble, ResourceWarning)
+
+
+def client_of(source):
+    """The client to run lazy chunks with: the one that dask would use, or that of their futures; or None."""
+    client = workers.active_client()
+    if client is None and source.futures and dask.config.get("scheduler", None) is None:
+        client = next(iter(source.futures.values())).client
+    return client
 
 
 def bundles(parts, n):
@@ -131,54 +229,84 @@ def bundles(parts, n):
 
 def n_threads():
     """Worker threads of the local scheduler."""
-    if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+    scheduler = dask.config.get("scheduler", None)
+    if isinstance(scheduler, str) and scheduler in ONE_THREAD:
         return 1
+    if isinstance(scheduler, ThreadPoolExecutor):
+        return scheduler._max_workers
     return dask.config.get("num_workers", None) or CPU_COUNT
 
 
-def _run_local(kernel, data, arguments):
+def _run_local(name, work, data):
+    """Rows of this process are not sent to others, whatever the scheduler: that would cost more than the sweep."""
     if len(data.parts) == 1 or n_threads() == 1:
-        return fold(kernel, data.prepare, data.parts, 0, data.expected(), arguments)
-    name = fresh_name(kernel.__name__)
+        return work.fold(data.parts, 0, data.expected())
     graph, keys = {}, []
     for i, (first, bundle) in enumerate(bundles(data.parts, BUNDLES_PER_THREAD * n_threads())):
         keys.append((name, i))
-        lengths = data.expected(first, len(bundle))
-        graph[name, i] = Task((name, i), _Bundle(kernel, data.prepare, bundle, first, lengths, arguments))
+        graph[name, i] = Task((name, i), _Bound(work.fold, bundle, first, data.expected(first, len(bundle))))
     scheduler = dask.config.get("scheduler", None)
-    get = dask.base.get_scheduler(scheduler="threads" if scheduler in (None, "distributed", "dask.distributed")
-                                  else scheduler)
-    with _controller().limit(limits=1, user_api="blas"):
+    get = dask.base.get_scheduler(scheduler=scheduler if isinstance(scheduler, ThreadPoolExecutor) else "threads")
+    with ONE_BLAS_THREAD:
         return merge_all(get(graph, keys))
 
 
-class _Bundle:
-    """A bundle's work as one callable: dask must not look for keys inside its rows."""
+class _Bound:
+    """A call with its arguments as one callable: dask must not look for keys inside the rows."""
 
-    def __init__(self, *work):
-        self.work = work
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
 
     def __call__(self):
-        return fold(*self.work)
+        return self.function(*self.arguments)
 
 
-def _run_lazy(kernel, data, arguments, client):
-    name = fresh_name(kernel.__name__)
-    layer = _chunk_tasks(name, (), kernel, data, arguments, client is not None)
-    last = _merge_tree(layer, fresh_name(f"{kernel.__name__}-merge"))
-    total = Delayed(last, HighLevelGraph.from_collections(name, layer, dependencies=data.collections), layer=name)
+def _run_lazy(name, work, data, client):
+    layer = _chunk_tasks(name, (), work.chunk, data)
+    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"))
+    rest, futures = data.source.rest, data.source.futures
     if client is not None:
-        return total.compute(optimize_graph=False)
-    with _controller().limit(limits=1, user_api="blas"):
-        return total.compute(optimize_graph=False)
+        rest = {key: task for key, task in rest.items() if key not in futures}
+        return workers.compute(client, _graph(name, layer, rest), last, futures.values())
+    with ONE_BLAS_THREAD:
+        return _local_get(data.source)(layer | rest, last)
 
 
-def _chunk_tasks(name, tail, kernel, data, arguments, on_worker):
+def _graph(name, layer, rest):
+    below = f"{name}-below"
+    return HighLevelGraph({name: layer, below: rest}, {name: {below}, below: set()})
+
+
+def _local_get(source):
+    """The scheduler of this machine that dask's configuration names; a pool of processes is kept with the source."""
+    scheduler = dask.config.get("scheduler", None)
+    if isinstance(scheduler, ProcessPoolExecutor):
+        return partial(dask.multiprocessing.get, pool=scheduler, optimize_graph=False)
+    if isinstance(scheduler, str) and scheduler in PROCESSES:
+        return partial(dask.multiprocessing.get, pool=dask.config.get("pool", None) or _pool(source),
+                       optimize_graph=False)
+    return dask.base.get_scheduler(scheduler="threads" if scheduler in (None, *workers.NAMES) else scheduler)
+
+
+def _pool(source):
+    if getattr(source, "pool", None) is None:
+        source.pool = process_pool(n_threads())
+        weakref.finalize(source, source.pool.shutdown, wait=False)
+    return source.pool
+
+
+def process_pool(n_workers):
+    """Processes as dask's scheduler starts them, to be used by several sweeps: starting them takes seconds."""
+    start = partial(dask.multiprocessing.initialize_worker_process, user_initializer=None)
+    return ProcessPoolExecutor(n_workers, mp_context=dask.multiprocessing.get_context(), initializer=start)
+
+
+def _chunk_tasks(name, tail, function, data):
     """A task a chunk of lazy data, under keys (name, number, *tail)."""
-    work, layer = _Chunk(kernel, data.prepare, arguments, on_worker), {}
-    for i, (part, n) in enumerate(zip(data.parts, data.expected())):
+    layer = {}
+    for i, (reader, n) in enumerate(zip(data.source.readers, data.expected())):
         key = (name, i, *tail)
-        layer[key] = Task(key, work, i, n, *[None if k is None else TaskRef(k) for k in part])
+        layer[key] = Task(key, function, i, n, reader, *map(TaskRef, reader.outer))
     return layer
 
 
@@ -213,72 +341,28 @@ def rows(kernel, data, lengths, width, *arguments):
     -------
     (n, width) dask array, a chunk a block
     """
-    name = fresh_name(kernel.__name__)
-    if data.collections is None:
-        layer = {(name, i, 0): Task((name, i, 0), _Bundle(kernel, data.prepare, [part], i, [n], arguments))
-                 for i, (part, n) in enumerate(zip(data.parts, data.expected()))}
+    name, work = fresh_name(kernel.__name__), _Work(kernel, data.prepare, arguments)
+    if data.source is None:
+        layer, rest = {(name, i, 0): Task((name, i, 0), _Bound(work.one, part, i, n))
+                       for i, (part, n) in enumerate(zip(data.parts, data.expected()))}, {}
     else:
-        layer = _chunk_tasks(name, (0,), kernel, data, arguments, active_client() is not None)
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=data.collections or [])
-    return da.Array(graph, name, chunks=(tuple(lengths), (width,)), dtype=float, meta=np.empty((0, 0)))
+        layer, rest = _chunk_tasks(name, (0,), work.rows, data), data.source.rest
+    return da.Array(_graph(name, layer, rest), name, chunks=(tuple(lengths), (width,)), dtype=float,
+                    meta=np.empty((0, 0)))
 
 
-class _Chunk:
-    def __init__(self, kernel, prepare, arguments, on_worker):
-        self.kernel, self.prepare, self.arguments, self.on_worker = kernel, prepare, arguments, on_worker
-
-    def __call__(self, index, expected, *part):
-        if self.on_worker:
-            _one_blas_thread()
-        return self.kernel(counted(self.prepare(part, index), index, expected), *self.arguments)
-
-
-def _run_placed(kernel, data, arguments, client):
-    name, futures = fresh_name(kernel.__name__), []
-    for i, (first, n, bundle, workers) in enumerate(data.placed):
-        futures.append(client.submit(_fold_on_worker, kernel, data.prepare, bundle, first, data.expected(first, n),
-                                     arguments, workers=workers, allow_other_workers=True, pure=False,
-                                     key=f"{name}-{i}"))
-    return merge_all(client.gather(futures))
+def _run_placed(name, work, data, client):
+    layer, pins, lengths = {}, {}, data.expected()
+    for i, placed in enumerate(data.source.placed):
+        layer[name, i] = Task((name, i), work.bundle, [lengths[b] for b in placed.blocks], TaskRef(placed.future.key))
+        pins[name, i] = [placed.worker]
+    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"))
+    total = workers.compute(client, placement.pinned(name, layer, pins), last, data.source.futures.values())
+    return _unwrapped(total)
 
 
-def _collect(*keys_and_parts):
-    """Assemble a bundle on a worker: `layout` says which of the flat values forms which part."""
-    layout, values = keys_and_parts[0], keys_and_parts[1:]
-    return [tuple(None if k is None else values[k] for k in part) for part in layout]
-
-
-def place(client, parts, futures):
-    """Bundle the chunks that lie on a cluster's workers: one bundle a run of neighbours on the same worker.
-
-    Parameters
-    ----------
-    parts : sequence of tuples of keys
-    futures : dict of key to Future
-
-    Returns
-    -------
-    list of (first block, number of blocks, bundle future, workers)
-    """
-    where = client.who_has(list(futures.values()))
-    home = []
-    for part in parts:
-        holders = [w for key in part if key is not None for w in where.get(futures[key].key, ())]
-        home.append(holders[0] if holders else None)
-    workers = sorted({w for w in home if w is not None})
-    run_length = max(1, -(-len(parts) // max(1, 2 * len(workers))))
-    name, placed = fresh_name("bundle"), []
-    for first in range(0, len(parts), run_length):
-        chosen = parts[first:first + run_length]
-        homes = [w for w in home[first:first + run_length] if w is not None]
-        worker = max(sorted(set(homes)), key=homes.count) if homes else None
-        flat, layout = [], []
-        for part in chosen:
-            layout.append([None if key is None else len(flat) + sum(k is not None for k in part[:i])
-                           for i, key in enumerate(part)])
-            flat += [futures[key] for key in part if key is not None]
-        pin = [worker] if worker else None
-        bundle = client.submit(_collect, layout, *flat, workers=pin, allow_other_workers=True, pure=False,
-                               key=f"{name}-{first}")
-        placed.append((first, len(chosen), bundle, pin))
-    return placed
+def _unwrapped(total):
+    """The summary of all blocks, whose runs have become one."""
+    if isinstance(total, placement.Runs):
+        (_, _, total), = total.runs
+    return total

@@ -10,6 +10,7 @@ import xarray as xr
 from dask.dataframe.dask_expr._expr import are_co_aligned
 
 from daskglm_rep.design import Data, cuts
+from daskglm_rep.graphs import Source
 from daskglm_rep.pairing import check_order
 from daskglm_rep.readers import Foreign, Texts, plain_objects
 from daskglm_rep.recipes import weight_and_offset
@@ -171,20 +172,14 @@ def chunks(frame):
     if isinstance(frame, pd.DataFrame):
         return Data([(frame.iloc[rows],) for rows in cuts(len(frame))], AsFrame(), [])
     frame = frame.optimize()
-    return Data([(key,) for key in frame.__dask_keys__()], AsFrame(), [], [frame])
+    parts = [(key,) for key in frame.__dask_keys__()]
+    return Data(parts, AsFrame(), [], Source(parts, [frame], dict(frame.__dask_graph__())))
 
 
 def complete(frame, columns):
     """A chunk's rows that miss none of some columns."""
     gaps = frame[columns].isna().any(axis=1).to_numpy()
     return frame[~gaps] if gaps.any() else frame
-
-
-def read_with(data, prepare, names):
-    """The same chunks read by another recipe; sweeps are counted on."""
-    new = Data(data.parts, prepare, names, data.collections)
-    new.n_passes, new.placed = data.n_passes, data.placed
-    return new
 
 
 def example(frame):

@@ -1,4 +1,7 @@
-"""Summaries: what a block sends. Each has `merge(other)`: associative, and commutative up to rounding or order."""
+"""Summaries: what a block sends. Each has `merge(other)`: associative, and commutative up to rounding or order.
+
+Those in which nothing tells the order of the blocks say `commutes = True`; all others are merged in that order.
+"""
 
 import dataclasses
 import math
@@ -33,6 +36,8 @@ class Moments:
     deviance: float
     pearson: float
     n_invalid: float = 0.0
+
+    commutes = True
 
     @classmethod
     def invalid(cls, k, n_invalid):
@@ -215,6 +220,10 @@ class Pair:
     first: Any
     second: Any
 
+    @property
+    def commutes(self):
+        return getattr(self.first, "commutes", False) and getattr(self.second, "commutes", False)
+
     def merge(self, other):
         return Pair(self.first.merge(other.first), self.second.merge(other.second))
 
@@ -224,6 +233,8 @@ class Total:
     """A plain sum of an array or number."""
 
     value: Any
+
+    commutes = True
 
     def merge(self, other):
         return Total(self.value + other.value)
@@ -319,6 +330,8 @@ class ClusterScores:
     runs: tuple
     n_missing: float = 0.0
     n_kept: float = 0.0
+
+    commutes = True                     # the order of the labels alone depends on that of the blocks
 
     def merge(self, other):
         runs = list(self.runs)

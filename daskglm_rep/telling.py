@@ -22,6 +22,10 @@ class FormulaWarning(UserWarning):
     """A formula says something else than it seems to."""
 
 
+class ReadWarning(UserWarning):
+    """Storage failed for a moment and was asked again."""
+
+
 class VersionWarning(UserWarning):
     """A model was pickled by another version of the library than the one that loads it."""
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from dask.utils import key_split
 
-from daskglm_rep import DivideAndConquerGLM, GLMClassifier, PoissonRegressor, RepresentativeGLM, glm, logit, passes
+from daskglm_rep import DivideAndConquerGLM, GLMClassifier, PoissonRegressor, RepresentativeGLM, glm, logit, passes, placement
 from daskglm_rep.design import build
 from daskglm_rep.partitions import Natural
 from daskglm_rep.summaries import Total
@@ -110,20 +110,16 @@ def test_lazy_rows_and_predictions_have_keys_of_their_own():
 def placed():
     """Data whose chunks lie on a worker in bundles."""
     from distributed import Client, LocalCluster
-    X = np.arange(40.0).reshape(20, 2)
+    X = da.from_array(np.arange(40.0).reshape(20, 2), chunks=((7, 1, 12), 2)).map_blocks(_same, dtype=float)
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0",
                       silence_logs=50) as cluster, Client(cluster) as client:
-        data = build(X)
-        futures = dict(enumerate(client.scatter([X[:7], X[7:8], X[8:]], hash=False)))
-        data.parts = [(k, None, None, None, None) for k in futures]
-        data.placed = passes.place(client, data.parts, futures)
-        yield client, data, futures
+        yield client, build(X.persist())
 
 
 def test_bundles_on_a_cluster_have_keys_of_their_own(placed):
-    client, data, futures = placed
-    both = data.placed, passes.place(client, data.parts, futures)
-    keys = [[bundle.key for *_, bundle, _ in found] for found in both]
+    client, data = placed
+    both = placement.place(client, data.source), placement.place(client, data.source)
+    keys = [[bundle.future.key for bundle in found] for found in both]
     assert not set(keys[0]) & set(keys[1]) and {key_split(key) for found in keys for key in found} == {"bundle"}
     assert passes.run(_sum, data).value == np.arange(40.0).sum()
 
@@ -132,7 +128,7 @@ def test_bundles_on_a_cluster_have_keys_of_their_own(placed):
 
 
 def test_bundles_on_a_cluster_are_counted(placed):
-    _, data, _ = placed
+    _, data = placed
     data.lengths = (7, 1, 12)
     assert passes.run(_sum, data).value == np.arange(40.0).sum()
     data.lengths = (7, 2, 12)

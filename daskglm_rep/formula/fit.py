@@ -201,7 +201,7 @@ def _readable(rows, spec, columns, raw_labels):
     Data, n_missing
         The count of rows that were left out while building; 0 where the survey will count them.
     """
-    built = sources.read_with(rows, FormulaRows(spec, columns, raw_labels=raw_labels), spec.names)
+    built = rows.read_with(FormulaRows(spec, columns, raw_labels=raw_labels), spec.names)
     width = 3 if spec.sparse else 1
     size = sum(len(part[0]) for part in rows.parts) if rows.collections is None else np.inf
     share = len(spec.products) * width if spec.sparse else len(spec.names)

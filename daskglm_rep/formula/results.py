@@ -41,7 +41,7 @@ class FormulaResults(GLMResults):
             raise ValueError("Pass the data frame alone: the formula names the response, and weights, offset, exposure "
                              "and clusters are column names.")
         table, recipe, used = self._opened(X, sample_weight, offset, exposure, clusters)
-        return sources.read_with(sources.chunks(sources.rows_of(table, used)), recipe, self.spec.names)
+        return sources.chunks(sources.rows_of(table, used)).read_with(recipe, self.spec.names)
 
     def _opened(self, X, weights, offset, exposure, clusters=None):
         """A table, how its rows are read, and the columns used; those named here replace the fit's."""

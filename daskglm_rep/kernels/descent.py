@@ -80,6 +80,8 @@ class Walks:
     average: np.ndarray
     n_rows: float
 
+    commutes = True
+
     def merge(self, other):
         return Walks(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
 

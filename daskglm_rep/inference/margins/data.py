@@ -97,7 +97,7 @@ def of_frame(table, spec, over, weights, offset, exposure):
     used = list(dict.fromkeys([*spec.variables, *groups, *columns.names]))
     sources.check_columns(used, table, spec.formula)
     rows = sources.chunks(sources.rows_of(table, used))
-    return sources.read_with(rows, TableRows(used, columns, groups), list(spec.names))
+    return rows.read_with(TableRows(used, columns, groups), list(spec.names))
 
 
 def of_array(X, names, over, weights, offset, exposure):
@@ -124,8 +124,7 @@ def of_array(X, names, over, weights, offset, exposure):
         raise ValueError(f"X has the columns {', '.join(map(repr, found[:10]))}, the model was fitted on "
                          f"{', '.join(map(repr, names[:10]))}: pass the same columns in the same order.")
     data = design.build(X, None, weights, offset, exposure, over).with_names(list(names))
-    new = design.Data(data.parts, ArrayRows(data.prepare, groups), list(names), data.collections)
-    return new
+    return data.read_with(ArrayRows(data.prepare, groups), list(names))
 
 
 def _group_names(over):

@@ -89,6 +89,8 @@ class Margins:
 
     groups: dict
 
+    commutes = True
+
     def merge(self, other):
         groups = dict(self.groups)
         for key, sums in other.groups.items():

@@ -1,0 +1,201 @@
+"""Where lazy chunks come from: what leads to one chunk alone is done inside the task that uses the chunk.
+
+A sweep then sends one task a chunk and one merge for every `passes.SPLIT_EVERY` of them, however many steps dask needs
+to make a chunk. A read that fails is tried again, and one that keeps failing says which file it was.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+
+from dask._task_spec import DataNode, GraphNode, convert_legacy_graph
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
+from dask.utils import ensure_dict
+
+MOST_STEPS = 64                      # longer ways to a chunk stay tasks of their own: the scheduler can spread them
+PAUSES = (0.1, 1.0)                  # seconds before the second and the third attempt
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+SHARED = -1
+
+
+class Note(str):
+    """What a task wants to be told where the sweep was asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """The values of one chunk from the values of the tasks before it.
+
+    Attributes
+    ----------
+    steps : tuple of (key, task, keys that nothing needs afterwards)
+        In an order in which they can be run.
+    part : tuple
+        Keys of the chunk's values; None where a role has none.
+    outer : tuple
+        Keys of the values that it is called with.
+    """
+
+    steps: tuple
+    part: tuple
+    outer: tuple
+
+    def __call__(self, *given):
+        values = dict(zip(self.outer, given))
+        for key, task, done in self.steps:
+            values[key] = task(values)
+            for old in done:
+                del values[old]
+        return tuple(None if key is None else values[key] for key in self.part)
+
+    @property
+    def reads(self):
+        """Whether some step begins with nothing: it reads or makes rows."""
+        return any(not task.dependencies and not isinstance(task, DataNode) for _, task, _ in self.steps)
+
+    def read(self, index, *given):
+        """The chunk's values, tried again where storage fails for a moment, and a note if it did.
+
+        Raises
+        ------
+        OSError, ValueError
+            What keeps failing, with the chunk's number and its file.
+        """
+        import pyarrow as pa
+        for attempt, pause in enumerate((*PAUSES, None)):
+            try:
+                part = self(*given)
+            except FINAL:
+                raise
+            except (OSError, pa.ArrowException) as error:
+                if pause is None or not isinstance(error, OSError):
+                    kind = OSError if isinstance(error, OSError) else ValueError
+                    raise kind(f"Block {index} cannot be read{self._source()}: {error}") from error
+                reason = f"{type(error).__name__}: {error}"
+                time.sleep(pause)
+            else:
+                return part, Note(f"block {index} ({reason})") if attempt else None
+
+    def _source(self):
+        names = sorted({name for _, task, _ in self.steps for name in paths_in(task)})
+        return f" from {', '.join(names[:3])}" if names else ""
+
+
+def paths_in(a, depth=0):
+    """Names of files among the arguments of a task."""
+    if isinstance(a, (str, os.PathLike)):
+        name = os.fspath(a)
+        if "://" in name or os.path.isfile(name):
+            yield name
+    elif isinstance(a, GraphNode):
+        yield from paths_in((*getattr(a, "args", ()), *getattr(a, "kwargs", {}).values(),
+                             getattr(a, "value", None)), depth + 1)
+    elif isinstance(a, dict) and depth < 12:
+        yield from paths_in(list(a.values()), depth + 1)
+    elif isinstance(a, (list, tuple)) and depth < 12:
+        for value in a:
+            yield from paths_in(value, depth + 1)
+    elif hasattr(a, "fragment"):
+        yield str(a.fragment.path)
+
+
+class Source:
+    """The graph behind lazy chunks, in the form that every sweep uses.
+
+    Attributes
+    ----------
+    collections : list of dask collections
+    readers : list of Reader
+        One a chunk.
+    rest : dict
+        Tasks that several chunks need, those of ways too long to join, and futures: what `readers` are called with.
+    futures : dict
+        The futures among them: rows that lie on a cluster already, by key.
+    placed : list of placement.Placed or None
+        Bundles of them on the workers; empty where that does not suit, None before it was tried.
+    """
+
+    def __init__(self, parts, collections, graph):
+        self.collections, self.placed, self.told = collections, None, False
+        self.futures = futures_in(collections)
+        graph = convert_legacy_graph(graph)
+        owner = _owners(graph, parts, self.futures)
+        self.readers = [_reader(graph, part, i, owner) for i, part in enumerate(parts)]
+        self.rest = _rest(graph, self.readers, self.futures)
+
+    @property
+    def is_persisted(self):
+        """Whether every chunk follows, without reading, from values that lie on a cluster."""
+        return bool(self.futures) and all(key in self.futures for reader in self.readers for key in reader.outer) and (
+            not any(reader.reads for reader in self.readers) and all(reader.outer for reader in self.readers))
+
+
+def futures_in(collections):
+    """Futures in the graphs of collections, by key."""
+    if "distributed" not in sys.modules:
+        return {}
+    distributed = sys.modules["distributed"]
+    operands = [operand for c in collections if hasattr(c, "expr") for e in c.expr.walk() for operand in e.operands]
+    scattered = [operand for operand in operands if isinstance(operand, distributed.Future)]
+    return {future.key: future for future in distributed.futures_of([*collections, *scattered])}
+
+
+def array_graph(arrays):
+    """The optimised graph of dask arrays."""
+    keys = list(flatten([a.__dask_keys__() for a in arrays]))
+    whole = HighLevelGraph.merge(*[a.__dask_graph__() for a in arrays])
+    return ensure_dict(arrays[0].__dask_optimize__(whole, keys))
+
+
+def _owners(graph, parts, futures):
+    """Which chunk alone needs a task: its number, `SHARED` where several do."""
+    owner = {}
+    for i, part in enumerate(parts):
+        stack = [key for key in part if key is not None]
+        while stack:
+            key = stack.pop()
+            if key in futures or key not in graph or owner.get(key) in (i, SHARED):
+                continue
+            owner[key] = SHARED if key in owner else i
+            stack.extend(graph[key].dependencies)
+    return owner
+
+
+def _reader(graph, part, i, owner):
+    order, seen = [], set()
+    outer = {key: None for key in part if key is not None and owner.get(key) != i}
+    stack = [(key, False) for key in part if owner.get(key) == i]
+    while stack:
+        key, ready = stack.pop()
+        if ready:
+            order.append(key)
+        elif key not in seen:
+            seen.add(key)
+            stack.append((key, True))
+            inside = [k for k in graph[key].dependencies if owner.get(k) == i]
+            outer.update((k, None) for k in graph[key].dependencies if owner.get(k) != i)
+            stack.extend((k, False) for k in inside)
+    if len(order) > MOST_STEPS:
+        return Reader((), part, tuple(dict.fromkeys(key for key in part if key is not None)))
+    last = {k: key for key in order for k in graph[key].dependencies if k not in part}
+    finished = {}
+    for k, key in last.items():
+        finished.setdefault(key, []).append(k)
+    return Reader(tuple((key, graph[key], tuple(finished.get(key, ()))) for key in order), part, tuple(outer))
+
+
+def _rest(graph, readers, futures):
+    """Everything below the keys that readers are called with."""
+    rest, stack = {}, [key for reader in readers for key in reader.outer]
+    while stack:
+        key = stack.pop()
+        if key in rest:
+            continue
+        if key in futures:
+            rest[key] = futures[key]
+        elif key in graph:
+            rest[key] = graph[key]
+            stack.extend(graph[key].dependencies)
+    return rest

@@ -1,0 +1,145 @@
+"""A cluster as sweeps see it: which client, waiting for its workers aloud, and what it lost, in words."""
+
+import contextlib
+import logging
+import sys
+import time
+from concurrent.futures import CancelledError
+
+import dask
+from dask.utils import format_bytes
+
+logger = logging.getLogger("daskglm_rep")
+POLL = 5.0                           # seconds between looks at a cluster that does not answer
+PATIENCE = 60.0                      # seconds between two words about it
+NAMES = ("distributed", "dask.distributed")
+
+
+def active_client():
+    """The distributed client that dask would use by default, or None."""
+    scheduler = dask.config.get("scheduler", None)
+    if "distributed" not in sys.modules:
+        return None
+    distributed = sys.modules["distributed"]
+    if isinstance(scheduler, distributed.Client):
+        return scheduler
+    if scheduler is not None and scheduler not in NAMES:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
+
+
+def compute(client, graph, keys, futures=()):
+    """Values of keys of a graph, computed on a cluster.
+
+    Parameters
+    ----------
+    keys : key or list of keys
+    futures : collection of Future
+        Rows that the graph needs, to say which of them were lost.
+
+    Raises
+    ------
+    RuntimeError
+        Rows whose only copy died with a worker.
+    TimeoutError
+        No worker could work for `daskglm_rep.timeout` seconds (dask's configuration; without it they are waited for).
+    """
+    from distributed import KilledWorker
+    with _seceded():
+        wanted = client.get(graph, keys, sync=False)
+        try:
+            wait(client, wanted)
+            return client.gather(wanted)
+        except CancelledError:
+            raise RuntimeError(lost(client, futures)) from None
+        except KilledWorker as error:
+            error.add_note(f"Most often a worker has too little memory for a chunk ({_memory(client)}): make chunks "
+                           "smaller, or give workers more memory.")
+            raise
+        finally:
+            for future in wanted if isinstance(wanted, list) else [wanted]:
+                future.release()
+
+
+@contextlib.contextmanager
+def _seceded():
+    """Inside a task of a worker: leave its thread to other tasks while this one waits for them."""
+    from distributed import rejoin, secede
+    from distributed.worker import thread_state
+    left = False
+    if getattr(thread_state, "key", False):
+        with contextlib.suppress(Exception):
+            secede()
+            left = True
+    try:
+        yield
+    finally:
+        if left:
+            rejoin()
+
+
+def wait(client, futures):
+    """Wait for futures; where no worker can work, say so every minute and stop after `daskglm_rep.timeout` seconds."""
+    import distributed
+    limit = dask.config.get("daskglm_rep.timeout", None)
+    poll = POLL if limit is None else min(POLL, limit / 4)
+    stuck = said = None
+    while True:
+        try:
+            distributed.wait(futures, timeout=poll)
+            return
+        except TimeoutError:
+            now, trouble = time.monotonic(), _trouble(client)
+        if trouble is None:
+            stuck = None
+            continue
+        stuck, said = (now, now) if stuck is None else (stuck, said)
+        if limit is not None and now - stuck >= limit:
+            raise TimeoutError(f"{trouble} (waited {now - stuck:.0f} s, timeout={limit:g}).")
+        if now - said >= PATIENCE:
+            said = now
+            logger.warning("%s; waiting for %.0f s so far (daskglm_rep.backend(..., timeout=seconds) stops waiting).",
+                           trouble, now - stuck)
+
+
+def _trouble(client):
+    """Why nothing can run on the cluster, or None."""
+    workers = client.scheduler_info()["workers"]
+    address = client.scheduler.address if client.scheduler else "the cluster"
+    if not workers:
+        return (f"No worker has come to {address}: see whether its jobs wait in the queue or failed, and start workers "
+                "(cluster.scale)")
+    if all(w.get("status") == "paused" for w in workers.values()):
+        return (f"All {len(workers)} workers of {address} are paused for want of memory ({_memory(client)}): make "
+                "chunks smaller, or give workers more memory")
+    return None
+
+
+def _memory(client):
+    limits = {w["memory_limit"] for w in client.scheduler_info()["workers"].values() if w.get("memory_limit")}
+    return f"{format_bytes(min(limits))} a worker" if limits else "no worker is left"
+
+
+def lost(client, futures):
+    """One sentence on rows that no worker has any more."""
+    futures = list(futures)
+    gone = [f for f in futures if f.status in ("cancelled", "lost")]
+    if gone:
+        return (f"Rows are lost: {len(gone)} of {len(futures)} chunks that were put on the workers, the first of them "
+                f"{gone[0].key!r}, had their only copy on a worker that died, and no task can make them again: scatter "
+                "them anew (with broadcast=True they survive), or read them from files.")
+    return ("The scheduler cancelled this sweep: it was restarted, or the client was closed. Connect a client, load "
+            "the data again, and fit again.")
+
+
+def check_memory(client, largest):
+    """A sentence where a chunk of some bytes is too large for a worker, or None."""
+    limits = [w["memory_limit"] for w in client.scheduler_info()["workers"].values() if w.get("memory_limit")]
+    if not limits or 2 * largest <= min(limits):
+        return None
+    return (f"The largest chunk has {format_bytes(largest)} and the smallest worker {format_bytes(min(limits))}: below "
+            "twice the chunk workers pause or die. Make chunks smaller (rechunk, repartition), or give workers more "
+            "memory.")
