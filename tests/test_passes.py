@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from dask.utils import key_split
 
-from daskglm_rep import DivideAndConquerGLM, GLMClassifier, PoissonRegressor, RepresentativeGLM, glm, logit, passes, placement
+from daskglm_rep import (DivideAndConquerGLM, GLMClassifier, PoissonRegressor, RepresentativeGLM, glm, logit, passes,
+                         placement)
 from daskglm_rep.design import build
 from daskglm_rep.partitions import Natural
 from daskglm_rep.summaries import Total
