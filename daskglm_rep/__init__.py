@@ -3,6 +3,7 @@
 from daskglm_rep import datasets, families, links, partitions, plotting
 from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.comparison import compare
+from daskglm_rep.distributed_models import DistributedModel
 from daskglm_rep.formula import glm, lm, logit, mnlogit
 from daskglm_rep.model_selection import ElasticNetCV, ElasticNetPath, GLMCV, LassoCV, RidgeCV
 from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussianRegressor, LinearRegression,
@@ -13,7 +14,7 @@ from daskglm_rep.telling import (AliasWarning, CovarianceWarning, FormulaWarning
                                   SeparationWarning, VersionWarning)
 from daskglm_rep.versions import __version__, load
 
-__all__ = ["DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
+__all__ = ["DistributedModel", "DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
            "ElasticNetCV", "ElasticNetPath", "GLMCV", "LassoCV", "RidgeCV",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",

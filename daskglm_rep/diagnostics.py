@@ -45,9 +45,15 @@ def independent(G):
     return keep
 
 
-def undetermined(objective, point):
-    """Whether some coefficient's standard error is infinite in effect, as where the rows are separated."""
-    variance = np.diag(inverse(point.curvature))
+def undetermined(objective, point, which=slice(None)):
+    """Whether some coefficient's standard error is infinite in effect, as where the rows are separated.
+
+    Parameters
+    ----------
+    which : (r,) int array, optional
+        The coefficients asked about, the others held.
+    """
+    variance = np.diag(inverse(point.curvature[which][:, which]))
     return not np.isfinite(variance).all() or bool(
         objective.model.dispersion_known and np.max(variance, initial=0.0) > LOST ** 2)
 

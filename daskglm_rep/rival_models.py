@@ -93,14 +93,20 @@ class _RivalBase(_BinomialProbabilities, _GLMRegressorBase):
         self._check_parameters()
         model = self._glm()
         check_alpha(model, type(self).__name__)
-        data = self._chunked(self._build(X, y, sample_weight, offset, exposure))
-        plan = small_plan(data, self._n_pilot(len(data.names) + 1), int(self.random_state))
-        prepared = prepare(data, model, self.fit_intercept, plan, verify=None if self._takes_sparse else _check_dense)
-        self._check_rank(prepared)
+        self._fit(self._chunked(self._build(X, y, sample_weight, offset, exposure)), model)
+        return self
+
+    def _fit(self, data, model):
+        prepared = self._prepare(data, model)
         outcome = self._run(prepared, fit_pilot(prepared, prepared.objective()))
         self._set_results(prepared, outcome.fitted, outcome.covariance)
         self.distance_to_mle_ = outcome.fitted.fit.distance
-        return self
+
+    def _prepare(self, data, model):
+        plan = small_plan(data, self._n_pilot(len(data.names) + 1), int(self.random_state))
+        prepared = prepare(data, model, self.fit_intercept, plan, verify=None if self._takes_sparse else _check_dense)
+        self._check_rank(prepared)
+        return prepared
 
     def _check_rank(self, prepared):
         if prepared.n_rows() < prepared.basis.n_coef:

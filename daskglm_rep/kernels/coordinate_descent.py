@@ -48,3 +48,26 @@ def quadratic_minimum(hessian, gradient, coef, lasso, tol=1e-26, max_sweeps=100_
     call(_sweeps, (OUT2, OUT, OUT, OUT, OUT, types.int64, types.float64), np.ascontiguousarray(hessian), g,
          np.array(coef, float), target, np.array(lasso, float), max_sweeps, tol * scale)
     return target
+
+
+def nodewise_lasso(gram, j, start, lasso, tol, max_sweeps=20_000):
+    """Coordinate descent for the lasso of column j on the others, from their Gram matrix.
+
+    Parameters
+    ----------
+    gram : (k, k) array
+    start, lasso : (k,) array
+        `lasso` is infinite at j.
+    tol : float
+        Stop when no step lowers the sum of squares by more than this share of column j's.
+
+    Returns
+    -------
+    (k,) array
+        Zero at j.
+    """
+    target = np.array(start, float)
+    gradient = gram @ target - gram[j]
+    call(_sweeps, (OUT2, OUT, OUT, OUT, OUT, types.int64, types.float64), np.ascontiguousarray(gram), gradient,
+         np.zeros(target.size), target, np.array(lasso, float), max_sweeps, tol * max(float(gram[j, j]), 1e-300))
+    return target
