@@ -231,7 +231,7 @@ def solve(prepared, scheme, cov_type="nonrobust", threshold=0.0):
     _tell_parts(sums)
     coef, theta = sums.coef / sums.share, None
     if scheme.nodewise is not None:
-        theta = _assemble(sums, scheme, prepared.names)
+        theta = _assemble(sums, scheme, data.names)
         coef = debiased(coef, np.nan_to_num(theta), sums.score / sums.share)
     else:
         coef = _cut_off(objective.basis, coef, threshold, bool(scheme.shrinkage.intercept))
@@ -286,7 +286,8 @@ def _assemble(sums, scheme, names):
              "(its fit failed, or a column is constant there): they were done on the information of all parts.",
              CovarianceWarning)
     if lost.size:
-        which = ", ".join(repr(names[j]) for j in lost[:10]) + " ..." * (lost.size > 10)
+        every = ["Intercept"] * scheme.objective.basis.intercept + [names[j] for j in scheme.objective.basis.columns]
+        which = ", ".join(repr(every[j]) for j in lost[:10]) + " ..." * (lost.size > 10)
         tell(f"{lost.size} of {q} node-wise regressions did not converge or are singular ({which}): these coefficients "
              "are averages without debiasing, and without standard errors. Raise nodewise_alpha or drop columns.",
              CovarianceWarning)
