@@ -1,12 +1,14 @@
 """What the scikit-learn estimators share: validate, fit, predict. No numerics."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
@@ -25,7 +27,8 @@ from daskglm_rep.readers import as_features
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
-from daskglm_rep.settings import check_choice, check_cov_type, check_fit, check_flag, check_seed
+from daskglm_rep.settings import (check_choice, check_cov_type, check_fit, check_flag, check_intercept, check_seed,
+                                  refuse_elsewhere)
 from daskglm_rep.solvers.exact import solve
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.versions import Versioned
@@ -85,9 +88,21 @@ def documented(head=""):
 
     def decorate(cls):
         cls.__doc__ = (cls.__doc__ or "").rstrip() + "\n" + PARAMETERS.format(head=head)
+        cls.__init__ = _telling(cls.__init__)
         return cls
 
     return decorate
+
+
+def _telling(init):
+    """A constructor that tells where scikit-learn's parameters go."""
+
+    @functools.wraps(init)
+    def constructor(self, *arguments, **given):
+        refuse_elsewhere(type(self), given, TypeError)
+        init(self, *arguments, **given)
+
+    return constructor
 
 
 def _lazy_or_labelled(X):
@@ -136,12 +151,21 @@ class _GLMBase(Versioned, BaseEstimator):
     The estimators are dataclasses: their fields are scikit-learn's parameters, and subclasses inherit them.
     """
 
+    _takes_sparse = False
+
+    def set_params(self, **params):
+        """Set parameters by name, as scikit-learn does; those of its own models are told where they go."""
+        refuse_elsewhere(type(self), params, ValueError)
+        return super().set_params(**params)
+
     def _build(self, X, y, sample_weight, offset, exposure, clusters=None, **recipe):
         """Data of checked inputs; remembers the features."""
         check_flag("fit_intercept", self.fit_intercept)
         check_seed(self.random_state)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        if np.ndim(X) == 1 and np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            raise ValueError("X has one dimension and y has two: fit(X, y) takes the features first.")
         X = as_features(X)
         response = "y" if isinstance(y, da.Array) else str(getattr(y, "name", None) or "y")   # a dask array's is a key
         if _lazy_or_labelled(X):
@@ -155,6 +179,7 @@ class _GLMBase(Versioned, BaseEstimator):
         data = design.build(X, y, sample_weight, offset, exposure, clusters, response=response, **recipe)
         if hasattr(self, "feature_names_in_"):
             data = data.with_names(list(self.feature_names_in_))
+        check_intercept(data.names, self.fit_intercept)
         return data
 
     def _numbers(self, X, **options):
@@ -164,7 +189,8 @@ class _GLMBase(Versioned, BaseEstimator):
             refuse_text(X)
             if X.shape[1] == 0:
                 raise ValueError(f"0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
-        return validate_data(self, X, dtype=np.float64, accept_sparse=False, **options)
+        sparse = "csr" if self._takes_sparse else False
+        return validate_data(self, X, dtype=np.float64, accept_sparse=sparse, **options)
 
     def _set_results(self, prepared, fitted, cov):
         """The fitted attributes that all estimators have."""
@@ -194,10 +220,22 @@ class _GLMBase(Versioned, BaseEstimator):
             _check_features(self, names, named)
         else:
             check_order(X, (("offset", offset), ("exposure", exposure)))
-            X = self._numbers(X, reset=False)
+            X = self._numbers(X, reset=False, ensure_all_finite=False)
+            self._refuse_gaps(X)
             names = [f"x{j}" for j in range(self.n_features_in_)]
         function = _Predictor(self._raw_predictor(), transform)
         return map_rows(X, function, n_outputs, names, columns, offset, exposure)
+
+    def _refuse_gaps(self, X):
+        """X in memory without gaps: what is lazy or of a formula has NaN there, which scikit-learn's tools cannot meet."""
+        cells = X.data if issparse(X) else X
+        if np.isfinite(cells.sum()) or np.isfinite(cells).all():
+            return
+        rows, columns = (~np.isfinite(X.toarray() if issparse(X) else X)).nonzero()
+        named = getattr(self, "feature_names_in_", None)
+        name = f"x{columns[0]}" if named is None else named[columns[0]]
+        raise ValueError(f"X contains NaN or infinity in {len(set(rows))} of {X.shape[0]} rows, first in column {name!r}: "
+                         "drop these rows or fill them before predicting.")
 
     def _score_data(self, X, y, sample_weight, offset, exposure, **recipe):
         return self._known_data(X, y, sample_weight, offset, exposure, **recipe).coalesced()
@@ -218,7 +256,7 @@ class _GLMBase(Versioned, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = False
+        tags.input_tags.sparse = self._takes_sparse
         return tags
 
 
@@ -312,17 +350,19 @@ class _ExactBase(_GLMBase):
     rank: str = "warn"
     verbose: int = 0
 
-    _classify = False
+    _classify, _takes_sparse = False, True
 
     def _check_parameters(self):
         check_choice("solver", self.solver, ("auto",))
+        check_flag("warm_start", self.warm_start)
 
     def fit(self, X, y, sample_weight=None, offset=None, exposure=None, clusters=None):
         """Fit the model.
 
         Parameters
         ----------
-        X : (n, p) numpy or dask array, pandas, polars or dask DataFrame, pyarrow Table, xarray DataArray or Dataset
+        X : (n, p) numpy, scipy sparse or dask array, pandas, polars or dask DataFrame, pyarrow Table, xarray DataArray
+            or Dataset
             A Dataset's variables, along one dimension, are columns. Row chunks are the blocks. Lazy ones are read in
             every sweep and must give the same rows each time: another number of rows is refused, other values are not
             seen (persist what is drawn at random). Rows of all inputs are paired by position; one that has X's row

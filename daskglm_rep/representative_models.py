@@ -137,6 +137,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         check_choice("cov_type", self.cov_type, COV_TYPES)
         check_number("tol", self.tol, lambda v: v > 0, "> 0")
         check_number("max_radius", self.max_radius, lambda v: v > 0, "> 0")
+        for name in ("certify", "polish"):
+            check_flag(name, getattr(self, name))
         if not isinstance(self.partition, Partition | None):
             raise ValueError(f"partition must be a daskglm_rep.partitions object such as KMeans(1000), got "
                              f"{self.partition!r}.")

@@ -11,7 +11,7 @@ from daskglm_rep import combining, design, families, links, subsampling
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.preparation import check_dense, prepare, small_plan
-from daskglm_rep.settings import check_alpha, check_choice, check_number
+from daskglm_rep.settings import check_alpha, check_choice, check_flag, check_number
 from daskglm_rep.solvers import implicit_descent
 from daskglm_rep.solvers.three_sweeps import fit_pilot
 
@@ -223,6 +223,7 @@ class DivideAndConquerGLM(_RivalBase):
         super()._check_parameters()
         check_choice("join", self.join, combining.JOINS)
         check_choice("cov_type", self.cov_type, combining.COV_TYPES)
+        check_flag("certify", self.certify)
 
     def _chunked(self, data):
         if self.partitions is None or self.partitions >= data.n_blocks or data.collections is not None:

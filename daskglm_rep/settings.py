@@ -11,6 +11,37 @@ NUMBERS = (("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <=
 CHOICES = (("weights_kind", ("prior", "frequency")), ("rank", ("warn", "error")))
 
 
+ELSEWHERE = {           # parameters of scikit-learn's linear models that go by another name here
+    "C": "the penalty is alpha = 1 / (C n) for n rows (or their total weight); the default, alpha=0, is penalty=None",
+    "penalty": "None is alpha=0, the default; 'l2' is l1_ratio=0, 'l1' l1_ratio=1, 'elasticnet' between, with "
+               "alpha = 1 / (C n) for n rows",
+    "n_jobs": "dask runs the fit: dask.config.set(num_workers=...), or a distributed Client",
+    "multi_class": "LogisticRegression fits two classes or the multinomial model; leave it out",
+    "dual": "leave it out",
+    "intercept_scaling": "the intercept is never penalized; leave it out",
+    "lambda_": "the penalty is alpha"}
+
+
+def refuse_elsewhere(cls, given, kind):
+    """Tell where parameters of scikit-learn's models go, those that a class has not itself.
+
+    Raises
+    ------
+    TypeError or ValueError
+        `kind`.
+    """
+    for name in given:
+        if name in ELSEWHERE and name not in cls._get_param_names():
+            raise kind(f"{cls.__name__} has no parameter {name!r}: {ELSEWHERE[name]}.")
+
+
+def check_intercept(names, intercept):
+    """Refuse a column that is called like the intercept beside one."""
+    if intercept and "Intercept" in names:
+        raise ValueError("X has a column called 'Intercept', and the fit adds one of that name: drop the column, or pass "
+                         "fit_intercept=False (in a formula, '0 + ...').")
+
+
 def check_number(name, value, good, words):
     """Refuse what is not a real number, or not a good one; `words` say which are good."""
     if not (isinstance(value, numbers.Real) and good(value)):
@@ -85,6 +116,9 @@ def check_fit(settings, cov_type):
         check_number(name, settings[name], good, words)
     for name, allowed in CHOICES:
         check_choice(name, settings[name], allowed)
+    check_flag("standardize", settings["standardize"])
+    if not isinstance(settings["verbose"], numbers.Integral):
+        raise ValueError(f"verbose must be a whole number or a truth value, got {settings['verbose']!r}.")
     if cov_type != "nonrobust" and settings["alpha"] > 0:
         raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
                          f"cov_type={cov_type!r}.")
