@@ -9,9 +9,17 @@ from sklearn.utils.validation import check_is_fitted
 from daskglm_rep import links, passes
 from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
 from daskglm_rep.kernels.gram import linear_predictor
+from daskglm_rep.kernels.survey import survey
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
+from daskglm_rep.preparation import small_plan
 from daskglm_rep.summaries import Total
+
+
+CLASS_WEIGHT = """    class_weight : dict or "balanced", optional
+        Multiplies the weights of each class's rows; "balanced" gives all classes the same total, with one sweep more.
+        Standard errors then need cov_type="HC1": the weights say nothing of how precise a row is.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +38,24 @@ def _decision(eta):
     return full - full.mean(axis=1, keepdims=True)
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class _GLMClassifierBase(ClassifierMixin, _ExactBase):
+    class_weight: dict | str | None = None
+
     _classify = True
+
+    def _reweighted(self, data):
+        given = self.class_weight
+        if given is None:
+            return data
+        if given == "balanced":
+            totals = passes.run(survey, data, None, small_plan(data, 1, 0), True).labels
+            totals = {label: total for label, total in totals.items() if total > 0}
+            given = {label: sum(totals.values()) / (len(totals) * total) for label, total in totals.items()}
+        if not isinstance(given, dict) or not all(np.isfinite(w) and w >= 0 for w in given.values()):
+            raise ValueError("class_weight must be 'balanced' or a dict from labels to weights >= 0, got "
+                             f"{self.class_weight!r}.")
+        return data.with_prepare(class_weights=tuple(given.items()))
 
     def _choose(self, weights, response):
         """Labels in the model's order and the model, as `preparation.prepare` asks."""
@@ -39,6 +63,11 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
         if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
             raise ValueError(f"Unknown label type: continuous. {response} holds fractions such as "
                              f"{classes[classes != np.floor(classes)][0]!r}: use a regressor, or class labels.")
+        strange = [label for label in self.class_weight if label not in classes] if isinstance(
+            self.class_weight, dict) else []
+        if strange:
+            raise ValueError(f"class_weight names {strange[0]!r}, which is none of the classes "
+                             f"{classes.tolist()[:10]}.")
         present = [label for label in classes if weights[label] > 0]
         if len(present) < 2:
             raise ValueError(f"{response} has only one class, {present[0]!r}: a classifier needs at least 2 classes "
@@ -109,7 +138,7 @@ def _label_matches(block, label, raw):
 
 @documented("""    link : str, default "logit"
         "logit", "probit", "cloglog", "loglog", "cauchit" or "log".
-""")
+""" + CLASS_WEIGHT)
 @dataclasses.dataclass(eq=False, repr=False)
 class GLMClassifier(_GLMClassifierBase):
     """Binary regression with any link, as a classifier; the model is of the probability of `classes_[1]`."""
@@ -127,7 +156,7 @@ class GLMClassifier(_GLMClassifierBase):
 
 @documented("""    baseline : label, optional
         The class whose coefficients are zero in `results_` with three or more classes; default the first one.
-""")
+""" + CLASS_WEIGHT)
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class LogisticRegression(_GLMClassifierBase):
     """Logistic regression: two classes, or multinomial with three or more.

@@ -164,9 +164,9 @@ class _GLMBase(Versioned, BaseEstimator):
         check_seed(self.random_state)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        if np.ndim(X) == 1 and np.ndim(y) == 2 and np.shape(y)[1] > 1:
-            raise ValueError("X has one dimension and y has two: fit(X, y) takes the features first.")
         X = as_features(X)
+        if getattr(X, "ndim", 2) == 1 and getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
+            raise ValueError("X has one dimension and y has two: fit(X, y) takes the features first.")
         response = "y" if isinstance(y, da.Array) else str(getattr(y, "name", None) or "y")   # a dask array's is a key
         if _lazy_or_labelled(X):
             names, named = design.feature_names(X)
@@ -197,6 +197,7 @@ class _GLMBase(Versioned, BaseEstimator):
         data = prepared.data
         fitted = dataclasses.replace(fitted, n_passes=data.n_passes)
         self.results_ = GLMResults(fitted, cov, prepared.classes, data.prepare.response)
+        self.results_.class_weights = data.prepare.class_weights
         self.n_passes_, self.dispersion_ = fitted.n_passes, self.results_.scale
         self._publish(self._last_raw().reshape(fitted.fit.objective.model.n_equations, -1))
 
@@ -227,15 +228,15 @@ class _GLMBase(Versioned, BaseEstimator):
         return map_rows(X, function, n_outputs, names, columns, offset, exposure)
 
     def _refuse_gaps(self, X):
-        """X in memory without gaps: what is lazy or of a formula has NaN there, which scikit-learn's tools cannot meet."""
+        """X in memory has no gaps: predictions of lazy rows are NaN there, which scikit-learn's tools cannot meet."""
         cells = X.data if issparse(X) else X
         if np.isfinite(cells.sum()) or np.isfinite(cells).all():
             return
         rows, columns = (~np.isfinite(X.toarray() if issparse(X) else X)).nonzero()
         named = getattr(self, "feature_names_in_", None)
         name = f"x{columns[0]}" if named is None else named[columns[0]]
-        raise ValueError(f"X contains NaN or infinity in {len(set(rows))} of {X.shape[0]} rows, first in column {name!r}: "
-                         "drop these rows or fill them before predicting.")
+        raise ValueError(f"X contains NaN or infinity in {len(set(rows))} of {X.shape[0]} rows, first in column "
+                         f"{name!r}: drop these rows or fill them before predicting.")
 
     def _score_data(self, X, y, sample_weight, offset, exposure, **recipe):
         return self._known_data(X, y, sample_weight, offset, exposure, **recipe).coalesced()
@@ -352,6 +353,10 @@ class _ExactBase(_GLMBase):
 
     _classify, _takes_sparse = False, True
 
+    def _reweighted(self, data):
+        """The rows with the weights of their classes, where there are some."""
+        return data
+
     def _check_parameters(self):
         check_choice("solver", self.solver, ("auto",))
         check_flag("warm_start", self.warm_start)
@@ -390,7 +395,8 @@ class _ExactBase(_GLMBase):
         self._check_parameters()
         cov_type = check_cov_type(self.cov_type, clusters is not None, "fit(X, y, clusters=...)")
         check_fit(vars(self), cov_type)
-        data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify).coalesced()
+        data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify)
+        data = self._reweighted(data.coalesced())
         prepared = prepare(data, self._glm(), self.fit_intercept, seed=self.random_state,
                            choose=self._choose if self._classify else None, penalized=self.alpha > 0, rank=self.rank)
         penalty = prepared.elastic_net(self.alpha, self.l1_ratio, self.standardize, self.penalty_factor)

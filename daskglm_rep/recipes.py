@@ -31,6 +31,8 @@ class Rows:
         Leave y as it came (the survey looks for labels).
     extra : tuple of str
         Names of the extra values.
+    class_weights : tuple of (label, number)
+        Multiply the weights of rows with these labels.
     """
 
     names: tuple
@@ -38,6 +40,7 @@ class Rows:
     labels: tuple = None
     raw_labels: bool = False
     extra: tuple = ()
+    class_weights: tuple = ()
 
     def with_fields(self, **changes):
         return dataclasses.replace(self, **changes)
@@ -47,9 +50,11 @@ class Rows:
         X = features(X, self.names, index)
         n = X.shape[0]
         weight, offset = weight_and_offset((weight, offset, exposure), WEIGHT_ROLES, n, index)
+        if self.class_weights:
+            weight = weight * _class_factors(values(y).reshape(-1), self.class_weights)
         y = np.zeros(n) if y is None else self._response(y, n, index, weight)
-        values = {name: _extra(value, name, n, index) for name, value in zip(self.extra, extra)}
-        return Block(X, y, weight, offset, index, values)
+        extras = {name: _extra(value, name, n, index) for name, value in zip(self.extra, extra)}
+        return Block(X, y, weight, offset, index, extras)
 
     def _response(self, y, n, index, weight):
         y = values(y)
@@ -68,6 +73,14 @@ class Rows:
         return _numeric(y, self.response, index)
 
 
+def _class_factors(y, class_weights):
+    """(n,) weights of rows by the labels y; 1 for labels without one."""
+    factors = np.ones(len(y))
+    for label, weight in class_weights:
+        factors[y == label] = weight
+    return factors
+
+
 @dataclasses.dataclass(frozen=True)
 class OverRows:
     """Base of recipes that put something in front of `rows`."""
@@ -80,6 +93,10 @@ class OverRows:
     @property
     def response(self):
         return self.rows.response
+
+    @property
+    def class_weights(self):
+        return self.rows.class_weights
 
 
 @dataclasses.dataclass(frozen=True)

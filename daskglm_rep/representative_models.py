@@ -19,7 +19,7 @@ from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
 from daskglm_rep.representatives import fitting
 from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
 from daskglm_rep.results import GLMResults
-from daskglm_rep.settings import check_alpha, check_choice, check_number
+from daskglm_rep.settings import check_alpha, check_choice, check_flag, check_number
 from daskglm_rep.telling import tell
 
 COV_TYPES = ("nonrobust", "cluster")

@@ -62,6 +62,8 @@ class GLMResults(HypothesisTests):
         """
         return effects.average_predictions(self, data, at, over, weights, **options)
 
+    class_weights = ()          # (label, weight) of a classifier's fit
+
     # ------------------------------------------------------------ inference that looks at rows or hypotheses
 
     def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
@@ -73,7 +75,8 @@ class GLMResults(HypothesisTests):
             raise ValueError(f"X has shape {tuple(X.shape)}; the fit had {len(self.fitted.names)} features: pass its "
                              "X, without a column of ones.")
         self._check_names(X)
-        recipe = {} if self.classes is None or y is None else {"labels": tuple(self.classes)}
+        recipe = {} if self.classes is None or y is None else {"labels": tuple(self.classes),
+                                                               "class_weights": self.class_weights}
         return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **recipe)
 
     def _check_names(self, X):

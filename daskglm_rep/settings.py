@@ -38,8 +38,8 @@ def refuse_elsewhere(cls, given, kind):
 def check_intercept(names, intercept):
     """Refuse a column that is called like the intercept beside one."""
     if intercept and "Intercept" in names:
-        raise ValueError("X has a column called 'Intercept', and the fit adds one of that name: drop the column, or pass "
-                         "fit_intercept=False (in a formula, '0 + ...').")
+        raise ValueError("X has a column called 'Intercept', and the fit adds one of that name: drop the column, or "
+                         "pass fit_intercept=False (in a formula, '0 + ...').")
 
 
 def check_number(name, value, good, words):

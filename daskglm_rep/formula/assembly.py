@@ -20,6 +20,7 @@ from daskglm_rep.formula import learn as learning
 from daskglm_rep.formula.spec import FormulaSpec
 from daskglm_rep.formula.terms import Coding, Evaluator, as_text_codes, names_of, stateful_calls
 from daskglm_rep.recipes import no_number
+from daskglm_rep.settings import check_intercept
 from daskglm_rep.telling import FormulaWarning, tell
 
 MANY_DUMMIES, FILLED = 64, 0.2       # designs wider than this and emptier than that are built sparse
@@ -233,8 +234,10 @@ def _assemble(parsed, right, levels, state, probe, context):
                          "fit the information matrix; merge rare levels.")
     codings = {name: _coding(name, built, reduced[name]) for name in coded if name in reduced}
     answer = parsed.response
+    intercept = any(not s.factors for e in built.structure for s in e.scoped_terms)
+    check_intercept(names, intercept)
     return FormulaSpec(
-        formula=parsed.text, names=names, intercept=any(not s.factors for e in built.structure for s in e.scoped_terms),
+        formula=parsed.text, names=names, intercept=intercept,
         variables=_variables(parsed, right, codings, probe), response=answer.expr,
         response_levels=list(levels[answer.expr]) if answer.expr in levels else None,
         response_columns=tuple(parsed.response_columns), term_slices=slices,
