@@ -10,15 +10,15 @@ import xarray as xr
 from daskglm_rep import design
 from daskglm_rep.hypothesis_tests import HypothesisTests
 from daskglm_rep.inference import covariance as cov, influence, prediction
-from daskglm_rep.inference import margins as effects
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.readers import as_features
+from daskglm_rep.marginal_effects import MarginalEffects
 from daskglm_rep.rowwise import like, map_rows
 from daskglm_rep.tables import Summary
 from daskglm_rep.versions import save
 
 
-class GLMResults(HypothesisTests):
+class GLMResults(HypothesisTests, MarginalEffects):
     """Estimates, standard errors and fit statistics.
 
     Parameters
@@ -40,27 +40,6 @@ class GLMResults(HypothesisTests):
     alpha, alpha_standard_error : float
         Overdispersion of the negative binomial family, which `aic` counts where it was estimated.
     """
-
-    # ------------------------------------------------------------ effects
-
-    def margins(self, data, variables=None, at="overall", method="dydx", discrete="factors", change=None, contrast=None,
-                over=None, weights=None, **options):
-        """Marginal effects on E[y] with delta-method errors; parameters and options: `inference.margins.margins`.
-
-        Returns
-        -------
-        inference.margins.MarginsResult
-        """
-        return effects.margins(self, data, variables, at, method, discrete, change, contrast, over, weights, **options)
-
-    def average_predictions(self, data, at="overall", over=None, weights=None, **options):
-        """Averages of E[y] with delta-method errors; parameters and options: `inference.margins.average_predictions`.
-
-        Returns
-        -------
-        inference.margins.MarginsResult
-        """
-        return effects.average_predictions(self, data, at, over, weights, **options)
 
     class_weights = ()          # (label, weight) of a classifier's fit
 

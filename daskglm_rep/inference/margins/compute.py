@@ -13,7 +13,7 @@ from daskglm_rep.inference.margins import data as sources
 from daskglm_rep.inference.margins import effects as wanted
 from daskglm_rep.inference.margins.survey import learn
 from daskglm_rep.inference.margins.sweep import EffectPlan, RawCoefficients, effect_sums, tile_sums
-from daskglm_rep.inference.margins.table import MarginsResult
+from daskglm_rep.inference.margins.table import Form, MarginsResult
 from daskglm_rep.inference.margins.terms import NUMBER, ArrayTerms, FrameTerms, MixedTerms
 
 MAX_MIXTURE = 10_000
@@ -23,7 +23,7 @@ FACTORS_AT = ("reference", "mode", "proportions")
 
 def margins(results, data, variables=None, at="overall", method="dydx", discrete="factors", change=None, contrast=None,
             over=None, weights=None, offset=None, exposure=None, interactions=None, factors=None,
-            factors_at="reference", level=0.95, alpha=None):
+            factors_at="reference", comparison="difference", exponentiate=False, level=0.95, alpha=None):
     """Marginal effects on E[y], averaged over rows or at chosen values, with delta-method errors.
 
     Effects are on base variables, through all terms: x, x^2, x:z, log(x), splines. All effects take one sweep over the
@@ -49,10 +49,10 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
         columns that hold only 0 and 1, or none (a factor's dummies are then differentiated as if continuous).
     change : {"unit", "centered", "sd", "iqr", "minmax"} or (lo, hi), optional
         For numbers: x to x + 1; x -/+ 1/2; x -/+ sd/2 (n - 1); first to third quartile; lowest to highest;
-        E[y | x + hi] - E[y | x + lo].
+        E[y | x + hi] - E[y | x + lo]. A dict gives each variable its own.
     contrast : (from, to), "reference", "pairwise" or "sequential", optional
         (a, b) sets the variable: E[y | x = b] - E[y | x = a], levels too. The words say which levels of a factor are
-        compared; default every level against the reference.
+        compared; default every level against the reference. A dict gives each variable its own.
     over : str, list of str or (n,) array, optional
         Effects by group: a column, or labels.
     weights : str or (n,) array, optional
@@ -64,6 +64,13 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     factors_at : {"reference", "mode", "proportions"}
         Factors in at="mean" and "median": their reference level, their most frequent one, or a mixture of the design's
         rows by share.
+    comparison : {"difference", "ratio", "lift", "lnratio", "lnor"}
+        How two averages a (low) and b (high) are compared: b - a, b / a, b / a - 1, ln(b / a), or the log odds ratio
+        logit(b) - logit(a). Numbers are moved by 1 where neither `change` nor `contrast` says more. "ratio" is tested
+        against 1, the others against 0.
+    exponentiate : bool
+        Of logarithms (comparison="lnratio" or "lnor", method="eydx"): show ratios, or odds ratios, with the
+        exponentials of the limits, which stay positive.
     level, alpha : float
         Of the intervals: a level in [0.5, 1), or alpha = 1 - level in its place.
 
@@ -82,14 +89,23 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     covariance S V S' with the covariance V that the results carry (regression-design chapter, "Standard errors").
     """
     level = confidence_level(level, alpha)
-    wanted.check_options(method, discrete, change, contrast)
+    wanted.check_options(method, discrete, change, contrast, comparison)
+    if exponentiate and method != "eydx" and comparison not in ("lnratio", "lnor"):
+        raise ValueError("exponentiate=True shows ratios for logarithms: it goes with comparison='lnratio' or 'lnor', "
+                         "or method='eydx'.")
     job = _Job(results, data, over, weights, offset, exposure, interactions, factors)
     explicit = variables is not None
     variables = wanted.check_variables(job.terms, variables)
+    still = [name for name in variables
+             if wanted.of(change, name) is None and not wanted.is_pair(wanted.of(contrast, name))]
+    if comparison != "difference" and still:                          # numbers have no ratio of derivatives
+        change = {name: "unit" if name in still else wanted.of(change, name) for name in variables}
+        still = []
     numbers_, quantiles = wanted.needs(job.terms, variables, discrete, change)
-    job.look(at, factors_at, numbers_, quantiles, variables if change is None and not _is_pair(contrast) else ())
-    effects = wanted.plan(job.terms, variables, method, discrete, change, contrast, job.facts, job.references, explicit)
-    return job.result(effects, level)
+    job.look(at, factors_at, numbers_, quantiles, still)
+    effects = wanted.plan(job.terms, variables, method, discrete, change, contrast, job.facts, job.references, explicit,
+                          _words(comparison, exponentiate))
+    return job.result(effects, level, comparison, exponentiate)
 
 
 def average_predictions(results, data, at="overall", over=None, weights=None, offset=None, exposure=None,
@@ -110,8 +126,10 @@ def average_predictions(results, data, at="overall", over=None, weights=None, of
     return job.result([wanted.Effect("E[y]", "", ((wanted.MeanPrediction(), 1.0),))], level)
 
 
-def _is_pair(contrast):
-    return contrast is not None and not isinstance(contrast, str)
+def _words(comparison, exponentiate):
+    """How a contrast is written: what is shown once the logarithm is undone."""
+    words = wanted.LABELS[comparison]
+    return words if not exponentiate else words.removeprefix("ln(").removesuffix(")").replace(" - ", " / ")
 
 
 class _Job:
@@ -233,7 +251,7 @@ class _Job:
 
     # ------------------------------------------------------------ evaluation
 
-    def result(self, effects, level):
+    def result(self, effects, level, comparison="difference", exponentiate=False):
         """Run the sweep and combine the averages into effects."""
         averages = tuple(dict.fromkeys(average for effect in effects for average, _ in effect.parts))
         plan = EffectPlan(self.terms, RawCoefficients.of(self.results.fitted.fit), averages, tuple(self.points))
@@ -250,9 +268,11 @@ class _Job:
             for key, (value, gradient) in means.items():
                 for number, point in enumerate(self.points):
                     labels.append(self._label(effect, key, point))
-                    values.append(C[row] @ value[number])
-                    gradients.append(np.tensordot(C[row], gradient[number], axes=1))
-        return self._table(labels, np.array(values), np.array(gradients), level)
+                    compared = wanted.compare(C[row], value[number], gradient[number], comparison)
+                    values.append(compared[0])
+                    gradients.append(compared[1])
+        form = Form(level, 1.0 if comparison == "ratio" else 0.0, exponentiate)
+        return self._table(labels, np.array(values), np.array(gradients), form)
 
     def _single_row(self, plan):
         offset = np.array([self.facts.offset if self.facts is not None and self.has_offset else 0.0])
@@ -271,7 +291,7 @@ class _Job:
                 | {_free(name): value for name, value in zip(names, key)}
                 | {f"at_{name}": point[name] for name in self.at_names})
 
-    def _table(self, labels, values, gradients, level):
+    def _table(self, labels, values, gradients, form):
         """One row an effect, or an effect and class."""
         labels = pd.DataFrame(labels)
         n_responses = values.shape[1]
@@ -280,7 +300,7 @@ class _Job:
             labels = labels.loc[labels.index.repeat(n_responses)].reset_index(drop=True)
             labels.insert(2, "class", np.tile(np.asarray(self.results.classes)[order], len(values)))
             values, gradients = values[:, order], gradients[:, order]
-        return MarginsResult(labels, values.ravel(), gradients.reshape(values.size, -1), self.results, level,
+        return MarginsResult(labels, values.ravel(), gradients.reshape(values.size, -1), self.results, form,
                              self.data.n_passes)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 
 import numpy as np
+from scipy import special
 
 from daskglm_rep.inference.margins.terms import NUMBER
 
@@ -11,6 +12,8 @@ METHODS = {"dydx": "dY/dX", "eyex": "eY/eX", "dyex": "dY/eX", "eydx": "eY/dX"}
 CHANGES = ("unit", "centered", "sd", "iqr", "minmax")
 DISCRETE = ("factors", "dummies", None)
 CONTRASTS = ("reference", "pairwise", "sequential")
+LABELS = {"difference": "{} - {}", "ratio": "{} / {}", "lift": "{} / {} - 1", "lnratio": "ln({} / {})",
+          "lnor": "ln(odds {} / odds {})"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +49,29 @@ class Effect:
     parts: tuple
 
 
-def check_options(method, discrete, change, contrast):
+def of(option, name):
+    """A variable's own value of an option that may be given by name."""
+    return option.get(name) if isinstance(option, dict) else option
+
+
+def is_pair(contrast):
+    """Whether a contrast sets values, rather than to say which levels are compared."""
+    return contrast is not None and not isinstance(contrast, str)
+
+
+def check_options(method, discrete, change, contrast, comparison):
     """Refuse what is not an option, in one sentence."""
+    if comparison not in LABELS:
+        raise ValueError(f"comparison={comparison!r} is not known: choose one of {', '.join(LABELS)}.")
+    if comparison != "difference" and (method != "dydx" or discrete is None):
+        raise ValueError(f"comparison={comparison!r} compares means after a discrete change: leave method= and "
+                         "discrete= at their defaults.")
+    by_name = {name for option in (change, contrast) if isinstance(option, dict) for name in option}
+    for name in by_name or [None]:
+        _check_changes(method, discrete, of(change, name), of(contrast, name))
+
+
+def _check_changes(method, discrete, change, contrast):
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not known: choose one of {', '.join(METHODS)}.")
     if discrete not in DISCRETE:
@@ -96,12 +120,12 @@ def check_variables(terms, variables):
 def needs(terms, variables, discrete, change):
     """Facts that the effects refer to: numeric variables to survey, and (variable, probability) of quantiles."""
     numeric = [name for name in variables if terms.variables[name] is NUMBER]
-    if not (discrete == "dummies" or (isinstance(change, str) and change in ("sd", "iqr", "minmax"))):
-        return [], set()
-    return numeric, {(name, p) for name in numeric for p in (0.25, 0.75)} if change == "iqr" else set()
+    asked = {name: of(change, name) if isinstance(of(change, name), str) else None for name in numeric}
+    wanted = [name for name in numeric if discrete == "dummies" or asked[name] in ("sd", "iqr", "minmax")]
+    return wanted, {(name, p) for name in wanted for p in (0.25, 0.75) if asked[name] == "iqr"}
 
 
-def plan(terms, variables, method, discrete, change, contrast, facts, references, explicit):
+def plan(terms, variables, method, discrete, change, contrast, facts, references, explicit, words=LABELS["difference"]):
     """List the effects of some variables.
 
     Parameters
@@ -112,6 +136,8 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
         Factor -> reference level, where it is not the first.
     explicit : bool
         Whether the user named the variables: then what a method cannot do is an error, else the variable is left out.
+    words : str
+        How labels join the ends of a change, a value of `LABELS`.
 
     Returns
     -------
@@ -126,9 +152,10 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
     for name in variables:
         levels = terms.variables[name]
         if levels is NUMBER:
-            effects += _numeric(name, method, discrete, change, contrast, facts)
+            effects += _numeric(name, method, discrete, of(change, name), of(contrast, name), facts, words)
         elif method not in ("eyex", "dyex"):
-            effects += _factor(name, levels, references.get(name, levels[0]), method, discrete, contrast)
+            effects += _factor(name, levels, references.get(name, levels[0]), method, discrete, of(contrast, name),
+                               words)
         elif explicit:
             raise ValueError(f"method={method!r} multiplies by the variable, and {name!r} is a factor: use 'dydx' or "
                              "'eydx'.")
@@ -138,18 +165,19 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
     return effects
 
 
-def _difference(name, label, how, low, high, method):
+def _difference(name, ends, how, low, high, method, words, label=None):
+    """Two means compared: `ends` name the high and the low one, `words` join them; `label` is a shorter difference."""
     log = method == "eydx"
+    label = label if label and words == LABELS["difference"] else words.format(*ends)
     pair = ((MeanPrediction(name, how, value, log), sign) for value, sign in ((high, 1.0), (low, -1.0)))
     return Effect(name, label, tuple(pair))
 
 
-def _factor(name, levels, reference, method, discrete, contrast):
+def _factor(name, levels, reference, method, discrete, contrast, words):
     effects = []
     for a, b in _pairs(name, levels, reference, contrast):
-        label = f"{b} - {a}"
-        effects.append(_difference(name, label, "set", a, b, method) if discrete else
-                       Effect(name, label, ((Slope(name, method == "eydx", False, (a, b)), 1.0),)))
+        effects.append(_difference(name, (b, a), "set", a, b, method, words) if discrete else
+                       Effect(name, f"{b} - {a}", ((Slope(name, method == "eydx", False, (a, b)), 1.0),)))
     return effects
 
 
@@ -179,38 +207,79 @@ def known_level(name, levels, value, option):
                      f"are {', '.join(map(repr, levels[:20]))}.")
 
 
-def _numeric(name, method, discrete, change, contrast, facts):
+def _numeric(name, method, discrete, change, contrast, facts, words):
     if isinstance(contrast, (tuple, list, np.ndarray)):
         if not _is_pair_of_numbers(contrast):
             raise ValueError(f"contrast={contrast!r} must hold two finite numbers for the numeric variable {name!r}.")
         low, high = map(float, contrast)
-        return [_difference(name, f"{high:g} - {low:g}", "set", low, high, method)]
+        return [_difference(name, (f"{high:g}", f"{low:g}"), "set", low, high, method, words)]
     if discrete == "dummies" and facts.binary[name] and method in ("dydx", "eydx"):
-        return [_difference(name, "1 - 0", "set", 0.0, 1.0, method)]
+        return [_difference(name, ("1", "0"), "set", 0.0, 1.0, method, words)]
     if change is None:
         return [Effect(name, METHODS[method], ((Slope(name, method[0] == "e", method[2:] == "ex"), 1.0),))]
     if not isinstance(change, str):
         low, high = map(float, change)
-        return [_difference(name, f"(x + {high:g}) - (x + {low:g})", "shift", low, high, method)]
-    return [_difference(name, *_named_change(name, change, facts), method)]
+        return [_difference(name, (f"(x + {high:g})", f"(x + {low:g})"), "shift", low, high, method, words)]
+    label, ends, *values = _named_change(name, change, facts)
+    return [_difference(name, ends, *values, method, words, label)]
 
 
 def _named_change(name, change, facts):
-    """Label, how, low, high of a change with a name."""
+    """Label, words for the ends, how, low, high of a change with a name."""
     if change == "unit":
-        return "+1", "shift", 0.0, 1.0
+        return "+1", ("(x + 1)", "x"), "shift", 0.0, 1.0
     if change == "centered":
-        return "centered +1", "shift", -0.5, 0.5
+        return "centered +1", ("(x + 1/2)", "(x - 1/2)"), "shift", -0.5, 0.5
     if change == "sd":
         half = facts.deviation[name] / 2.0
-        label, how, low, high = "sd", "shift", -half, half
+        label, ends, how, low, high = "sd", ("(x + sd/2)", "(x - sd/2)"), "shift", -half, half
     elif change == "iqr":
-        label, how, low, high = "Q3 - Q1", "set", facts.quantiles[name, 0.25], facts.quantiles[name, 0.75]
+        ends, how, (low, high) = ("Q3", "Q1"), "set", (facts.quantiles[name, p] for p in (0.25, 0.75))
+        label = "Q3 - Q1"
     else:
-        label, how, low, high = "max - min", "set", facts.low[name], facts.high[name]
+        label, ends, how, low, high = "max - min", ("max", "min"), "set", facts.low[name], facts.high[name]
     if not high > low:
         what = ("its quartiles agree" if facts.high[name] > facts.low[name]
                 else f"it is {facts.low[name]:g} in every row")
         raise ValueError(f"change={change!r} of {name!r} is no change: {what} in these data; give change=(lo, hi) or "
                          "contrast=(from, to).")
-    return label, how, low, high
+    return label, ends, how, low, high
+
+
+def compare(coefficients, means, gradients, comparison):
+    """An effect from averages over rows: sum_a c_a h(m_a), with its gradient.
+
+    h is the identity for differences, the logarithm for ratios (whose exponential is taken back where the ratio itself
+    is wanted) and the logit for log odds ratios.
+
+    Parameters
+    ----------
+    coefficients : (A,) array
+    means : (A, R) array
+    gradients : (A, R, k) array
+
+    Returns
+    -------
+    (R,) effects, (R, k) gradients
+
+    Raises
+    ------
+    ValueError
+        An average outside the domain of h.
+    """
+    if comparison == "difference":
+        return coefficients @ means, np.tensordot(coefficients, gradients, axes=1)
+    used = coefficients != 0
+    c, m, slopes = coefficients[used], means[used], gradients[used]
+    odds = comparison == "lnor"
+    if not (m > 0).all() or odds and not (m < 1).all():
+        where = "strictly between 0 and 1" if odds else "positive"
+        raise ValueError(f"comparison={comparison!r} needs averages of E[y] that are {where}, and one is "
+                         f"{m[~((m > 0) & ((not odds) | (m < 1)))].flat[0]:.4g}: use comparison='difference'.")
+    value = c @ (special.logit(m) if odds else np.log(m))
+    rate = 1.0 / (m * (1.0 - m)) if odds else 1.0 / m
+    gradient = np.tensordot(c, rate[:, :, None] * slopes, axes=1)
+    if comparison in ("lnratio", "lnor"):
+        return value, gradient
+    ratio = np.exp(value)
+    return ratio - (comparison == "lift"), ratio[:, None] * gradient

@@ -1,16 +1,27 @@
 """The table of marginal effects: estimates, errors, tests between effects, pictures."""
 
+import dataclasses
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from daskglm_rep.inference.contrasts import nonlinear
 from daskglm_rep.inference.hypotheses import wald
 from daskglm_rep.inference.restrictions import restrictions
 from daskglm_rep.plotting import plot_margins
 from daskglm_rep.printing import Printable
 
 NUMBERS = ("effect", "se", "statistic", "pvalue", "ci_lower", "ci_upper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How effects are shown: the level of intervals, the value that means no effect, logarithms as ratios."""
+
+    level: float
+    null: float = 0.0
+    exponentiate: bool = False
 
 
 class MarginsResult(Printable):
@@ -29,9 +40,19 @@ class MarginsResult(Printable):
         Sweeps over the data that these effects took.
     """
 
-    def __init__(self, labels, effect, jacobian, results, level, n_passes):
+    def __init__(self, labels, effect, jacobian, results, form, n_passes):
         self.labels, self._effect, self._jacobian, self.results = labels, effect, jacobian, results
-        self.level, self.n_passes = level, n_passes
+        self.form, self.n_passes = form, n_passes
+
+    @property
+    def level(self):
+        """Of the intervals."""
+        return self.form.level
+
+    @property
+    def null(self):
+        """The value that means no effect, as shown."""
+        return 1.0 if self.form.exponentiate else self.form.null
 
     @cached_property
     def names(self):
@@ -45,7 +66,7 @@ class MarginsResult(Printable):
 
     @cached_property
     def cov(self):
-        """Covariance matrix of the effects, a DataFrame by `names`."""
+        """Covariance matrix of the effects, a DataFrame by `names`; of their logarithms with exponentiate=True."""
         V = self.results.covariance.matrix
         return pd.DataFrame(self._jacobian @ V @ self._jacobian.T, self.names, self.names)
 
@@ -60,14 +81,17 @@ class MarginsResult(Printable):
         variance = np.diag(self.cov.to_numpy())
         se = np.sqrt(np.where(variance >= 0, variance, np.nan))
         with np.errstate(divide="ignore", invalid="ignore"):
-            statistic = self._effect / se
+            statistic = (self._effect - self.form.null) / se
         half = distribution.ppf(0.5 + self.level / 2) * se
-        columns = (self._effect, se, statistic, 2.0 * distribution.sf(np.abs(statistic)), self._effect - half,
-                   self._effect + half)
+        effect, ends = self._effect, (self._effect - half, self._effect + half)
+        if self.form.exponentiate:
+            effect, ends = np.exp(effect), np.exp(ends)
+            se = effect * se
+        columns = (effect, se, statistic, 2.0 * distribution.sf(np.abs(statistic)), *ends)
         return self.labels.assign(**dict(zip(NUMBERS, columns)))
 
     def wald_test(self, R, q=None):
-        """Test linear hypotheses on the effects.
+        """Test linear hypotheses on the effects (on their logarithms with exponentiate=True).
 
         Parameters
         ----------
@@ -84,6 +108,22 @@ class MarginsResult(Printable):
         text = R if isinstance(R, str) else ""
         R, q = restrictions(R, q, pd.Index(self.names))
         return wald(self._effect, self.cov.to_numpy(), R, q, self.results.covariance.df, text)
+
+    def hypotheses(self, hypothesis):
+        """Functions of the effects with delta-method errors, each tested against zero, as `GLMResults.hypotheses`.
+
+        Parameters
+        ----------
+        hypothesis : str
+            Equations in `names`, such as "x / z = 2".
+
+        Returns
+        -------
+        inference.contrasts.Contrasts
+        """
+        df = self.results.covariance.df
+        return nonlinear(hypothesis, self._effect, self.cov.to_numpy(), pd.Index(self.names),
+                         lambda J: None if df is None else np.full(len(J), float(df)))
 
     def plot(self, ax=None):
         """Effects with intervals; along the variable where `at=` held a list of numbers.
