@@ -14,6 +14,7 @@ from daskglm_rep import families, records
 from daskglm_rep.formula.assembly import parse
 from daskglm_rep.inference.covariance import CLUSTERED, COV_TYPES
 from daskglm_rep.inference.intervals import confidence_level
+from daskglm_rep.localised import command
 from daskglm_rep.readers import open_table
 from daskglm_rep.sources import columns_of
 from daskglm_rep.versions import __version__
@@ -79,6 +80,7 @@ def _parser():
     p.add_argument("--below", default="std err", choices=tuple(records.BELOW), help="what stands in brackets")
     p.add_argument("--format", default="text", choices=("text", "markdown", "latex", "html", "csv"))
     p.set_defaults(run=compare)
+    command.add_to(commands)
     return parser
 
 

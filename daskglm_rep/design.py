@@ -40,6 +40,8 @@ class Data:
         Rows of each block, once a survey has counted them: every later sweep must find as many.
     """
 
+    ask = None          # of data elsewhere: a function of kernel and arguments that gives the merged summary
+
     def __init__(self, parts, prepare, names, source=None):
         self.parts, self.prepare, self.names, self.source = parts, prepare, list(names), source
         self.n_passes = 0

@@ -1,0 +1,182 @@
+"""Whether a sum may leave: how many rows carry it, whether one dominates it, what two sums differ by."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from daskglm_rep.kernels.survey import spread
+from daskglm_rep.localised.rules import Refused
+
+NUDGE = 1e-4          # of linear predictors, for the rows that carry an information
+MANY = 1000           # distinct values from which a column counts as continuous
+
+
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """Sums, sums of squares and largest of the rows' contributions to some sums, each >= 0, (m,) arrays."""
+
+    total: np.ndarray
+    squares: np.ndarray
+    largest: np.ndarray
+
+    @classmethod
+    def of(cls, contributions):
+        """From (n, m) contributions."""
+        c = np.abs(contributions)
+        return cls(c.sum(axis=0), (c * c).sum(axis=0), c.max(axis=0, initial=0.0))
+
+    def merge(self, other):
+        return Carried(self.total + other.total, self.squares + other.squares, np.maximum(self.largest, other.largest))
+
+    @property
+    def effective(self):
+        """Rows that would carry the sum if all gave alike, (sum c)^2 / sum c^2 (Kish 1965); infinite for no rows."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.squares > 0, self.total ** 2 / self.squares, np.inf)
+
+    @property
+    def share(self):
+        """Of the largest row in the sum."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.total > 0, self.largest / self.total, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """Hashes of rows."""
+
+    hashes: tuple
+
+    def merge(self, other):
+        return Sets(self.hashes + other.hashes)
+
+    @property
+    def sorted(self):
+        return np.sort(np.concatenate(self.hashes)) if self.hashes else np.zeros(0, np.uint64)
+
+
+def hash_rows(frame):
+    """(n,) uint64 hashes of whole table rows."""
+    return pd.util.hash_pandas_object(frame, index=False).to_numpy(np.uint64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """Rows of each value of the columns that have few, None for others, and the rows' weights."""
+
+    rows: tuple
+    weight: Carried
+
+    def merge(self, other):
+        both = []
+        for a, b in zip(self.rows, other.rows):
+            total = None if a is None or b is None else {v: a.get(v, 0) + b.get(v, 0) for v in a | b}
+            both.append(total if total is None or len(total) <= MANY else None)
+        return Values(tuple(both), self.weight.merge(other.weight))
+
+    def unusual(self):
+        """Per column the rows that have not its most frequent value; infinite where values are many."""
+        return np.array([np.inf if c is None else sum(c.values()) - max(c.values(), default=0) for c in self.rows])
+
+
+def column_values(block):
+    """Kernel: `Values` of the rows that count."""
+    X, rows = block.X[block.weight > 0], []
+    for j in range(X.shape[1]):
+        found, n = np.unique(X[:, j], return_counts=True)
+        rows.append(dict(zip(found.tolist(), n.tolist())) if found.size <= MANY else None)
+    return Values(tuple(rows), Carried.of(block.weight[:, None]))
+
+
+def carried_squares(block, center):
+    """Kernel: what the rows give to each column's sum of squares about its mean."""
+    return Carried.of(block.weight[:, None] * (block.X - center) ** 2)
+
+
+def column_spread(block):
+    """Kernel: moments of the columns."""
+    return spread(block.X, block.weight)
+
+
+def row_scores(block, model, basis, coef):
+    """(n, k) score rows."""
+    rows = np.zeros((block.n_rows, np.size(coef)))
+    model.add_scores(block, basis, coef, np.arange(block.n_rows), rows)
+    return rows
+
+
+def carried_scores(block, model, basis, coef, past):
+    """What carries the score and the information at `coef`, and how they differ from those at past points.
+
+    Parameters
+    ----------
+    past : list of (model, basis, coef)
+        Of the same design.
+
+    Returns
+    -------
+    Carried
+        Score's rows, information's rows, the score's k numbers, and per past point the rows of the difference.
+    """
+    here = row_scores(block, model, basis, coef)
+    size = np.sqrt(np.einsum("ij,ij->i", here, here))
+    nudged = np.zeros((model.n_equations, basis.n_coef))
+    nudged[:, 0 if basis.intercept else slice(None)] = NUDGE
+    bent = _length(row_scores(block, model, basis, coef + nudged.ravel()) - here)
+    changes = [_length(row_scores(block, *then) @ _onto(then[1], basis, model) - here) for then in past]
+    return Carried.of(np.column_stack([size, bent, here, *changes]))
+
+
+def _length(rows):
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows))
+
+
+def _onto(basis, other, model):
+    """Score rows in one basis to those in another: the transpose of how coefficients change."""
+    q = basis.n_coef
+    one = np.array([basis.standardised(other.raw(e)) for e in np.eye(q)])
+    return np.kron(np.eye(model.n_equations), one.T)
+
+
+def check_columns(values, squares, names, n_rows, n_coef, rules):
+    """Rules about the rows of a model, before any coefficient.
+
+    Parameters
+    ----------
+    values : Values
+    squares : Carried
+
+    Raises
+    ------
+    Refused
+    """
+    least, effective = rules.least_rows, float(values.weight.effective[0])
+    if min(n_rows, effective) < least:
+        raise Refused(f"least_rows: the rows' weights count as {min(effective, n_rows):.3g} rows, and the site answers "
+                      f"about {least} at least")
+    if n_rows < rules.rows_per_coefficient * n_coef:
+        raise Refused(f"rows_per_coefficient: {n_coef} coefficients need {rules.rows_per_coefficient * n_coef:g} rows")
+    unusual = values.unusual()
+    for j in np.flatnonzero((unusual > 0) & (unusual < least))[:1]:
+        raise Refused(f"least_rows: all but {least - 1} rows or fewer have one value of {names[j]!r}")
+    for j in np.flatnonzero(squares.share > rules.most_share)[:1]:
+        raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of the spread of {names[j]!r}")
+
+
+def check_scores(carried, n_past, n_coef, rules):
+    """Rules about a score and an information at a coefficient vector.
+
+    Raises
+    ------
+    Refused
+    """
+    least = rules.least_rows
+    for value, what in zip(carried.effective[:2], ("score", "information")):
+        if value < least:
+            raise Refused(f"least_rows: at these coefficients fewer than {least} rows carry the {what}")
+    if (carried.share[2:2 + n_coef] > rules.most_share).any():
+        raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of a number of the score")
+    apart = carried.effective[2 + n_coef:][:n_past]
+    if (apart < least).any():
+        raise Refused(f"difference: the score differs from one that was answered before by fewer than {least} rows")
