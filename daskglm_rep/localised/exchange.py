@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-import dask
+import dask.dataframe as dd
 
 from daskglm_rep.localised.coordinator import Coordinator
 from daskglm_rep.localised.messages import Message
@@ -109,7 +109,7 @@ def answer_file(question, out, site):
 class Workers:
     """Sites on dask workers, each known by a resource that only its workers carry: pass it to `Coordinator.fit`.
 
-    A site's rows are opened inside the one task that answers, from a path that only its worker can read, and the task
+    A site's rows are read inside the one task that answers, from a path that only its worker can read, and the task
     gives the answer file's bytes. Placement is hard: without a worker that carries the resource the task waits. Start
     workers as `dask worker scheduler:8786 --resources "hospital-a=1"`.
 
@@ -137,6 +137,12 @@ class Workers:
 
 
 def answer_on_worker(content, how):
-    """The task of a site's worker: a whole answer, computed in this task, so that no other worker sees a chunk."""
-    with dask.config.set(scheduler="synchronous"):
-        return Site(**how).answer(content).to_bytes()
+    """The task of a site's worker: a whole answer.
+
+    The table is read into this task first. A lazy one would be swept by the cluster that the task runs on, whichever
+    scheduler its process is configured for.
+    """
+    site = Site(**how)
+    if isinstance(site.table, dd.DataFrame):
+        site.table = site.table.compute(scheduler="synchronous")
+    return site.answer(content).to_bytes()
