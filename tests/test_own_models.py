@@ -245,7 +245,7 @@ def test_kernels_and_solvers_take_a_model_of_any_class(model):
         np.arange(2), np.zeros(2), np.ones(2), True)
     block = Block(X, y, np.ones(60), np.zeros(60), extra={"clusters": np.arange(60) % 7})
     coef = rng.normal(size=3 * model.n_equations) / 10
-    for kernel, more in ((block_moments, ()), (block_meat, (Adjustment(0.0),)), (cluster_scores, ())):
+    for kernel, more in ((block_moments, ()), (block_meat, (Adjustment(),)), (cluster_scores, ())):
         ours, theirs = (kernel(block, m, basis, coef, *more) for m in (model, Stranger(model)))
         for name, value in vars(ours).items():
             np.testing.assert_equal(getattr(theirs, name), value)

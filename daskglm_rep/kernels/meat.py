@@ -29,7 +29,7 @@ class Adjustment:
     frequency : bool
     """
 
-    power: tuple
+    power: tuple = (0.0, 0.0, 0.0)
     bread: np.ndarray = None
     per_row: float = 0.0
     frequency: bool = False
