@@ -10,9 +10,11 @@ import xarray as xr
 from daskglm_rep import design
 from daskglm_rep.hypothesis_tests import HypothesisTests
 from daskglm_rep.inference import covariance as cov, influence, prediction
+from daskglm_rep.inference.fit_checks import FitChecks
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.readers import as_features
 from daskglm_rep.marginal_effects import MarginalEffects
+from daskglm_rep.plotting import plot_coefficients
 from daskglm_rep.rowwise import like, map_rows
 from daskglm_rep.tables import Summary
 from daskglm_rep.versions import save
@@ -209,6 +211,45 @@ class GLMResults(HypothesisTests, MarginalEffects):
         inference.influence.Influence
         """
         return influence.Influence(self.fitted, self._data(X, y, sample_weight, offset, exposure), seed)
+
+    def fit_checks(self, X, y=None, sample_weight=None, offset=None, exposure=None, n_bins=20, level=0.95, seed=0):
+        """Whether the fit suits its rows: calibration, binned and quantile residuals, leverages; two sweeps.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            The rows of the fit, or others; for a formula the data alone.
+        n_bins : int
+            Bins of the fitted mean.
+        level : float
+            Of the limits that the model gives each bin.
+        seed : int
+            Of the rows drawn.
+
+        Returns
+        -------
+        inference.fit_checks.FitChecks
+            With `plot()`, `binned` and `rows`.
+
+        Raises
+        ------
+        ValueError
+            Multinomial models.
+        """
+        rule = influence.rule_of(self.fitted, seed)
+        what = f"mean of {self.response}" if self.classes is None else self.outcome
+        observed = "mean" if self.classes is None else "share"
+        quantile = float(self.distribution.ppf(0.5 + confidence_level(level) / 2))
+        return FitChecks(rule, self._data(X, y, sample_weight, offset, exposure), what, observed, n_bins, quantile)
+
+    def plot(self, ax=None, **options):
+        """Draw the coefficients with their intervals; options: `plotting.plot_coefficients`.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        return plot_coefficients(self, ax=ax, **options)
 
     # ------------------------------------------------------------ files
 

@@ -63,6 +63,11 @@ def residual_rows(block, rule, name):
     return ((y - mu) * (np.sqrt(weight / variance) if name == "resid_pearson" else 1.0))[:, None]
 
 
+def fitted_rows(block, rule):
+    """Means of a block's rows and their variance functions, two (n,) arrays."""
+    return unit_deviances(rule.model, _eta(block, rule), np.asarray(block.y))[:2]
+
+
 def quantile_rows(block, rule):
     """Quantile residuals of a block, (n, 1) array; the draws depend on the seed and the block's number alone."""
     eta, y = _eta(block, rule), np.asarray(block.y)

@@ -104,8 +104,10 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     numbers_, quantiles = wanted.needs(job.terms, variables, discrete, change)
     job.look(at, factors_at, numbers_, quantiles, still)
     effects = wanted.plan(job.terms, variables, method, discrete, change, contrast, job.facts, job.references, explicit,
-                          _words(comparison, exponentiate))
-    return job.result(effects, level, comparison, exponentiate)
+                          wanted.label_of(comparison, exponentiate))
+    form = Form(level, 1.0 if comparison == "ratio" else 0.0, exponentiate,
+                wanted.words_of(method, comparison, exponentiate))
+    return job.result(effects, form, comparison)
 
 
 def average_predictions(results, data, at="overall", over=None, weights=None, offset=None, exposure=None,
@@ -123,13 +125,7 @@ def average_predictions(results, data, at="overall", over=None, weights=None, of
     level = confidence_level(level, alpha)
     job = _Job(results, data, over, weights, offset, exposure, interactions, factors)
     job.look(at, factors_at, (), set(), ())
-    return job.result([wanted.Effect("E[y]", "", ((wanted.MeanPrediction(), 1.0),))], level)
-
-
-def _words(comparison, exponentiate):
-    """How a contrast is written: what is shown once the logarithm is undone."""
-    words = wanted.LABELS[comparison]
-    return words if not exponentiate else words.removeprefix("ln(").removesuffix(")").replace(" - ", " / ")
+    return job.result([wanted.Effect("E[y]", "", ((wanted.MeanPrediction(), 1.0),))], Form(level))
 
 
 class _Job:
@@ -251,7 +247,7 @@ class _Job:
 
     # ------------------------------------------------------------ evaluation
 
-    def result(self, effects, level, comparison="difference", exponentiate=False):
+    def result(self, effects, form, comparison="difference"):
         """Run the sweep and combine the averages into effects."""
         averages = tuple(dict.fromkeys(average for effect in effects for average, _ in effect.parts))
         plan = EffectPlan(self.terms, RawCoefficients.of(self.results.fitted.fit), averages, tuple(self.points))
@@ -271,7 +267,6 @@ class _Job:
                     compared = wanted.compare(C[row], value[number], gradient[number], comparison)
                     values.append(compared[0])
                     gradients.append(compared[1])
-        form = Form(level, 1.0 if comparison == "ratio" else 0.0, exponentiate)
         return self._table(labels, np.array(values), np.array(gradients), form)
 
     def _single_row(self, plan):

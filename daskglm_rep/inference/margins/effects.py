@@ -246,6 +246,20 @@ def _named_change(name, change, facts):
     return label, ends, how, low, high
 
 
+def label_of(comparison, exponentiate):
+    """How a contrast is written; with `exponentiate` once the logarithm is undone."""
+    words = LABELS[comparison]
+    return words if not exponentiate else words.removeprefix("ln(").removesuffix(")").replace(" - ", " / ")
+
+
+def words_of(method, comparison, exponentiate):
+    """What is shown of the means, in words that a picture puts before them."""
+    kind = method if comparison == "difference" else comparison
+    words = {"dydx": "effect on", "eyex": "elasticity of", "dyex": "effect of ln x on", "eydx": "log ratio of",
+             "ratio": "ratio of", "lift": "relative change of", "lnratio": "log ratio of", "lnor": "log odds ratio of"}
+    return words[kind].removeprefix("log ") if exponentiate else words[kind]
+
+
 def compare(coefficients, means, gradients, comparison):
     """An effect from averages over rows: sum_a c_a h(m_a), with its gradient.
 

@@ -17,11 +17,12 @@ NUMBERS = ("effect", "se", "statistic", "pvalue", "ci_lower", "ci_upper")
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How effects are shown: the level of intervals, the value that means no effect, logarithms as ratios."""
+    """How effects are shown: the level of intervals, the value that means no effect, logarithms as ratios; in words."""
 
     level: float
     null: float = 0.0
     exponentiate: bool = False
+    words: str = "effect on"
 
 
 class MarginsResult(Printable):
