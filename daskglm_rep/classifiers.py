@@ -92,9 +92,20 @@ class _GLMClassifierBase(ClassifierMixin, _ExactBase):
             self.intercept_ = raw[:, 0].copy() if first else np.zeros(1)
             return
         full = np.vstack([np.zeros(raw.shape[1]), raw])
-        full = full[np.argsort(self._class_order(self.classes_))] - full.mean(axis=0)
+        full = self._symmetric(full - full.mean(axis=0))[np.argsort(self._class_order(self.classes_))]
         self.coef_ = full[:, first:].copy()
         self.intercept_ = full[:, 0].copy() if first else np.zeros(len(full))
+
+    def _symmetric(self, full):
+        """(J, q) raw coefficients: the penalty's own where it tells the classes apart; intercepts sum to zero."""
+        fitted = self.results_.fitted
+        if fitted.fit.symmetric is None:
+            return full
+        full = np.zeros_like(full)
+        full[:, fitted.kept] = fitted.fit.objective.basis.raw(fitted.fit.symmetric).reshape(len(full), -1)
+        if self.fit_intercept:
+            full[:, 0] -= full[:, 0].mean()
+        return full
 
     def _raw_predictor(self):
         raw = super()._raw_predictor()
@@ -173,9 +184,6 @@ class LogisticRegression(_GLMClassifierBase):
     def _class_model(self, n_classes):
         if n_classes == 2:
             return self._glm()
-        if self.alpha > 0 and self.l1_ratio > 0:
-            raise ValueError("l1_ratio > 0 with three or more classes is not available: use l1_ratio=0, or one "
-                             "LogisticRegression a class.")
         return Multinomial(n_classes)
 
     def _class_order(self, classes):

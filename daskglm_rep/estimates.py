@@ -58,16 +58,17 @@ class Estimates(Versioned):
         names = intercept + self.fitted.names
         return self.model.index(names, self.classes)
 
-    def _spread_out(self, values):
-        full = np.full(self._kept.size, math.nan)
+    def _spread_out(self, values, rest=math.nan):
+        full = np.full(self._kept.size, rest)
         full[self._kept] = values
         return full
 
     @cached_property
     def params(self):
-        """Coefficients of the raw columns; NaN where aliased."""
+        """Coefficients of the raw columns; NaN where aliased, 0 where a penalty left them out."""
         fit = self.fitted.fit
-        return pd.Series(self._spread_out(fit.objective.basis.raw(fit.point.coef)), self.index, name="coef")
+        raw = fit.objective.basis.raw(fit.point.coef)
+        return pd.Series(self._spread_out(raw, 0.0 if fit.selects else math.nan), self.index, name="coef")
 
     @property
     def separated_names(self):

@@ -27,9 +27,9 @@ from daskglm_rep.readers import as_features
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
-from daskglm_rep.settings import (check_choice, check_cov_type, check_fit, check_flag, check_intercept, check_seed,
+from daskglm_rep.settings import (check_cov_type, check_fit, check_flag, check_intercept, check_seed,
                                   refuse_elsewhere)
-from daskglm_rep.solvers.exact import solve
+from daskglm_rep.solvers.exact import is_first_order, solve, solver_of
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.versions import Versioned
 
@@ -42,10 +42,13 @@ PARAMETERS = """
     l1_ratio : float in [0, 1], default 0
         Share of the absolute-value penalty.
     fit_intercept : bool, default True
-    solver : {{"auto"}}
-        Survey, pilot, polish (solvers/three_sweeps.py).
+    solver : {{"auto", "cd", "fista", "igd"}} or object
+        Of penalised fits with l1_ratio > 0 or `penalty`: proximal Newton with coordinate descent (a few sweeps), FISTA
+        (gradients alone, many sweeps, little memory), or sparse mirror descent; objects of
+        `solvers.fista.Fista` and `solvers.mirror_descent.MirrorDescent` carry settings. "auto" takes "cd" unless second
+        derivatives of the columns that may enter would take more than 2 GiB; `solver_` says which.
     max_iter : int, default 100
-        Sweeps at most.
+        Sweeps at most; complete cycles of "fista", epochs of "igd".
     tol : float, default 1e-6
         Distance to the optimum at which to stop, in standard errors of the worst coefficient.
     cov_type : str, optional
@@ -55,6 +58,8 @@ PARAMETERS = """
         Penalize coefficients of columns scaled to unit population standard deviation.
     penalty_factor : (n_features,) array, optional
         Multiplies each coefficient's penalty; 0 leaves it free.
+    penalty : penalties.GroupLasso, MCP, SCAD or a Shape of one's own, optional
+        In the place of the absolute value: alpha is its strength, its own l1_ratio counts.
     weights_kind : {{"prior", "frequency"}}
         Prior weights scale a row's precision; frequency weights count copies of a row.
     warm_start : bool, default False
@@ -73,11 +78,13 @@ PARAMETERS = """
     results_ : GLMResults
     n_iter_ : int
         Full sweeps of the solver.
+    solver_ : str
+        "newton", "cd", "fista" or "igd".
     n_passes_ : float
         All sweeps over the data: chunk loads / chunks.
     converged_ : bool
     distance_to_optimum_ : float
-        In standard errors.
+        In standard errors; of a penalised fit, the length of its next Newton step with the penalty.
     dispersion_ : float
     n_features_in_, feature_names_in_
 """
@@ -350,6 +357,7 @@ class _ExactBase(_GLMBase):
     random_state: int | None = 0
     rank: str = "warn"
     verbose: int = 0
+    penalty: object = None
 
     _classify, _takes_sparse = False, True
 
@@ -358,7 +366,7 @@ class _ExactBase(_GLMBase):
         return data
 
     def _check_parameters(self):
-        check_choice("solver", self.solver, ("auto",))
+        solver_of(self.solver)
         check_flag("warm_start", self.warm_start)
 
     def fit(self, X, y, sample_weight=None, offset=None, exposure=None, clusters=None):
@@ -399,16 +407,17 @@ class _ExactBase(_GLMBase):
         data = self._reweighted(data.coalesced())
         prepared = prepare(data, self._glm(), self.fit_intercept, seed=self.random_state,
                            choose=self._choose if self._classify else None, penalized=self.alpha > 0, rank=self.rank)
-        penalty = prepared.elastic_net(self.alpha, self.l1_ratio, self.standardize, self.penalty_factor)
+        penalty = prepared.elastic_net(self.alpha, self.l1_ratio, self.standardize, self.penalty_factor,
+                                       kind=self.penalty, diagonal=is_first_order(self.solver))
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
-        fitted = solve(prepared, penalty, weights_kind=self.weights_kind, tol=self.tol, max_iter=self.max_iter,
-                       start=start, verbose=self.verbose)
+        fitted = solve(prepared, penalty, solver=self.solver, weights_kind=self.weights_kind, tol=self.tol,
+                       max_iter=self.max_iter, start=start, verbose=self.verbose)
         self._set_results(prepared, fitted, covariance.compute(fitted, cov_type, prepared.data))
         if hasattr(self.results_, "alpha"):
             self.overdispersion_ = self.results_.alpha
             self.overdispersion_standard_error_ = self.results_.alpha_standard_error
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
-        self.distance_to_optimum_ = fitted.fit.distance
+        self.distance_to_optimum_, self.solver_ = fitted.fit.distance, fitted.fit.solver
         return self
 
 

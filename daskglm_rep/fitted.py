@@ -27,6 +27,9 @@ class Fit:
     converged : bool
     null : Point or None
         The null model, where it was fitted alongside.
+    solver : str
+    symmetric : (J, q) array or None
+        Coefficients in the basis of all classes, where a penalty that sets some to zero tells them apart.
     """
 
     objective: Objective
@@ -36,6 +39,13 @@ class Fit:
     n_iter: int
     converged: bool
     null: Point | None = None
+    solver: str = "newton"
+    symmetric: np.ndarray | None = None
+
+    @property
+    def selects(self):
+        """Whether columns that are not in the basis were set to zero."""
+        return self.solver != "newton"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,107 +1,15 @@
-"""Penalties: what is added to half the deviance, in the basis of a fit and times the sum of weights."""
-
-import dataclasses
+"""Penalties: what is added to half the deviance, from what a user names (`shapes`) to what solvers see (`corners`)."""
 
 import numpy as np
 
-from daskglm_rep.kernels.coordinate_descent import quadratic_minimum
+from daskglm_rep.corners import NONE, Corners, ElasticNet, Grouped, Penalty, Ridge
+from daskglm_rep.shapes import LASSO, MCP, SCAD, GroupLasso, Shape
+from daskglm_rep.telling import PenaltyWarning, tell
 
+__all__ = ["MCP", "NONE", "SCAD", "Corners", "ElasticNet", "GroupLasso", "Grouped", "Penalty", "Ridge", "Shape",
+           "elastic_net"]
 
-@dataclasses.dataclass(frozen=True)
-class Penalty:
-    """No penalty, and the interface of all: false where nothing is penalised.
-
-    A smooth part, coef' matrix coef / 2, whose derivatives join the objective's; and for some a part with corners,
-    which `minimise` knows.
-    """
-
-    matrix = None
-    is_smooth = True
-
-    def __bool__(self):
-        return False
-
-    def value(self, coef):
-        """Of the whole penalty."""
-        return 0.0
-
-    def gradient(self, coef):
-        """Of its smooth part, (k,)."""
-        return 0.0
-
-    def add_curvature(self, information):
-        """A (k, k) information or Hessian with the smooth part's second derivative added; None stays None."""
-        return information if information is None or self.matrix is None else information + self.matrix
-
-    def rise(self, coef, step):
-        """Change of the part with corners along a step."""
-        return 0.0
-
-    def free(self, n_coef):
-        """Which coefficients are not penalised, (k,) bool array."""
-        return np.ones(n_coef, bool)
-
-    def with_ridge(self, matrix):
-        """This penalty with another smooth part."""
-        return Ridge(matrix)
-
-
-NONE = Penalty()
-
-
-@dataclasses.dataclass(frozen=True)
-class Ridge(Penalty):
-    """coef' matrix coef / 2.
-
-    Parameters
-    ----------
-    matrix : (k, k) array, positive semidefinite
-    """
-
-    matrix: np.ndarray = None
-
-    def __bool__(self):
-        return True
-
-    def value(self, coef):
-        return 0.0 if self.matrix is None else 0.5 * coef @ self.matrix @ coef
-
-    def gradient(self, coef):
-        return 0.0 if self.matrix is None else self.matrix @ coef
-
-    def free(self, n_coef):
-        return np.ones(n_coef, bool) if self.matrix is None else np.diag(self.matrix) == 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class ElasticNet(Ridge):
-    """sum absolute |coef| + coef' matrix coef / 2.
-
-    Parameters
-    ----------
-    matrix : (k, k) array or None
-    absolute : (k,) array
-        Weights of the absolute values; 0 for free coefficients.
-    """
-
-    absolute: np.ndarray = None
-    is_smooth = False
-
-    def value(self, coef):
-        return super().value(coef) + self.absolute @ np.abs(coef)
-
-    def rise(self, coef, step):
-        return self.absolute @ (np.abs(coef + step) - np.abs(coef))
-
-    def minimise(self, hessian, gradient, coef):
-        """Minimum of the quadratic model with this penalty, whose smooth part is in the model, (k,) array."""
-        return quadratic_minimum(hessian, gradient, coef, self.absolute)
-
-    def free(self, n_coef):
-        return super().free(n_coef) & (self.absolute == 0.0)
-
-    def with_ridge(self, matrix):
-        return dataclasses.replace(self, matrix=matrix)
+WIDE = 5000             # coefficients beyond which a ridge is kept as its diagonal, for solvers without Hessians
 
 
 def _factor(penalty_factor, n_features):
@@ -112,8 +20,18 @@ def _factor(penalty_factor, n_features):
     return factor
 
 
-def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
-    """alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2) as a `Penalty` in the basis; the intercept is free.
+def _units(columns, used, standardize):
+    """What turns raw coefficients into penalised ones, (p,) array; told where that is not what was asked for."""
+    constant = ((columns.high <= columns.low) | (columns.deviation == 0.0))[used]
+    if standardize and constant.any():
+        tell(f"standardize=True cannot scale {int(constant.sum())} constant column(s) of X, the first of which is number "
+             f"{used[constant][0]} counted from 0; they count as of deviation 1. Drop them.", PenaltyWarning)
+    return np.where(constant, 1.0, columns.deviation[used]) if standardize else np.ones(used.size)
+
+
+def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None, kind=None,
+                terms=None, diagonal=False, intercept=0.0):
+    """alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2) as a `Penalty` in the basis.
 
     Parameters
     ----------
@@ -121,17 +39,32 @@ def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, p
         Of the raw columns: `standardize` penalises s_j b_j with its standard deviations s_j, whatever the basis is
         scaled by (a constant column counts as of deviation 1).
     penalty_factor : (p,) array, optional
+    kind : Shape or GroupLasso, optional
+        In the place of the absolute value; its own l1_ratio counts.
+    terms : list of lists of columns, optional
+        A formula's, the groups of `GroupLasso`.
+    diagonal : bool
+        A ridge too as `Corners`, for solvers that want no matrix.
+    intercept : float
+        The intercept's factor; 0 leaves it free.
     """
     if not alpha:
         return NONE
-    factor = _factor(penalty_factor, columns.mean.size)[basis.columns]
-    constant = (columns.high <= columns.low) | (columns.deviation == 0.0)
-    unit = (np.where(constant, 1.0, columns.deviation)[basis.columns] if standardize else 1.0) / basis.scale
-    strength, J = alpha * columns.weight, model.n_equations
-    free = [0.0] * basis.intercept
-    matrix = None
-    if l1_ratio < 1:
-        matrix = np.kron(model.ridge_metric, (1 - l1_ratio) * strength * np.diag(np.r_[free, factor * unit ** 2]))
-    if l1_ratio == 0:
-        return Ridge(matrix)
-    return ElasticNet(matrix, np.tile(l1_ratio * strength * np.r_[free, factor * unit], J))
+    share, m, one = l1_ratio if kind is None else kind.l1_ratio, model.symmetry.shape[1], [1.0] * basis.intercept
+    factor = np.r_[intercept * np.array(one), _factor(penalty_factor, columns.mean.size)[basis.columns]]
+    if factor.size and not factor.any():
+        raise ValueError("penalty_factor is zero for all features, so that alpha > 0 penalises nothing: use alpha=0.")
+    unit = np.r_[one, _units(columns, basis.columns, standardize) / basis.scale]
+    ridge = (1 - share) * alpha * columns.weight * factor * unit ** 2
+    if share == 0 and basis.n_coef <= WIDE and not diagonal:
+        return Ridge(np.kron(model.ridge_metric, np.diag(ridge)))
+    if share == 0 or not isinstance(kind, GroupLasso):
+        return ElasticNet(np.tile(unit, m), np.tile(share * alpha * factor, m), columns.weight, np.tile(ridge, m),
+                          float(alpha), kind if isinstance(kind, Shape) else LASSO)
+    label = np.r_[np.full(len(one), -1), kind.labels(columns.mean.size, terms)[basis.columns]]
+    label = np.where(factor > 0, label, -1)
+    size = m * np.bincount(label + 1, minlength=1)[label + 1]
+    strength = np.where(label >= 0, share * alpha * np.sqrt(size), 0.0)
+    unit = np.where(label >= 0, factor, 1.0) * unit
+    return Grouped(np.tile(unit, m), np.tile(strength, m), columns.weight, np.tile(ridge, m), float(alpha),
+                   np.tile(label, m))

@@ -61,9 +61,10 @@ class Prepared:
         """Rows that count: of positive weight, or the sum of frequency weights."""
         return self.found.response.n_kept if weights_kind == "prior" else self.found.response.weight
 
-    def elastic_net(self, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None):
+    def elastic_net(self, alpha, l1_ratio=0.0, standardize=False, penalty_factor=None, **more):
         """The penalty of these numbers in the basis, `penalties.elastic_net`."""
-        return elastic_net(self.basis, self.model, self.found.columns, alpha, l1_ratio, standardize, penalty_factor)
+        return elastic_net(self.basis, self.model, self.found.columns, alpha, l1_ratio, standardize, penalty_factor,
+                           **more)
 
     def objective(self, penalty=NONE):
         return Objective(self.model, self.basis, penalty)
@@ -138,7 +139,8 @@ def prepare(data, model=None, fit_intercept=True, plan=None, seed=0, choose=None
         aliased columns with rank="error".
     """
     family = None if choose else model.family
-    found = passes.run(survey, data, family, plan or pilot_plan(data, seed or 0), choose is not None)
+    plan = plan or (penalized_plan if penalized else pilot_plan)(data, seed or 0)
+    found = passes.run(survey, data, family, plan, choose is not None)
     check(found, data, family)
     found = dataclasses.replace(found, n_missing=found.n_missing + n_missing)
     if verify is not None:
@@ -164,6 +166,13 @@ def pilot_plan(data, seed):
         least = max(PILOT_ROWS // 2, 30 * (n_features + 1))
     most = max(least, PILOT_BYTES // (8 * (n_features + 1)))
     return Pilot(-(-least // n_blocks), PILOT_SHARE, -(-most // n_blocks), seed)
+
+
+def penalized_plan(data, seed):
+    """`pilot_plan` within 64 MiB, or 1000 rows: a penalised pilot may have fewer rows than columns."""
+    plan = pilot_plan(data, seed)
+    room = -(-max(PILOT_BYTES // (8 * (len(data.names) + 1)), 1000) // data.n_blocks)
+    return dataclasses.replace(plan, least=min(plan.least, room), most=min(plan.most, room))
 
 
 def small_plan(data, n_rows, seed):

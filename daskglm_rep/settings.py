@@ -5,6 +5,7 @@ import numbers
 import numpy as np
 
 from daskglm_rep.inference.covariance import CLUSTERED, COV_TYPES
+from daskglm_rep.shapes import GroupLasso, Shape
 
 NUMBERS = (("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
            ("tol", lambda v: v > 0, "> 0"), ("max_iter", lambda v: v >= 1, ">= 1"))
@@ -99,6 +100,23 @@ def check_alpha(model, who):
                          "family=families.NegativeBinomial(0.5), or fit NegativeBinomialRegressor, which does.")
 
 
+def check_penalty(settings):
+    """Refuse what is no penalty, a share given twice, and a solver or a penalty without a strength."""
+    kind, solver = settings["penalty"], settings["solver"]
+    if not (kind is None or isinstance(kind, (Shape, GroupLasso))):
+        raise ValueError("penalty must be one of daskglm_rep.penalties (GroupLasso(), MCP(), SCAD(), a Shape of your "
+                         f"own) or None for the elastic net, got {kind!r}.")
+    if kind is not None:
+        check_number("penalty's l1_ratio", kind.l1_ratio, lambda v: 0 < v <= 1, "in (0, 1]")
+        if settings["l1_ratio"]:
+            raise ValueError(f"l1_ratio={settings['l1_ratio']!r} belongs to the elastic net: give the share to the "
+                             f"penalty, {type(kind).__name__}(l1_ratio=...).")
+        if not settings["alpha"]:
+            raise ValueError(f"penalty={kind!r} needs a strength: alpha > 0.")
+    if solver in ("fista", "igd") and not settings["alpha"]:
+        raise ValueError(f"solver={solver!r} is for penalised fits: give alpha > 0, or leave the solver out.")
+
+
 def check_fit(settings, cov_type):
     """Check the settings of an exact fit and the covariance that is to follow.
 
@@ -119,6 +137,7 @@ def check_fit(settings, cov_type):
     check_flag("standardize", settings["standardize"])
     if not isinstance(settings["verbose"], numbers.Integral):
         raise ValueError(f"verbose must be a whole number or a truth value, got {settings['verbose']!r}.")
+    check_penalty(settings)
     if cov_type != "nonrobust" and settings["alpha"] > 0:
         raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
                          f"cov_type={cov_type!r}.")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from daskglm_rep.debiasing import NodewisePenalty
-from daskglm_rep.penalties import NONE, ElasticNet, elastic_net
+from daskglm_rep.penalties import NONE, elastic_net
 from daskglm_rep.summaries import Spread
 
 
@@ -38,14 +38,8 @@ class Shrinkage:
         if not (self.alpha.any() or self.intercept):
             return NONE
         columns = dataclasses.replace(self.columns, weight=weight)
-        penalty = elastic_net(objective.basis, objective.model, columns, 1.0, self.l1_ratio, self.standardize,
-                              self.alpha)
-        if self.intercept:
-            if penalty.matrix is not None:
-                penalty.matrix[0, 0] = (1.0 - self.l1_ratio) * weight * self.intercept
-            if isinstance(penalty, ElasticNet):
-                penalty.absolute[0] = self.l1_ratio * weight * self.intercept
-        return penalty
+        return elastic_net(objective.basis, objective.model, columns, 1.0, self.l1_ratio, self.standardize, self.alpha,
+                           intercept=self.intercept)
 
     def strength(self, objective):
         """(q,) array: what multiplies |b| in the basis for weight 1 and l1_ratio 1."""

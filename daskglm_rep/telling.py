@@ -26,6 +26,10 @@ class ReadWarning(UserWarning):
     """Storage failed for a moment and was asked again."""
 
 
+class PenaltyWarning(UserWarning):
+    """A penalty that leaves nothing, cannot be scaled, or needs much memory."""
+
+
 class VersionWarning(UserWarning):
     """A model was pickled by another version of the library than the one that loads it."""
 

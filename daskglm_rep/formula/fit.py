@@ -15,16 +15,16 @@ from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.preparation import prepare
 from daskglm_rep.readers import open_table
 from daskglm_rep.settings import check_cov_type, check_fit, check_seed
-from daskglm_rep.solvers.exact import solve
+from daskglm_rep.solvers.exact import is_first_order, solve
 
 PENALTY = ("alpha", "l1_ratio", "standardize", "penalty_factor")
-SOLVER = ("weights_kind", "tol", "max_iter", "verbose")
+SOLVER = ("solver", "weights_kind", "tol", "max_iter", "verbose")
 KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweeps up to this size, rebuilt above
 
 
 def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, exposure=None, clusters=None,
         cov_type=None, na="drop", alpha=0.0, l1_ratio=0.0, standardize=False, penalty_factor=None, weights_kind="prior",
-        tol=1e-6, max_iter=100, random_state=0, rank="warn", context=None, verbose=0):
+        tol=1e-6, max_iter=100, random_state=0, rank="warn", context=None, verbose=0, penalty=None, solver="auto"):
     """Fit a generalized linear model given as a formula.
 
     Parameters
@@ -50,8 +50,11 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     na : {"drop", "raise"}
         What to do about rows with a missing value in any column used; dropped rows are counted in `n_missing`. Infinite
         values always raise.
-    alpha, l1_ratio, standardize, penalty_factor, weights_kind, tol, max_iter, random_state, rank, verbose
+    alpha, l1_ratio, standardize, penalty_factor, weights_kind, tol, max_iter, random_state, rank, verbose, solver
         As for `GLMRegressor`.
+    penalty : object, optional
+        As for `GLMRegressor`; the groups of `penalties.GroupLasso()` are the terms, so that a factor enters or leaves
+        whole.
     context : dict, optional
         Functions that the formula uses beside numpy's (np) and formulaic's; they must be picklable.
 
@@ -65,8 +68,9 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
         Bad formulas, columns, values or parameters, each in one sentence.
     """
     model = GLM.of(family, link)
-    options = dict(alpha=alpha, l1_ratio=l1_ratio, standardize=standardize, penalty_factor=penalty_factor,
-                   weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank, verbose=verbose)
+    options = dict(alpha=alpha, l1_ratio=l1_ratio, penalty=penalty, solver=solver, standardize=standardize,
+                   penalty_factor=penalty_factor, weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank,
+                   verbose=verbose)
     columns = (weights, offset, exposure, clusters)
     return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options)
 
@@ -106,8 +110,8 @@ def logit(formula, data, **options):
 
 
 def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=None, cov_type=None, na="drop", alpha=0.0,
-            standardize=False, penalty_factor=None, weights_kind="prior", tol=1e-6, max_iter=100, random_state=0,
-            rank="warn", context=None, verbose=0):
+            l1_ratio=0.0, standardize=False, penalty_factor=None, weights_kind="prior", tol=1e-6, max_iter=100,
+            random_state=0, rank="warn", context=None, verbose=0, penalty=None, solver="auto"):
     """Fit a multinomial logistic regression.
 
     Parameters
@@ -117,9 +121,9 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
     baseline : label, optional
         The class whose coefficients are zero; default the first in sorted order (in the declared order of a categorical
         response).
-    data, weights, offset, clusters, cov_type, na, alpha, standardize, penalty_factor, weights_kind, tol, max_iter,
-    random_state, rank, context, verbose
-        As for `glm`.
+    data, weights, offset, clusters, cov_type, na, alpha, l1_ratio, standardize, penalty_factor, weights_kind, tol,
+    max_iter, random_state, rank, context, verbose, penalty, solver
+        As for `glm`. A penalty is of the symmetric coefficients of all classes.
 
     Returns
     -------
@@ -131,8 +135,9 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
     ValueError
         As `glm`; a baseline that is no class; fewer than two classes.
     """
-    options = dict(alpha=alpha, l1_ratio=0.0, standardize=standardize, penalty_factor=penalty_factor,
-                   weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank, verbose=verbose)
+    options = dict(alpha=alpha, l1_ratio=l1_ratio, penalty=penalty, solver=solver, standardize=standardize,
+                   penalty_factor=penalty_factor, weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank,
+                   verbose=verbose)
     columns = (weights, offset, None, clusters)
     return _fit(formula, data, Multinomial, columns, cov_type, na, random_state, context, baseline, options)
 
@@ -164,7 +169,8 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     prepared = prepare(rows, model, spec.intercept, seed=random_state, n_missing=n_missing, verify=verify,
                        choose=partial(_choose, spec, model, baseline) if wants_labels else None,
                        penalized=options["alpha"] > 0, rank=options["rank"])
-    penalty = prepared.elastic_net(*(options[name] for name in PENALTY))
+    penalty = prepared.elastic_net(*(options[name] for name in PENALTY), kind=options["penalty"],
+                                   terms=spec.term_slices.values(), diagonal=is_first_order(options["solver"]))
     fitted = solve(prepared, penalty, **{name: options[name] for name in SOLVER})
     cov = covariance.compute(fitted, cov_type, prepared.data)
     fitted = dataclasses.replace(fitted, n_passes=prepared.data.n_passes)

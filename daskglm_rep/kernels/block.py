@@ -92,7 +92,11 @@ class Basis:
 
     def raw(self, coef):
         """Raw coefficients, (n_equations * q,), of standardised ones."""
-        return (coef.reshape(-1, self.n_coef) @ self.to_raw.T).ravel()
+        raw = np.array(coef, float).reshape(-1, self.n_coef)
+        raw[:, int(self.intercept):] /= self.scale
+        if self.intercept:
+            raw[:, 0] -= raw[:, 1:] @ self.center
+        return raw.ravel()
 
     def standardised(self, raw):
         """Inverse of `raw`."""

@@ -1,5 +1,8 @@
 """Score, informations and deviance of a block at a coefficient vector: the kernel of every fit."""
 
+import dataclasses
+import math
+
 import numpy as np
 
 from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel, types
@@ -8,6 +11,8 @@ from daskglm_rep.kernels.gram import (BASIS, STRIP, add_gram, add_moment, basis_
                                       symmetric, tile_gram)
 from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
 from daskglm_rep.summaries import Moments, Pair
+
+FAR = 1e3               # deviations from zero: three digits of sums of plain columns
 
 _NARROW = (types.float64, types.boolean, types.boolean) + BASIS + (FLOATS,) * 4 + (OUT, OUT2, OUT2, OUT)
 
@@ -93,3 +98,35 @@ def block_moments(block, model, basis, coef, informative=True):
 def moments_with_null(block, model, basis, coef, null_basis, null_coef):
     """`Moments` of a model and of its null model in one visit."""
     return Pair(block_moments(block, model, basis, coef), block_moments(block, model, null_basis, null_coef))
+
+
+def screened_moments(block, model, basis, coef, active, informative=True):
+    """`Moments` with the score of all columns and the informations of some: for designs too wide for all of them.
+
+    Parameters
+    ----------
+    coef : (n_equations * q,) array, zero but for the active columns
+    active : (m,) int array
+        Of the basis's coefficients; the informations are (n_equations * m) square.
+    informative : bool
+        False: no informations.
+    """
+    small = basis.keep(active)
+    some = np.ascontiguousarray(coef.reshape(-1, basis.n_coef)[:, active]).ravel()
+    moments = model.moments(block, small, some, informative)
+    if moments.n_invalid:
+        return dataclasses.replace(moments, score=np.full(coef.size, math.nan))
+    residual = np.empty((block.n_rows, model.n_equations))
+    for rows, Z in tiles(block.X, small):
+        eta = Z @ some.reshape(model.n_equations, -1).T + block.offset[rows][:, None]
+        residual[rows] = model.residuals(eta if model.n_equations > 1 else eta[:, 0], block.y[rows], block.weight[rows])
+    return dataclasses.replace(moments, score=_all_scores(block.X, basis, residual).ravel())
+
+
+def _all_scores(X, basis, residual):
+    """(n_equations, q) scores of all columns; those of columns far from zero by centred rows, which cost a copy."""
+    if basis.columns.size and np.max(np.abs(basis.center) / basis.scale) > FAR:
+        return sum((Z.T @ residual[rows] for rows, Z in tiles(X, basis)), np.zeros((basis.n_coef, 1))).T
+    total = residual.sum(axis=0)[:, None]
+    score = ((X.T @ residual)[basis.columns].T - total * basis.center) / basis.scale
+    return np.hstack([total, score]) if basis.intercept else score

@@ -14,7 +14,7 @@ from daskglm_rep.kernels.margins import mean_states
 from daskglm_rep.kernels.meat import glm_meat
 from daskglm_rep.kernels.moments import glm_moments
 from daskglm_rep.kernels.residuals import slope_rows
-from daskglm_rep.kernels.rows import inverse_link
+from daskglm_rep.kernels.rows import inverse_link, working_rows
 from daskglm_rep.links import LARGE, Link, get_link
 
 ONE = ("mean", "se", "ci_lower", "ci_upper", "linear", "linear_se", "linear_ci_lower", "linear_ci_upper")
@@ -36,7 +36,7 @@ class GLM:
     n_equations = n_responses = 1          # no annotation, hence no field
     starts_at_zero = False
     has_leverage = True
-    ridge_metric = np.eye(1)
+    ridge_metric = symmetry = np.eye(1)
     moments, meat, add_scores = glm_moments, glm_meat, glm_scores
 
     @classmethod
@@ -191,6 +191,10 @@ class GLM:
     def constraint_rows(self, Z, y, entry):
         """The constraints' coefficients, (m, k), of rows Z at entries of `constrained`."""
         return Z * np.where(entry == 0, 1.0, -1.0)[:, None]
+
+    def residuals(self, eta, y, weight):
+        """(n, 1) derivatives of the log-likelihood of some rows in their linear predictors, (n,), at dispersion 1."""
+        return working_rows(self, eta, y, weight)[0][:, None]
 
     def means(self, eta):
         """(n,) means at (n,) linear predictors."""

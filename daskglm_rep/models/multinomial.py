@@ -9,7 +9,7 @@ from scipy import special
 from daskglm_rep.kernels.clusters import softmax_scores
 from daskglm_rep.kernels.margins import ClassState
 from daskglm_rep.kernels.meat import softmax_meat
-from daskglm_rep.kernels.softmax import class_probabilities, softmax_moments
+from daskglm_rep.kernels.softmax import class_probabilities, softmax_moments, softmax_rows
 
 MANY = ("mean", "se", "ci_lower", "ci_upper")
 
@@ -55,6 +55,11 @@ class Multinomial:
         """Across equations: with the baseline at zero, sum_j |b_j - mean b|^2 = B' (I - 11'/J) B."""
         return np.eye(self.n_equations) - 1.0 / self.n_classes
 
+    @property
+    def symmetry(self):
+        """(J-1, J) matrix from symmetric coefficients, of all classes, to those against the baseline."""
+        return np.hstack([-np.ones((self.n_equations, 1)), np.eye(self.n_equations)])
+
     def __str__(self):
         return f"multinomial logit, {self.n_classes} classes"
 
@@ -91,6 +96,10 @@ class Multinomial:
         classes = np.arange(1, self.n_classes)
         sign = (y.astype(int)[:, None] == classes).astype(float) - (entry[:, None] == classes)
         return (sign[:, :, None] * Z[:, None, :]).reshape(len(Z), sign.shape[1] * Z.shape[1])
+
+    def residuals(self, eta, y, weight):
+        """(n, J-1) derivatives of the log-likelihood of some rows in their linear predictors."""
+        return softmax_rows(eta, y, weight)[0]
 
     def means(self, eta):
         """(n, J) probabilities at (n, J-1) linear predictors, or (n,) ones of two classes."""

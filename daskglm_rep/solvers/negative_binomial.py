@@ -20,7 +20,7 @@ from daskglm_rep.models.glm import GLM
 from daskglm_rep.objective import Objective, in_memory
 from daskglm_rep.penalties import NONE, Ridge
 from daskglm_rep.preparation import basis_of
-from daskglm_rep.solvers import newton, three_sweeps
+from daskglm_rep.solvers import newton
 from daskglm_rep.telling import tell
 
 LARGEST_SIZE = 1e8          # r = 1 / alpha beyond which the data show no overdispersion
@@ -29,7 +29,7 @@ DISTINCT = 100_000          # responses of a block up to which rows are summed b
 NULL_TOL = 1e-5             # standard errors: the null log-likelihood is then right to 1e-10
 
 
-def solve(prepared, penalty=NONE, tol=1e-6, start=None, **settings):
+def solve(prepared, at_alpha, penalty=NONE, tol=1e-6, start=None, **settings):
     """Fit coefficients and alpha.
 
     1. On the pilot rows in memory: alternate to convergence, from a Poisson fit.
@@ -42,7 +42,9 @@ def solve(prepared, penalty=NONE, tol=1e-6, start=None, **settings):
     ----------
     prepared : preparation.Prepared
         Whose model's family is negative binomial; its alpha is ignored.
-    penalty, tol, start, settings : arguments of `three_sweeps.solve`
+    at_alpha : callable
+        Fits at a given alpha: `three_sweeps.solve` or `penalized.solve`.
+    penalty, tol, start, settings : its arguments
 
     Returns
     -------
@@ -56,10 +58,10 @@ def solve(prepared, penalty=NONE, tol=1e-6, start=None, **settings):
         with warnings.catch_warnings():
             if number:
                 warnings.simplefilter("ignore")          # told in the first round
-            fitted = three_sweeps.solve(at, penalty, tol=tol, start=start, **settings)
-        coef = fitted.fit.point.coef
-        alpha, moved, error = _alpha(data, at.model, at.basis, coef, tol)
-        start = prepared.raw(coef)
+            fitted = at_alpha(at, penalty, tol=tol, start=start, **settings)
+        coef, basis = fitted.fit.point.coef, fitted.fit.objective.basis
+        alpha, moved, error = _alpha(data, at.model, basis, coef, tol)
+        start = dataclasses.replace(prepared, kept=fitted.kept, basis=basis).raw(coef)
         if moved <= tol:
             break
     else:
