@@ -24,8 +24,8 @@ def _units(columns, used, standardize):
     """What turns raw coefficients into penalised ones, (p,) array; told where that is not what was asked for."""
     constant = ((columns.high <= columns.low) | (columns.deviation == 0.0))[used]
     if standardize and constant.any():
-        tell(f"standardize=True cannot scale {int(constant.sum())} constant column(s) of X, the first of which is number "
-             f"{used[constant][0]} counted from 0; they count as of deviation 1. Drop them.", PenaltyWarning)
+        tell(f"standardize=True cannot scale {int(constant.sum())} constant column(s) of X, the first of which is "
+             f"number {used[constant][0]} counted from 0; they count as of deviation 1. Drop them.", PenaltyWarning)
     return np.where(constant, 1.0, columns.deviation[used]) if standardize else np.ones(used.size)
 
 
