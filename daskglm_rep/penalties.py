@@ -52,8 +52,6 @@ def elastic_net(basis, model, columns, alpha, l1_ratio=0.0, standardize=False, p
         return NONE
     share, m, one = l1_ratio if kind is None else kind.l1_ratio, model.symmetry.shape[1], [1.0] * basis.intercept
     factor = np.r_[intercept * np.array(one), _factor(penalty_factor, columns.mean.size)[basis.columns]]
-    if factor.size and not factor.any():
-        raise ValueError("penalty_factor is zero for all features, so that alpha > 0 penalises nothing: use alpha=0.")
     unit = np.r_[one, _units(columns, basis.columns, standardize) / basis.scale]
     ridge = (1 - share) * alpha * columns.weight * factor * unit ** 2
     if share == 0 and basis.n_coef <= WIDE and not diagonal:

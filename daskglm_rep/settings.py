@@ -113,6 +113,9 @@ def check_penalty(settings):
                              f"penalty, {type(kind).__name__}(l1_ratio=...).")
         if not settings["alpha"]:
             raise ValueError(f"penalty={kind!r} needs a strength: alpha > 0.")
+    factor = settings["penalty_factor"]
+    if settings["alpha"] and factor is not None and np.size(factor) and not np.any(factor):
+        raise ValueError("penalty_factor is zero for all features, so that alpha > 0 penalises nothing: use alpha=0.")
     if solver in ("fista", "igd") and not settings["alpha"]:
         raise ValueError(f"solver={solver!r} is for penalised fits: give alpha > 0, or leave the solver out.")
 
