@@ -1,6 +1,7 @@
 """daskglm_rep: exact generalized linear models on chunked data, with inference."""
 
 from daskglm_rep import datasets, families, links, localised, partitions, plotting
+from daskglm_rep.backends import backend
 from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.comparison import compare
 from daskglm_rep.distributed_models import DistributedModel
@@ -19,5 +20,5 @@ __all__ = ["DistributedModel", "DivideAndConquerGLM", "StochasticGLM", "Subsampl
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
            "AliasWarning", "CovarianceWarning", "FormulaWarning", "ReadWarning", "SeparationWarning", "VersionWarning",
-           "RepresentativeGLM", "__version__", "compare", "datasets", "families", "glm", "links", "lm", "load",
-           "localised", "logit", "mnlogit", "partitions", "plotting"]
+           "RepresentativeGLM", "__version__", "backend", "compare", "datasets", "families", "glm", "links", "lm",
+           "load", "localised", "logit", "mnlogit", "partitions", "plotting"]

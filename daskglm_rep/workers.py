@@ -83,14 +83,17 @@ def _seceded():
 
 def wait(client, futures):
     """Wait for futures; where no worker can work, say so every minute and stop after `daskglm_rep.timeout` seconds."""
-    import distributed
     limit = dask.config.get("daskglm_rep.timeout", None)
     poll = POLL if limit is None else min(POLL, limit / 4)
     stuck = said = None
-    while True:
+    left = list(futures) if isinstance(futures, list) else [futures]
+    while left:
+        if left[-1].status != "pending":
+            left.pop()
+            continue
         try:
-            distributed.wait(futures, timeout=poll)
-            return
+            left[-1].exception(timeout=poll)
+            continue
         except TimeoutError:
             now, trouble = time.monotonic(), _trouble(client)
         if trouble is None:

@@ -25,6 +25,7 @@ import math
 
 import numpy as np
 
+from daskglm_rep import passes
 from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
 from daskglm_rep.objective import solve
 from daskglm_rep.preparation import WIDE
@@ -149,12 +150,14 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         Asked after each sweep with its point and whether steps shrink in standard errors but keep moving linear
         predictors; true ends the loop.
     verbose : int
-        Above 0 each sweep prints its deviance and distance.
+        Above 0 each sweep prints its deviance and distance, after one line on where sweeps run.
 
     Returns
     -------
     Fit
     """
+    if verbose:
+        print(passes.where(data))
     best, given_up, step, last, noise = None, None, np.zeros_like(coef), math.inf, 0.0
     stumbles, n_iter, null_end = 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:

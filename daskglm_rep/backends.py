@@ -1,0 +1,165 @@
+"""Where fits run: `with backend("slurm", jobs=4, cores=8, memory="32GB"): glm(...)`; the answer is the same everywhere.
+
+Rows in memory are always fitted by threads of this process: sending them would cost more than the sweeps. Lazy rows are
+read where they are used.
+"""
+
+import contextlib
+import logging
+
+import dask
+from dask.multiprocessing import get as get_with_pool
+from dask.system import CPU_COUNT
+
+from daskglm_rep import passes
+
+logger = logging.getLogger("daskglm_rep")
+JOB_QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster",
+              "htcondor": "HTCondorCluster", "oar": "OARCluster", "moab": "MoabCluster"}
+
+
+@contextlib.contextmanager
+def backend(where, n_workers=None, timeout=None, **options):
+    """Run what is fitted inside the `with` block somewhere.
+
+    Parameters
+    ----------
+    where : str, distributed.Client, or a cluster that one can connect to
+        - "sequential": one thread; "threads"; "processes": a pool that is kept for the block.
+        - "joblib": loky's reusable processes; "ipyparallel": its engines (`client=` an ipyparallel.Client, or
+          `n_workers` engines are started).
+        - "distributed": `client=` or `address=` of a scheduler, else the active Client, else a LocalCluster with these
+          options; the address of its dashboard is printed.
+        - "slurm", "pbs", "sge", "lsf", "htcondor", "oar", "moab": jobs that dask-jobqueue submits with these options
+          (cores, memory, queue, walltime, ...).
+        - "yarn": a cluster of a dask-gateway server (`address=`, `auth=`, and the server's cluster options). Its calls
+          are tested, it was never run on a real YARN.
+    n_workers : int, optional
+        Threads, processes, engines or workers; for job queues the number of jobs (also `jobs=`). `adapt=(least, most)`
+        lets a cluster grow and shrink instead.
+    timeout : float, optional
+        Seconds to wait for a cluster none of whose workers can work, before a TimeoutError; without it a word is said
+        every minute.
+
+    Yields
+    ------
+    distributed.Client or None
+
+    Raises
+    ------
+    ValueError
+        Another name, or options where none are taken.
+    ImportError
+        A package that the back end needs is missing.
+    """
+    with contextlib.ExitStack() as stack:
+        scheduler, client = _enter(where, n_workers, options, stack)
+        settings = {"scheduler": scheduler, "daskglm_rep.timeout": timeout}
+        if n_workers and client is None:
+            settings["num_workers"] = n_workers
+        stack.enter_context(dask.config.set(settings))
+        yield client
+
+
+def _enter(where, n_workers, options, stack):
+    """Start what is needed; returns dask's scheduler and the client, where there is one."""
+    if not isinstance(where, str):
+        return [_connected(where, stack)] * 2
+    if where in JOB_QUEUES:
+        return [_job_queue(where, n_workers, options, stack)] * 2
+    if where == "distributed":
+        return [_distributed(n_workers, options, stack)] * 2
+    if where == "yarn":
+        return [_gateway(n_workers, options, stack)] * 2
+    if where == "ipyparallel":
+        return _ipyparallel(n_workers, stack, **options), None
+    if where not in ("sequential", "threads", "processes", "joblib"):
+        names = ["sequential", "threads", "processes", "joblib", "ipyparallel", "distributed", *JOB_QUEUES, "yarn"]
+        raise ValueError(f"There is no back end {where!r}: take one of {', '.join(names)}, or pass a Client.")
+    if options:
+        raise ValueError(f"The back end {where!r} takes no option {', '.join(options)}.")
+    if where == "processes":
+        return Pool(where, stack.enter_context(passes.process_pool(n_workers or CPU_COUNT))), None
+    if where == "joblib":
+        from joblib.externals.loky import get_reusable_executor
+        return Pool(where, get_reusable_executor(max_workers=n_workers or CPU_COUNT)), None
+    return "sync" if where == "sequential" else where, None
+
+
+class Pool:
+    """dask's scheduler over an executor whose tasks run in other processes."""
+
+    def __init__(self, name, executor, n_workers=None):
+        self.name, self.executor, self.submit = name, executor, executor.submit
+        self._max_workers = n_workers or executor._max_workers
+
+    def __call__(self, graph, keys, **how):
+        return get_with_pool(graph, keys, pool=self, **({"optimize_graph": False} | how))
+
+    def __str__(self):
+        return f"{self.name} ({self._max_workers} processes)"
+
+
+def _ipyparallel(n_workers, stack, client=None):
+    ipyparallel = _needed("ipyparallel", "ipyparallel")
+    if client is None:
+        client = stack.enter_context(ipyparallel.Cluster(n=n_workers or CPU_COUNT, log_level=logging.ERROR))
+    return Pool("ipyparallel", client.executor(), len(client.ids))
+
+
+def _connected(cluster, stack):
+    from distributed import Client
+    return cluster if isinstance(cluster, Client) else stack.enter_context(Client(cluster, set_as_default=False))
+
+
+def _distributed(n_workers, options, stack):
+    from distributed import Client, LocalCluster, default_client
+    if "client" in options:
+        return _connected(options["client"], stack)
+    if "address" in options:
+        return _connected(options["address"], stack)
+    with contextlib.suppress(ValueError):
+        return default_client()
+    cluster = stack.enter_context(LocalCluster(**({"n_workers": n_workers, "dashboard_address": ":0"} | options)))
+    print(f"{len(cluster.workers)} workers started on this machine, dashboard {cluster.dashboard_link}", flush=True)
+    return stack.enter_context(Client(cluster, set_as_default=False))
+
+
+def _job_queue(name, n_workers, options, stack):
+    module = _needed("dask_jobqueue", "dask-jobqueue")
+    options, adapt = dict(options), options.get("adapt")
+    jobs = options.pop("jobs", n_workers)
+    options.pop("adapt", None)
+    options.setdefault("scheduler_options", {"dashboard_address": ":0"})
+    cluster = stack.enter_context(getattr(module, JOB_QUEUES[name])(**options))
+    _size(cluster, None if jobs is None else {"jobs": jobs}, adapt)
+    print(f"{name}: dashboard {cluster.dashboard_link}; each job is\n{cluster.job_script()}", flush=True)
+    return _connected(cluster, stack)
+
+
+def _gateway(n_workers, options, stack):
+    module, options = _needed("dask_gateway", "dask-gateway"), dict(options)
+    adapt, server = options.pop("adapt", None), {k: options.pop(k) for k in ("address", "auth") if k in options}
+    gateway = stack.enter_context(module.Gateway(**server))
+    cluster = stack.enter_context(gateway.new_cluster(**options))
+    _size(cluster, None if n_workers is None else {"n": n_workers}, adapt)
+    print(f"yarn: dashboard {cluster.dashboard_link}", flush=True)
+    return stack.enter_context(cluster.get_client(set_as_default=False))
+
+
+def _size(cluster, scale, adapt):
+    """Ask for workers: a number of them, or as many as there is work for between two numbers."""
+    if adapt is not None:
+        cluster.adapt(minimum=adapt[0], maximum=adapt[1])
+    elif scale is not None:
+        cluster.scale(**scale)
+    else:
+        raise ValueError("A cluster starts without workers: say how many (n_workers=4), or adapt=(0, 4).")
+
+
+def _needed(module, package):
+    import importlib
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError(f"This back end needs {package}: pip install {package}.") from None

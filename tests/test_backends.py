@@ -1,0 +1,226 @@
+"""One answer from every back end: each is run on lazy rows; those that need a server are called as they should."""
+
+import contextlib
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import cloudpickle
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from dask.multiprocessing import get_context
+from threadpoolctl import threadpool_info
+
+from daskglm_rep import GLMClassifier, backend, passes
+from daskglm_rep.design import build
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])          # engines do not see this folder
+N = 4_000
+rng = np.random.default_rng(11)
+X = rng.normal(size=(N, 3))
+Y = (rng.random(N) < 1 / (1 + np.exp(-X @ [0.8, -0.5, 0.2]))).astype(float)
+
+
+def _same(block):
+    return block
+
+
+def lazy():
+    return [da.from_array(a, chunks=(700,) + (-1,) * (a.ndim - 1)).map_blocks(_same, dtype=float) for a in (X, Y)]
+
+
+def fit(*data):
+    return GLMClassifier(cov_type="HC0", tol=1e-10).fit(*data).results_
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return fit(X, Y)
+
+
+def same(results, truth):
+    return results.params.to_numpy() == pytest.approx(truth.params.to_numpy(), rel=1e-9, abs=1e-11) and (
+        results.bse.to_numpy() == pytest.approx(truth.bse.to_numpy(), rel=1e-9)) and (
+        results.llf == pytest.approx(truth.llf, rel=1e-9))
+
+
+@contextlib.contextmanager
+def _executor(make, **how):
+    with make(1, **how) as executor, dask.config.set(scheduler=executor):
+        yield
+
+
+@contextlib.contextmanager
+def _loky_as_scheduler():
+    loky = pytest.importorskip("loky", reason="loky is not installed")
+    with dask.config.set(scheduler=loky.get_reusable_executor(max_workers=1)):
+        yield
+
+
+@contextlib.contextmanager
+def _named(name, **options):
+    if name == "ipyparallel":
+        pytest.importorskip("ipyparallel", reason="ipyparallel is not installed")
+    with backend(name, **options):
+        yield
+
+
+RUN = {"sequential": lambda: _named("sequential"),
+       "threads": lambda: _named("threads", n_workers=2),
+       "processes": lambda: _named("processes", n_workers=1),
+       "joblib": lambda: _named("joblib", n_workers=1),
+       "ipyparallel": lambda: _named("ipyparallel", n_workers=1),
+       "distributed": lambda: _named("distributed", n_workers=1, threads_per_worker=1, silence_logs=50),
+       "dask's processes": lambda: dask.config.set(scheduler="processes", num_workers=1),
+       "ThreadPoolExecutor": lambda: _executor(ThreadPoolExecutor),
+       "ProcessPoolExecutor": lambda: _executor(ProcessPoolExecutor, mp_context=get_context()),
+       "loky's executor": _loky_as_scheduler}
+ELSEWHERE = ("processes", "joblib", "ipyparallel", "distributed", "dask's processes", "ProcessPoolExecutor",
+             "loky's executor")
+
+
+def _process(block):
+    return _Processes(frozenset({os.getpid()}))
+
+
+class _Processes:
+    commutes = True
+
+    def __init__(self, ids):
+        self.ids = ids
+
+    def merge(self, other):
+        return _Processes(self.ids | other.ids)
+
+
+SLOW = ("dask's processes", "ProcessPoolExecutor", "loky's executor")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RUN])
+def test_a_back_end_gives_the_answer_and_runs_where_it_says(name, truth):
+    with RUN[name]():
+        assert same(fit(*lazy()), truth)
+        assert same(fit(X, Y), truth)
+        used = passes.run(_process, build(*lazy())).ids
+    assert (os.getpid() in used) == (name not in ELSEWHERE)
+
+
+def test_a_client_and_a_cluster_are_back_ends(truth):
+    from distributed import Client, LocalCluster
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0",
+                      silence_logs=50) as cluster:
+        with backend(cluster) as client:
+            assert same(fit(*lazy()), truth) and client.cluster is cluster
+        with Client(cluster) as active, backend("distributed") as client:
+            assert client is active
+        with Client(cluster, set_as_default=False) as other, backend(other):
+            assert passes.workers.active_client() is other and same(fit(*lazy()), truth)
+
+
+def test_the_pool_of_daskglms_processes_lives_as_long_as_the_data():
+    with dask.config.set(scheduler="processes", num_workers=1):
+        data = build(*lazy())
+        first = passes.run(_process, data).ids
+        assert passes.run(_process, data.with_prepare()).ids == first and len(first) == 1
+
+
+def test_blas_gets_its_threads_back():
+    from distributed import Client, LocalCluster
+    before = [found["num_threads"] for found in threadpool_info()]
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0",
+                      silence_logs=50) as cluster, Client(cluster):
+        fit(*lazy())
+    assert [found["num_threads"] for found in threadpool_info()] == before
+
+
+def test_a_local_cluster_prints_its_dashboard(capsys):
+    with backend("distributed", n_workers=1, processes=False, silence_logs=50) as client:
+        assert client.dashboard_link in capsys.readouterr().out
+
+
+def _words(act):
+    with pytest.raises(ValueError) as told:
+        with act():
+            pass
+    return str(told.value)
+
+
+def test_what_is_no_back_end_is_told():
+    assert "no back end 'spark': take one of sequential, threads" in _words(lambda: backend("spark"))
+    assert "'threads' takes no option cores" in _words(lambda: backend("threads", cores=2))
+    pytest.importorskip("dask_jobqueue")
+    assert "say how many" in _words(lambda: backend("slurm", cores=1, memory="1GB"))
+
+
+# ---------------------------------------------------------------- what cannot run here is asked for its configuration
+
+
+JOB_LINES = {"slurm": "#SBATCH -p short", "pbs": "#PBS -q short", "sge": "#$ -q short", "lsf": "#BSUB -q short",
+             "oar": "#OAR -q short", "moab": "#PBS -q short"}
+
+
+@pytest.mark.parametrize("name", JOB_LINES)
+def test_a_job_queue_gets_its_script(name, capsys, monkeypatch):
+    jobqueue = pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    asked = []
+    monkeypatch.setattr(jobqueue.core.JobQueueCluster, "scale", lambda self, n=None, **how: asked.append(how))
+    with backend(name, jobs=3, cores=4, memory="8GB", queue="short", walltime="01:00:00",
+                 silence_logs="error") as client:
+        script = capsys.readouterr().out
+        assert passes.workers.active_client() is client
+    assert JOB_LINES[name] in script and "--nthreads" in script and asked[0] == {"jobs": 3}
+
+
+class _Gateway:
+    """What `backend("yarn")` asks of a dask-gateway server."""
+
+    asked = []
+
+    def __init__(self, **server):
+        self.asked.append(server)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.asked.append("closed")
+
+    dashboard_link = "http://gateway/clusters/1/status"
+
+    def new_cluster(self, **options):
+        self.asked.append(options)
+        return self
+
+    def adapt(self, **how):
+        self.asked.append(how)
+
+    def get_client(self, set_as_default):
+        from distributed import Client
+        return Client(processes=False, n_workers=1, dashboard_address=":0", silence_logs=50,
+                      set_as_default=set_as_default)
+
+
+def test_yarn_goes_through_a_gateway(monkeypatch, truth):
+    gateway = pytest.importorskip("dask_gateway", reason="dask-gateway is not installed")
+    real = gateway.Gateway
+    monkeypatch.setattr(gateway, "Gateway", _Gateway)
+    with backend("yarn", address="http://gateway:8000", auth="kerberos", adapt=(0, 4), worker_cores=2):
+        assert same(fit(*lazy()), truth)
+    assert _Gateway.asked == [{"address": "http://gateway:8000", "auth": "kerberos"}, {"worker_cores": 2},
+                              {"minimum": 0, "maximum": 4}, "closed", "closed"]
+    assert {"new_cluster", "close", "__enter__"} <= set(dir(real))
+    assert {"scale", "adapt", "get_client"} <= set(dir(gateway.GatewayCluster))
+
+
+# ---------------------------------------------------------------- where
+
+
+def test_one_line_says_where_a_fit_runs(caplog, capsys):
+    with caplog.at_level("INFO", "daskglm_rep"), backend("threads"):
+        GLMClassifier(verbose=1).fit(*lazy())
+    assert capsys.readouterr().out.startswith(f"{caplog.messages[0]}\nsweep 1: ")
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("6 lazy chunks, made again in every sweep")
+    assert "no cluster" in caplog.messages[0]
+    assert passes.where(build(X, Y)).startswith("1 block")
