@@ -26,6 +26,7 @@ from daskglm_rep.objective import inverse
 
 EXACT = 1e-9             # of a column's scale: how far a row may be from its lasso's optimality conditions
 ALONE = 1e-11            # share of a column's square that the others must leave unexplained
+HALVINGS = 12            # of a penalty that is weakened
 
 
 def wexog(X, params, family="gaussian", link=None, sample_weight=None, offset=None):
@@ -169,11 +170,15 @@ class NodewisePenalty:
         What column j, as a response, is measured in: row j's penalty is strength unit_j.
     relative : bool
         Take strength sqrt(G_jj G_ll) in place of that: the same for columns of any scale.
+    most : float
+        Where it is above 0, penalties are weakened row by row, for less bias, as long as no more coefficients are used:
+        to nothing where there are no more.
     """
 
     strength: np.ndarray
     unit: np.ndarray
     relative: bool = False
+    most: float = 0.0
 
     def of_row(self, gram, j):
         """(q,) array."""
@@ -196,22 +201,40 @@ def theta_rows(gram, which, penalty):
     (len(which), q) array
         NaN where a column is a combination of others that no penalty keeps apart, or a lasso did not converge.
     """
-    q = len(gram)
-    rows, weights = np.full((len(which), q), math.nan), np.full(len(which), math.nan)
     least_squares = inverse(gram) if len(which) else None
-    for i, j in enumerate(which):
-        strength, start = penalty.of_row(gram, j), None
-        if np.isfinite(least_squares).all():
-            start = -least_squares[j] / least_squares[j, j]
-            start[j] = 0.0
-        if start is not None and not np.delete(strength, j).any():
-            row = start                                             # no penalty: Theta_j is a row of the inverse
-        else:
-            row = nodewise_row(gram, j, strength, _nearer(gram, j, strength, start))
-        tau = nodewise_weight(gram, row, j, strength)
-        if tau ** 2 > ALONE * gram[j, j] and nodewise_error(gram, row, j, strength) <= 1e3 * EXACT:
-            rows[i], weights[i] = row, tau
-    return approx_inv_cov(rows, weights, which)
+    rows = [_theta_row(gram, j, penalty, least_squares[j]) for j in which]
+    return np.array(rows).reshape(len(which), len(gram))
+
+
+def _theta_row(gram, j, penalty, unpenalized):
+    """Row j; `unpenalized` is that of the inverse, NaN where there is none."""
+    strength = penalty.of_row(gram, j)
+    start = None
+    if np.isfinite(unpenalized).all():
+        start = -unpenalized / unpenalized[j]
+        start[j] = 0.0
+        if not np.delete(strength, j).any():
+            return _checked(gram, start, j, strength)
+        if len(gram) - 1 <= penalty.most:
+            return unpenalized
+    row = nodewise_row(gram, j, strength, _nearer(gram, j, strength, start))
+    found = _checked(gram, row, j, strength)
+    for _ in range(HALVINGS if penalty.most else 0):
+        strength = 0.5 * strength
+        row = nodewise_row(gram, j, strength, row)
+        weaker = _checked(gram, row, j, strength)
+        if np.count_nonzero(row) > penalty.most or not np.isfinite(weaker).all():
+            break
+        found = weaker
+    return found
+
+
+def _checked(gram, row, j, strength):
+    """Theta_j of a node-wise row, NaN where it is not one."""
+    tau = nodewise_weight(gram, row, j, strength)
+    if tau ** 2 > ALONE * gram[j, j] and nodewise_error(gram, row, j, strength) <= 1e3 * EXACT:
+        return approx_inv_cov(row[None], np.array([tau]), [j])[0]
+    return np.full_like(row, math.nan)
 
 
 def _nearer(gram, j, penalty, start):

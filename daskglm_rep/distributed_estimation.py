@@ -23,6 +23,8 @@ from daskglm_rep.shrinkage import Shrinkage
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.telling import AliasWarning, CovarianceWarning, tell
 
+NEAR, FAR, MOST_STEPS = 0.1, 0.5, 10         # standard errors of a next step: not worth it, and worth a warning
+
 
 def first_sweep(data, model, fit_intercept, penalize_intercept, seed, pilot):
     """`preparation.prepare` for penalized parts.
@@ -73,6 +75,8 @@ class Scheme:
         None: no debiasing, fits only.
     n_parts : tuple of int
         Of every block; 0 for one without rows.
+    n_steps : int or None
+        Of debiasing; None: as many as matter.
     split : bool
         Whether parts share the node-wise regressions; else they are all done at home.
     statsmodels : bool
@@ -85,6 +89,7 @@ class Scheme:
     shrinkage: Shrinkage
     nodewise: NodewisePenalty
     n_parts: tuple
+    n_steps: int
     split: bool
     statsmodels: bool
     seed: int
@@ -207,7 +212,7 @@ class Joined:
 
 
 def solve(prepared, scheme, cov_type="nonrobust", threshold=0.0):
-    """One sweep in which the parts are fitted, and one at the result: deviance, dispersion, covariance.
+    """One sweep in which the parts are fitted, and one a step of debiasing, the last of which looks at the result.
 
     Parameters
     ----------
@@ -229,24 +234,77 @@ def solve(prepared, scheme, cov_type="nonrobust", threshold=0.0):
     objective, data = scheme.objective, prepared.data
     sums = passes.run(fit_parts, data, scheme)
     _tell_parts(sums)
-    coef, theta = sums.coef / sums.share, None
-    if scheme.nodewise is not None:
-        theta = _assemble(sums, scheme, data.names)
-        coef = debiased(coef, np.nan_to_num(theta), sums.score / sums.share)
-    else:
+    coef, theta, reach = sums.coef / sums.share, None, math.nan
+    if scheme.nodewise is None:
         coef = _cut_off(objective.basis, coef, threshold, bool(scheme.shrinkage.intercept))
-    robust = scheme.nodewise is not None and cov_type == "HC0"
+        point, _ = _look(data, objective, coef, False)
+        covariance, dispersion = _no_covariance(objective.model, point, prepared.n_rows())
+    else:
+        theta = _assemble(sums, scheme, data.names)
+        step = _steps(prepared, scheme, sums, coef, theta, cov_type)
+        point, covariance, dispersion, reach = step.point, step.covariance, step.dispersion, step.reach
+    (small, small_rows), (lost, lost_rows) = sums.left_out
+    raw = None if theta is None else objective.basis.covariance(np.nan_to_num(theta))
+    return Joined(prepared.fitted_at(point, bool(point.valid), reach), covariance, raw, dispersion, int(sums.n_parts),
+                  int(small + lost), int(small_rows + lost_rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A debiased estimate.
+
+    Attributes
+    ----------
+    point : Point
+    covariance : Covariance
+    dispersion : float
+    reach : float
+        What one more step would add to the worst coefficient, in standard errors, beyond three of its own: what is left
+        of the penalties' pull.
+    """
+
+    point: object
+    covariance: Covariance
+    dispersion: float
+    reach: float
+
+
+def _steps(prepared, scheme, sums, coef, theta, cov_type):
+    """Debias from the parts' scores, and again from that of all rows: one sweep a step, the last one at the result.
+
+    After the first step b - beta = M score(beta) + bias with M = Theta, after each further one with
+    M + Theta (1 - G M). Where nobody said how many, steps go on until the next one does not matter or does not shrink.
+
+    Returns
+    -------
+    Step
+    """
+    safe, weight = np.nan_to_num(theta), prepared.found.columns.weight
+    score, noise, before = sums.score / sums.share, safe, math.inf
+    for n in range(1, (scheme.n_steps or MOST_STEPS) + 1):
+        coef = debiased(coef, safe, score)
+        point, meat = _look(prepared.data, scheme.objective, coef, cov_type == "HC0")
+        step = _measured(prepared, sums, theta, noise, point, meat, cov_type)
+        if not point.valid or n == scheme.n_steps or not scheme.n_steps and not NEAR < step.reach < 0.7 * before:
+            break
+        noise = noise + safe - safe @ (point.moments.expected / weight) @ noise
+        score, before = point.moments.score / weight, step.reach
+    if step.reach > FAR:
+        tell("The penalties' pull is not gone: one more debiasing step would move some coefficient by "
+             f"{step.reach:.1f} standard errors more than noise does, so that intervals miss more often than they say. "
+             "Take more n_steps, nodewise='pooled', fewer partitions or a smaller alpha.", CovarianceWarning)
+    return step
+
+
+def _look(data, objective, coef, robust):
+    """The objective at joined coefficients, and the sum of score rows' outer products where it is wanted: a sweep."""
     last = passes.run(_at_result, data, objective.model, objective.basis, coef, robust)
     point = objective.point(coef, last.first)
     if not point.valid:
         tell(f"The joined coefficients give some rows means outside the domain of the {objective.model} model: "
              "deviance, dispersion and robust errors are not known. Use another link, fewer partitions or a smaller "
              "alpha.", ConvergenceWarning)
-    covariance, dispersion = _covariance(sums, theta, point, last.second, scheme, cov_type)
-    (small, small_rows), (lost, lost_rows) = sums.left_out
-    raw = None if theta is None else objective.basis.covariance(np.nan_to_num(theta))
-    return Joined(prepared.fitted_at(point, bool(point.valid)), covariance, raw, dispersion, int(sums.n_parts),
-                  int(small + lost), int(small_rows + lost_rows))
+    return point, last.second.value
 
 
 def _cut_off(basis, coef, threshold, intercept_too):
@@ -294,25 +352,33 @@ def _assemble(sums, scheme, names):
     return theta
 
 
-def _covariance(sums, theta, point, meat, scheme, cov_type):
-    """`Covariance` of the joined estimate, and the dispersion."""
-    model, basis, n = scheme.objective.model, scheme.objective.basis, sums.n_rows
-    if theta is None:
-        rest = max(n - np.count_nonzero(point.coef), 1.0)
-        nothing, note = np.full((point.coef.size,) * 2, math.nan), (
-            "no standard errors: averages of penalized estimates are biased by design (method='debiased' has them)")
-        return (Covariance(nothing, "nonrobust", None, note, nothing),
-                1.0 if model.dispersion_known else point.moments.pearson / rest)
-    information = point.moments.expected if point.valid else sums.information
-    gram, safe = information / sums.weight, np.nan_to_num(theta)
-    rest = residual_freedom(safe, gram, n)
+def _no_covariance(model, point, n_rows):
+    """That of penalized averages: unknown; and the dispersion."""
+    nothing, note = np.full((point.coef.size,) * 2, math.nan), (
+        "no standard errors: averages of penalized estimates are biased by design (method='debiased' has them)")
+    rest = max(n_rows - np.count_nonzero(point.coef), 1.0)
+    dispersion = 1.0 if model.dispersion_known else point.moments.pearson / rest
+    return Covariance(nothing, "nonrobust", None, note, nothing), dispersion
+
+
+def _measured(prepared, sums, theta, noise, point, meat, cov_type):
+    """Covariance and dispersion of a debiased estimate, and the next step."""
+    model, basis, weight, safe = prepared.model, prepared.basis, prepared.found.columns.weight, np.nan_to_num(theta)
+    gram = point.moments.expected / weight if point.valid else sums.information / sums.weight
+    rest = residual_freedom(noise, gram, prepared.n_rows())
     dispersion = 1.0 if model.dispersion_known else point.moments.pearson / rest if rest > 0 else math.nan
-    middle = meat.value / sums.weight if cov_type == "HC0" else dispersion * gram
-    standardised = sandwich(safe, middle, sums.weight)
+    middle = meat / weight if cov_type == "HC0" else dispersion * gram
+    standardised = sandwich(noise, middle, sums.weight)
+    score = point.moments.score / weight if point.valid else np.full(len(gram), math.nan)
+    change, own = safe @ score, np.diag(sandwich(safe - safe @ gram @ noise, middle, sums.weight))
+    se = np.sqrt(np.diag(standardised))
+    known = se > 0.0
+    reach = float(np.max((np.abs(change) - 3.0 * np.sqrt(own))[known] / se[known], initial=0.0))
     matrix, unknown = basis.covariance(standardised), np.isnan(theta).any(axis=1)
     standardised[unknown] = standardised[:, unknown] = math.nan
     if basis.intercept and unknown.any() and basis.center.any():
         unknown[0] = True                                           # the raw intercept is a combination of all
     matrix[unknown] = matrix[:, unknown] = math.nan
     df = None if model.dispersion_known or cov_type == "HC0" else rest
-    return Covariance(matrix, cov_type, df, f"Debiased from {int(sums.n_parts):,} parts.", standardised), dispersion
+    covariance = Covariance(matrix, cov_type, df, f"Debiased from {int(sums.n_parts):,} parts.", standardised)
+    return Step(point, covariance, dispersion, reach)

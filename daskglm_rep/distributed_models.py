@@ -47,12 +47,19 @@ class DistributedModel(_RivalBase):
     fit_intercept : bool, default True
     penalize_intercept : bool, optional
         Default False; True with convention="statsmodels".
-    nodewise_alpha : float or "theory", optional
-        Penalty of the node-wise lassos of the weighted columns. Default: `alpha` where it is given as numbers (the
-        document's), else "theory": theory_constant sqrt(log p / n) of the scales of both columns.
-    nodewise : {"split", "pooled"}
-        Where node-wise regressions are done: each part its share, on its own rows, or all at home on the information of
-        all rows (better where parts are small; the same sweeps).
+    nodewise_alpha : float, "theory" or "tuned", optional
+        Penalty of the node-wise lassos of the weighted columns. "theory": theory_constant sqrt(log p / n) of the scales
+        of both columns; "tuned": weakened from there, row by row, as long as five rows are left for each coefficient
+        used: less bias for at most a quarter of variance, and no penalty where rows are many. Default: `alpha` where
+        that is given as numbers (the document's), else "tuned".
+    nodewise : {"split", "pooled"}, optional
+        Where node-wise regressions are done: each part its share, on its own rows (the document's), or all at home on
+        the information of all rows, in the same sweeps: closer to its inverse, for less bias. Default: "split" where
+        alpha is given as numbers, else "pooled".
+    n_steps : int, optional
+        Steps of debiasing: the first one from the parts' own scores (the document's), each further one from the score
+        of all rows at the estimate, a sweep more. Default: 1 where alpha is given as numbers, else until the next one
+        would not matter (10 at most); where rows are many that ends at maximum likelihood.
     standardize : bool, default False
         Penalize coefficients of columns of unit deviation ("theory" and "cv" do).
     cov_type : {"nonrobust", "HC0"}
@@ -74,10 +81,13 @@ class DistributedModel(_RivalBase):
         Theta, the intercept first; debiased estimates only.
     alpha_ : float or (p,) array
         Penalty used, of raw columns.
+    reach_ : float
+        How far one more step of debiasing would move the worst coefficient beyond noise, in standard errors: small
+        where the penalties' pull is gone. Above 1/2 a warning tells.
     n_parts_, n_left_out_, rows_left_out_ : int
         Parts averaged; parts, and the rows in them, that could not be fitted.
     n_passes_ : float
-        Sweeps: a survey, the parts' fits, one at the result; one more for "cv".
+        Sweeps: a survey, the parts' fits, one a step of debiasing (or at the average); one more for "cv".
     dispersion_ : float
     n_features_in_, feature_names_in_
     """
@@ -91,7 +101,8 @@ class DistributedModel(_RivalBase):
     partitions: int | None = None
     penalize_intercept: bool | None = None
     nodewise_alpha: float | str | None = None
-    nodewise: str = "split"
+    nodewise: str | None = None
+    n_steps: int | None = None
     standardize: bool = False
     cov_type: str = "nonrobust"
     convention: str | None = None
@@ -101,22 +112,21 @@ class DistributedModel(_RivalBase):
     _takes_sparse = True
 
     def _counts(self):
-        return {"n_folds": 2} | ({} if self.partitions is None else {"partitions": 1})
+        return {"n_folds": 2} | {name: 1 for name in ("partitions", "n_steps") if getattr(self, name) is not None}
 
     def _check_parameters(self):
         super()._check_parameters()
-        for name, allowed in (("method", METHODS), ("nodewise", ("split", "pooled")),
-                              ("cov_type", combining.COV_TYPES)):
-            check_choice(name, getattr(self, name), allowed)
-        if self.convention not in (None, "statsmodels"):
-            raise ValueError(f"convention={self.convention!r} is not known: choose None or 'statsmodels'.")
+        for name, allowed in (("method", METHODS), ("cov_type", combining.COV_TYPES),
+                              ("nodewise", ("split", "pooled")), ("convention", ("statsmodels",))):
+            if getattr(self, name) is not None or name in ("method", "cov_type"):
+                check_choice(name, getattr(self, name), allowed)
         check_number("l1_ratio", self.l1_ratio, lambda v: 0 <= v <= 1, "in [0, 1]")
         check_number("threshold", self.threshold, lambda v: v >= 0, ">= 0")
         check_number("theory_constant", self.theory_constant, lambda v: v > 0, "> 0")
         check_flag("standardize", self.standardize)
         if self.penalize_intercept is not None:
             check_flag("penalize_intercept", self.penalize_intercept)
-        for name, words in (("alpha", ("theory", "cv")), ("nodewise_alpha", ("theory", None))):
+        for name, words in (("alpha", ("theory", "cv")), ("nodewise_alpha", ("theory", "tuned", None))):
             value = getattr(self, name)
             if np.ndim(value) == 0 and value not in words:
                 said = " or ".join(repr(word) for word in words if word)
@@ -141,22 +151,26 @@ class DistributedModel(_RivalBase):
         return found
 
     def _shrunk(self, data, model):
-        seed, split, debias = int(self.random_state), self.nodewise == "split", self.method == "debiased"
-        prepared = estimation.first_sweep(data, model, self.fit_intercept, self._intercept_penalized, seed,
-                                          isinstance(self.alpha, str))
+        seed, found_by_us = int(self.random_state), isinstance(self.alpha, str)
+        split = self.nodewise == "split" or self.nodewise is None and not found_by_us
+        prepared = estimation.first_sweep(data, model, self.fit_intercept, self._intercept_penalized, seed, found_by_us)
         n_parts = combining.parts_of(prepared.found.lengths, self.partitions)
         shrinkage = penalty_strength.choose(prepared, n_parts, self.alpha, self.l1_ratio, self.standardize,
                                             self._intercept_penalized, self.theory_constant, self.n_folds, seed)
-        nodewise = nodewise_penalty(prepared, shrinkage, self.nodewise_alpha, isinstance(self.alpha, str),
-                                    self.theory_constant, sum(n_parts) if split else 1) if debias else None
-        scheme = estimation.Scheme(prepared.objective(), shrinkage, nodewise, n_parts, split,
+        nodewise = None
+        if self.method == "debiased":
+            strength = ("tuned" if found_by_us else "fits") if self.nodewise_alpha is None else self.nodewise_alpha
+            nodewise = nodewise_penalty(prepared, shrinkage, strength, self.theory_constant,
+                                        sum(n_parts) if split else 1)
+        n_steps = 1 if self.n_steps is None and not found_by_us else self.n_steps
+        scheme = estimation.Scheme(prepared.objective(), shrinkage, nodewise, n_parts, n_steps, split,
                                    self.convention == "statsmodels", seed)
         found = estimation.solve(prepared, scheme, self.cov_type, self.threshold)
         self._set_results(prepared, found.fitted, found.covariance)
-        if debias:
+        if nodewise is not None:
             self.results_ = DebiasedResults(self.results_.fitted, found.covariance, data.prepare.response, found.theta,
                                             found.dispersion)
-            self.approx_inv_cov_ = found.theta
+            self.approx_inv_cov_, self.reach_ = found.theta, found.fitted.fit.distance
         self.dispersion_, self.n_parts_ = found.dispersion, found.n_parts
         self.alpha_ = shrinkage.alpha if np.ptp(shrinkage.alpha) else float(shrinkage.alpha[0])
         return found

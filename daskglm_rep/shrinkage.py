@@ -9,6 +9,8 @@ from daskglm_rep.debiasing import NodewisePenalty
 from daskglm_rep.penalties import NONE, elastic_net
 from daskglm_rep.summaries import Spread
 
+ROWS_A_COEFFICIENT = 5.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Shrinkage:
@@ -58,7 +60,7 @@ def scaled(shrinkage, strength):
     return dataclasses.replace(shrinkage, alpha=strength * shrinkage.alpha, intercept=strength * shrinkage.intercept)
 
 
-def nodewise_penalty(prepared, shrinkage, alpha, theory, constant, n_parts):
+def nodewise_penalty(prepared, shrinkage, alpha, constant, n_parts):
     """Penalties of the node-wise regressions.
 
     Parameters
@@ -66,11 +68,11 @@ def nodewise_penalty(prepared, shrinkage, alpha, theory, constant, n_parts):
     prepared : Prepared
     shrinkage : Shrinkage
         Of the fits.
-    alpha : None, float or "theory"
-        None: those of the fits (Lee et al. 2015), or the theory's where theirs are. "theory": constant sqrt(log q / n)
-        of the scales of both columns, n the rows that a regression sees.
-    theory : bool
-        Whether the fits' penalties were found and not given.
+    alpha : float, "theory", "tuned" or "fits"
+        "theory": constant sqrt(log q / n) of the scales of both columns, n the rows that a regression sees; "tuned":
+        weakened from there as long as five rows are left for each coefficient used, which costs a quarter of the
+        variance at most; "fits": those of the fits (Lee et al. 2015).
+    constant : float
     n_parts : int
         That rows are spread over.
 
@@ -79,11 +81,12 @@ def nodewise_penalty(prepared, shrinkage, alpha, theory, constant, n_parts):
     NodewisePenalty
     """
     objective = prepared.objective()
-    if alpha == "theory" or alpha is None and theory:
+    if alpha in ("theory", "tuned"):
         free, q = objective.basis.intercept and not shrinkage.intercept, objective.n_coef
         strength = constant * rate(q, prepared.n_rows() / n_parts)
-        return NodewisePenalty(np.r_[[0.0] * free, np.full(q - free, strength)], np.ones(q), True)
-    if alpha is not None:
+        most = prepared.n_rows() / n_parts / ROWS_A_COEFFICIENT if alpha == "tuned" else 0.0
+        return NodewisePenalty(np.r_[[0.0] * free, np.full(q - free, strength)], np.ones(q), True, most)
+    if alpha != "fits":
         shrinkage = dataclasses.replace(shrinkage, alpha=np.full_like(shrinkage.alpha, alpha),
                                         intercept=alpha if shrinkage.intercept else 0.0)
     return NodewisePenalty(shrinkage.strength(objective), shrinkage.unit(objective))

@@ -266,6 +266,30 @@ def test_more_columns_than_rows():
     assert set(np.argsort(-np.abs(est.results_.tvalues.to_numpy()[1:]))[:3]) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+def test_further_steps_take_the_pull_away(family):
+    """Where rows are many they end at maximum likelihood and at its errors, however the node-wise rows were found."""
+    X, y, w, offset = sample(3000, family=family, scale=(1.0,), shift=(0.0,))
+    X = X @ (np.eye(5) + 0.5)
+    full = GLMRegressor(family).fit(X, y, w, offset).results_
+    away, reach = [], []
+    for n_steps in (1, 2, 4, 40):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            est = DistributedModel(family, alpha=0.2, partitions=3, n_steps=n_steps).fit(X, y, w, offset)
+        away.append(np.max(np.abs(est.results_.params - full.params) / full.bse))
+        reach.append(est.reach_)
+        assert est.n_passes_ == 2 + n_steps
+        assert bool(told) == (est.reach_ > 0.5) and all("pull is not gone" in str(m.message) for m in told)
+    assert away[0] > 2.0 and reach[0] > 0.5, (away, reach)
+    assert away[-1] < 1e-3 and reach[-1] < 1e-3, (away, reach)
+    assert away == sorted(away, reverse=True)
+    np.testing.assert_allclose(est.results_.bse, full.bse, rtol=1e-3)
+    found = DistributedModel(family, partitions=3).fit(X, y, w, offset)
+    assert found.reach_ < 0.1 and np.max(np.abs(found.results_.params - full.params) / full.bse) < 0.1
+    np.testing.assert_allclose(found.results_.bse, full.bse, rtol=0.05)
+
+
 # ---------------------------------------------------------------- options
 
 
@@ -413,8 +437,10 @@ def test_wrong_settings_get_a_sentence(wrong, words):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [dict(), dict(nodewise="split", nodewise_alpha="theory", n_steps=4)],
+                         ids=["found", "split"])
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
-def test_coverage_of_debiased_intervals(family):
+def test_coverage_of_debiased_intervals(family, how):
     """p = 200, n = 10,000, 10 parts: 95 % within three Monte-Carlo errors, of coefficients that are zero and others.
 
     Coefficients of one data set are nearly independent, so that errors are binomial over all.
@@ -431,10 +457,10 @@ def test_coverage_of_debiased_intervals(family):
              "binomial": lambda: 1.0 * (rng.random(n) < 1 / (1 + np.exp(-eta)))}[family]()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            limits = DistributedModel(family, partitions=10).fit(X, y).results_.conf_int().iloc[1:]
+            limits = DistributedModel(family, partitions=10, **how).fit(X, y).results_.conf_int().iloc[1:]
         inside += (limits["ci_lower"].to_numpy() <= beta) & (beta <= limits["ci_upper"].to_numpy())
         length += float((limits["ci_upper"] - limits["ci_lower"]).mean()) / n_sets
     zero, other = inside[5:].sum() / (n_sets * (p - 5)), inside[:5].sum() / (n_sets * 5)
-    print(f"\n{family}: coverage {zero:.4f} of zeros, {other:.3f} of the others; mean length {length:.4f}")
+    print(f"\n{family} {how}: coverage {zero:.4f} of zeros, {other:.3f} of the others; mean length {length:.4f}")
     assert abs(zero - 0.95) < 3 * np.sqrt(0.95 * 0.05 / (n_sets * (p - 5)))
     assert abs(other - 0.95) < 3 * np.sqrt(0.95 * 0.05 / (n_sets * 5))
