@@ -32,7 +32,7 @@ class DistributedModel(_RivalBase):
         node-wise lassos, which the parts share among them (Lee, Liu, Sun & Taylor 2015); averages of penalized fits;
         averages of maximum likelihood fits. The first and the last have standard errors.
     alpha : float, (n_features,) array, "theory" or "cv", default "theory"
-        Penalty of the parts' fits: (1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2),
+        Penalty of the parts' fits: `(1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2)`,
         intercept free. An array holds one for each feature. "theory": theory_constant sigma sqrt(log p / n), n the rows
         of a part, for columns of unit deviation, sigma by the scaled lasso on p pilot rows. "cv": the least held-out
         deviance over folds inside the parts, one sweep more.

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import dask.array as da
 import numpy as np
 import pandas as pd
-import xarray as xr
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskglm_rep import design, families, passes
 from daskglm_rep.inference import covariance
@@ -31,14 +28,17 @@ from daskglm_rep.settings import (check_cov_type, check_fit, check_flag, check_i
                                   refuse_elsewhere)
 from daskglm_rep.solvers.exact import is_first_order, solve, solver_of
 from daskglm_rep.summaries import Pair, Total
+from daskglm_rep.validation import (check_features, eager_targets, lazy_or_labelled, refuse_gaps,
+                                    remember_features)
 from daskglm_rep.versions import Versioned
 
 PARAMETERS = """
     Parameters
     ----------
 {head}    alpha : float, default 0
-        Penalty strength; 0 is maximum likelihood. Minimised with it: (1 / sum w) sum w d(y, mu) / 2
-        + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2), intercept free.
+        Penalty strength; 0 is maximum likelihood. Minimised with it, the intercept free:
+        `(1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2)`. scikit-learn's C is
+        1 / (alpha n), its alpha of PoissonRegressor is this one.
     l1_ratio : float in [0, 1], default 0
         Share of the absolute-value penalty.
     fit_intercept : bool, default True
@@ -112,46 +112,6 @@ def _telling(init):
     return constructor
 
 
-def _lazy_or_labelled(X):
-    """Inputs that scikit-learn's validation would turn into numpy: branch before it."""
-    return design.is_lazy(X) or isinstance(X, xr.DataArray)
-
-
-def _remember_features(estimator, names, named):
-    estimator.n_features_in_ = len(names)
-    if named:
-        estimator.feature_names_in_ = np.asarray(names, dtype=object)
-    elif hasattr(estimator, "feature_names_in_"):
-        del estimator.feature_names_in_
-
-
-def _check_features(estimator, names, named):
-    expected = estimator.n_features_in_
-    if len(names) != expected:
-        raise ValueError(f"X has {len(names)} features, but {type(estimator).__name__} is expecting {expected} "
-                         "features as input.")
-    fitted = getattr(estimator, "feature_names_in_", None)
-    if named and fitted is not None and list(fitted) != names:
-        wrong = next((a, b) for a, b in zip(fitted, names) if a != b)
-        raise ValueError("The feature names should match those that were passed during fit: expected column "
-                         f"{wrong[0]!r} where X has {wrong[1]!r}; select the columns in the order of fit.")
-
-
-def _eager_targets(X, y, sample_weight, numeric):
-    """Checked y and weights for X in memory."""
-    if design.is_lazy(y):
-        raise ValueError("y is lazy but X is in memory: pass both as dask collections, chunked alike, or in memory.")
-    if getattr(getattr(y, "dtype", None), "na_value", None) is pd.NA and not y.isna().any():
-        y = y.to_numpy(dtype=y.dtype.numpy_dtype)             # scikit-learn makes floats of nullable True and False
-    y = column_or_1d(y, warn=True)
-    if numeric and y.dtype.kind == "O":
-        y = y.astype(np.float64)
-    check_consistent_length(X, y)
-    if sample_weight is not None:
-        sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-    return y, sample_weight
-
-
 class _GLMBase(Versioned, BaseEstimator):
     """Data of checked inputs, fitted attributes and prediction of all generalized linear models.
 
@@ -175,14 +135,14 @@ class _GLMBase(Versioned, BaseEstimator):
         if getattr(X, "ndim", 2) == 1 and getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
             raise ValueError("X has one dimension and y has two: fit(X, y) takes the features first.")
         response = "y" if isinstance(y, da.Array) else str(getattr(y, "name", None) or "y")   # a dask array's is a key
-        if _lazy_or_labelled(X):
+        if lazy_or_labelled(X):
             names, named = design.feature_names(X)
-            _remember_features(self, names, named)
+            remember_features(self, names, named)
         else:
             check_order(X, zip((response, *design.ROLES[2:], "clusters", "blocks"),
                                (y, sample_weight, offset, exposure, clusters, recipe.get("blocks"))))
             X = self._numbers(X, ensure_all_finite=False)
-            y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe.get("raw_labels"))
+            y, sample_weight = eager_targets(X, y, sample_weight, numeric=not recipe.get("raw_labels"))
         data = design.build(X, y, sample_weight, offset, exposure, clusters, response=response, **recipe)
         if hasattr(self, "feature_names_in_"):
             data = data.with_names(list(self.feature_names_in_))
@@ -223,27 +183,16 @@ class _GLMBase(Versioned, BaseEstimator):
     def _predict_with(self, transform, X, offset, exposure, n_outputs=None, columns=None):
         check_is_fitted(self)
         X = as_features(X)
-        if _lazy_or_labelled(X):
+        if lazy_or_labelled(X):
             names, named = design.feature_names(X)
-            _check_features(self, names, named)
+            check_features(self, names, named)
         else:
             check_order(X, (("offset", offset), ("exposure", exposure)))
             X = self._numbers(X, reset=False, ensure_all_finite=False)
-            self._refuse_gaps(X)
+            refuse_gaps(X, self)
             names = [f"x{j}" for j in range(self.n_features_in_)]
         function = _Predictor(self._raw_predictor(), transform)
         return map_rows(X, function, n_outputs, names, columns, offset, exposure)
-
-    def _refuse_gaps(self, X):
-        """X in memory has no gaps: predictions of lazy rows are NaN there, which scikit-learn's tools cannot meet."""
-        cells = X.data if issparse(X) else X
-        if np.isfinite(cells.sum()) or np.isfinite(cells).all():
-            return
-        rows, columns = (~np.isfinite(X.toarray() if issparse(X) else X)).nonzero()
-        named = getattr(self, "feature_names_in_", None)
-        name = f"x{columns[0]}" if named is None else named[columns[0]]
-        raise ValueError(f"X contains NaN or infinity in {len(set(rows))} of {X.shape[0]} rows, first in column "
-                         f"{name!r}: drop these rows or fill them before predicting.")
 
     def _score_data(self, X, y, sample_weight, offset, exposure, **recipe):
         return self._known_data(X, y, sample_weight, offset, exposure, **recipe).coalesced()
@@ -252,13 +201,13 @@ class _GLMBase(Versioned, BaseEstimator):
         """Data of checked inputs with the features of the fit."""
         check_is_fitted(self)
         X = as_features(X)
-        names, named = design.feature_names(X) if _lazy_or_labelled(X) else (None, None)
+        names, named = design.feature_names(X) if lazy_or_labelled(X) else (None, None)
         if names is not None:
-            _check_features(self, names, named)
+            check_features(self, names, named)
         else:
             check_order(X, zip(design.ROLES[1:], (y, sample_weight, offset, exposure)))
             X = self._numbers(X, reset=False, ensure_all_finite=False)
-            y, sample_weight = _eager_targets(X, y, sample_weight, numeric=not recipe)
+            y, sample_weight = eager_targets(X, y, sample_weight, numeric=not recipe)
         data = design.build(X, y, sample_weight, offset, exposure, **recipe)
         return data.with_names(list(self.feature_names_in_)) if hasattr(self, "feature_names_in_") else data
 

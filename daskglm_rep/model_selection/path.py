@@ -18,7 +18,7 @@ from daskglm_rep.solvers.splits import undivided
 class ElasticNetPath(_PathBase):
     """Fits of one model under falling penalties: a linear model's path of any length takes one sweep after the survey.
 
-    Minimised are (1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2), intercept free.
+    Minimised are `(1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2)`, intercept free.
     """
 
     family: str | families.Family = "gaussian"

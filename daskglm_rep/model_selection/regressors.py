@@ -56,7 +56,7 @@ class LassoCV(_LinearCV):
 class RidgeCV(_LinearCV):
     """Linear regression under a ridge chosen by cross-validation: every fold and alpha from one sweep.
 
-    alpha multiplies |b|^2 / 2 beside the *mean* of half the squared residuals: it is scikit-learn's over the number of
+    alpha multiplies `|b|^2 / 2` beside the *mean* of half the squared residuals: it is scikit-learn's over the number of
     rows.
     """
 
