@@ -152,7 +152,20 @@ def _label_matches(block, label, raw):
 """ + CLASS_WEIGHT)
 @dataclasses.dataclass(eq=False, repr=False)
 class GLMClassifier(_GLMClassifierBase):
-    """Binary regression with any link, as a classifier; the model is of the probability of `classes_[1]`."""
+    """Binary regression with any link, as a classifier; the model is of the probability of `classes_[1]`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import GLMClassifier
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = GLMClassifier("probit").fit(X, ["no", "yes", "no", "no", "yes", "yes"])
+    >>> model.predict(X[-2:])
+    array(['yes', 'yes'], dtype='<U3')
+    >>> model.predict_proba(X[:2]).round(3)
+    array([[0.838, 0.162],
+           [0.737, 0.263]])
+    """
 
     link: str | links.Link = "logit"
 
@@ -174,6 +187,17 @@ class LogisticRegression(_GLMClassifierBase):
 
     With three or more classes `coef_` holds the symmetric coefficients, which sum to zero over classes; `results_`
     those against the baseline.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import LogisticRegression
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = LogisticRegression(baseline="car").fit(X, ["bus", "car", "bus", "walk", "car", "walk"])
+    >>> model.predict(X[-2:])
+    array(['walk', 'walk'], dtype='<U4')
+    >>> model.results_.params.round(3).to_dict()
+    {('bus', 'Intercept'): 1.583, ('bus', 'x0'): -2.344, ('walk', 'Intercept'): -2.902, ('walk', 'x0'): 2.334}
     """
 
     baseline: object = None

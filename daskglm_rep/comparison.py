@@ -44,6 +44,20 @@ def compare(models, names=None, exponentiate=False, stars=False, below="std err"
     ValueError
         No models, other objects, names that are not as many or not distinct; exponentiate=True where a link has no
         ratios.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> from daskglm_rep import compare
+    >>> small, large = [glm(text, data, family="poisson") for text in ("visits ~ age", "visits ~ age + C(plan)")]
+    >>> table = compare([small, large], names=["age", "and plan"])
+    >>> table.frame.round(3).loc["age", "age"].to_dict()
+    {'coef': 0.048, 'std err': 0.019, 'statistic': 2.467, 'pvalue': 0.014, 'ci_lower': 0.01, 'ci_upper': 0.086}
+    >>> table.as_markdown().splitlines()[0]
+    '|  | age | and plan |'
     """
     if isinstance(models, dict):
         names, models = list(models) if names is None else names, models.values()
@@ -73,6 +87,20 @@ class Comparison(Printable):
         NaN where a model has no such coefficient.
     statistics : DataFrame
         Fit statistics as words, a column a model.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> from daskglm_rep import compare
+    >>> small, large = [glm(text, data, family="poisson") for text in ("visits ~ age", "visits ~ age + C(plan)")]
+    >>> table = compare([small, large], names=["age", "and plan"])
+    >>> table.statistics.loc["Rows"].tolist()
+    ['8', '8']
+    >>> table.as_markdown().splitlines()[0]
+    '|  | age | and plan |'
     """
 
     def __init__(self, models, names, exponentiate, stars, below, level):

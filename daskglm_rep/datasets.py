@@ -13,9 +13,10 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from scipy.special import expit, ndtri
 from scipy.stats import poisson
+
+from daskglm_rep.real_data import affairs, make_room, rand_hie
 
 __all__ = ["AIRLINE_COEFFICIENTS", "AIRLINE_COEFFICIENTS_INFLATED", "MODELS", "SETTINGS", "affairs", "airline_design",
            "paper_coefficients", "rand_hie", "simulate_airline_months", "simulate_paper"]
@@ -87,6 +88,13 @@ def simulate_paper(setting, n_rows, n_features=7, model="logistic", coef=None, r
     ------
     ValueError
         An unknown setting or model, or a number of features or coefficients that does not fit.
+
+    Examples
+    --------
+    >>> from daskglm_rep import datasets
+    >>> made = datasets.simulate_paper("mixNormal", 1000, chunks=250)
+    >>> made[0].shape, made[0].numblocks
+    ((1000, 7), (4, 1))
     """
     if setting not in SETTINGS:
         raise ValueError(f"setting must be one of {', '.join(SETTINGS)}; got {setting!r}.")
@@ -125,6 +133,13 @@ def paper_coefficients(n_features, norm=3.0, random_state=0):
     -------
     ndarray of shape (n_features + 1,)
         Intercept first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import datasets
+    >>> round(float(np.linalg.norm(datasets.paper_coefficients(7))), 6)
+    3.0
     """
     direction = np.random.default_rng(random_state).standard_normal(n_features + 1)
     return norm * direction / np.linalg.norm(direction)
@@ -242,11 +257,21 @@ def simulate_airline_months(folder, n_months=12, rows_per_month=50_000, random_s
     ------
     FileExistsError
         The folder holds other Parquet files, which a reader of the folder would take for months.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import dask.dataframe as dd
+    >>> from daskglm_rep import datasets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = datasets.simulate_airline_months(folder, n_months=2, rows_per_month=100)
+    ...     len(dd.read_parquet(folder))
+    200
     """
     folder = Path(folder)
     months = [divmod(1987 * 12 + 9 + m, 12) for m in range(n_months)]
     paths = [folder / f"flights_{year}_{month + 1:02d}.parquet" for year, month in months]
-    _make_room(folder, paths)
+    make_room(folder, paths)
     coefficients = AIRLINE_COEFFICIENTS if coefficients is None else coefficients
     for number, ((year, month), path) in enumerate(zip(months, paths, strict=True)):
         flights = _month_of_flights(number, year, month + 1, rows_per_month, random_state)
@@ -270,6 +295,17 @@ def airline_design(flights):
     -------
     pandas.DataFrame
         Floats, one column for each name of `AIRLINE_COEFFICIENTS`, in that order.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import dask.dataframe as dd
+    >>> from daskglm_rep import datasets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = datasets.simulate_airline_months(folder, n_months=2, rows_per_month=100)
+    ...     found = datasets.airline_design(dd.read_parquet(folder).compute())
+    >>> found.shape
+    (200, 14)
     """
     columns = {}
     for name in AIRLINE_COEFFICIENTS:
@@ -307,92 +343,3 @@ def _month_of_flights(number, year, month, n_rows, random_state):
         "DISTANCE": distance[route],
     }
     return pd.DataFrame(columns)
-
-
-# ---------------------------------------------------------------- surveys that statsmodels ships
-
-
-def rand_hie(folder, n_files=8):
-    """Write the RAND Health Insurance Experiment to a folder of Parquet files, once.
-
-    20,190 rows of persons in years, as statsmodels ships them: lncoins, idp, lpi, fmde, physlm, disea, hlthg, hlthf and
-    hlthp, with the number of outpatient visits to a doctor, `mdvis`, under the name `docvis`.
-
-    Parameters
-    ----------
-    folder : path-like
-        Where to write `part-0000.parquet` and so on, in row order; nothing is done where they are already.
-    n_files : int, default 8
-        Number of files.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder.
-
-    Raises
-    ------
-    ImportError
-        statsmodels is not installed.
-    """
-    return _write_parts(lambda: _survey("randhie").rename(columns={"mdvis": "docvis"}), 20_190, folder, n_files)
-
-
-def affairs(folder, n_files=4):
-    """Write Fair's survey on extramarital affairs to a folder of Parquet files, once.
-
-    6,366 rows, as statsmodels ships them: rate_marriage, age, yrs_married, children, religious, educ, occupation,
-    occupation_husb and affairs (time spent), with the indicator `affair` (0 or 1) that `affairs` is positive.
-
-    Parameters
-    ----------
-    folder : path-like
-        Where to write `part-0000.parquet` and so on, in row order; nothing is done where they are already.
-    n_files : int, default 4
-        Number of files.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder.
-
-    Raises
-    ------
-    ImportError
-        statsmodels is not installed.
-    """
-
-    def frame():
-        survey = _survey("fair")
-        return survey.assign(affair=(survey["affairs"] > 0).astype(np.int8))
-
-    return _write_parts(frame, 6_366, folder, n_files)
-
-
-def _survey(name):
-    try:
-        from statsmodels import datasets
-    except ImportError as error:
-        raise ImportError(
-            f'The {name} data come with statsmodels, which is not installed: pip install "daskglm_rep[demo]".'
-        ) from error
-    return getattr(datasets, name).load_pandas().data
-
-
-def _write_parts(frame, n_rows, folder, n_files):
-    folder = Path(folder)
-    paths = [folder / f"part-{number:04d}.parquet" for number in range(n_files)]
-    _make_room(folder, paths)
-    if all(path.exists() for path in paths) and sum(pq.read_metadata(path).num_rows for path in paths) == n_rows:
-        return folder
-    whole = frame()
-    for path, rows in zip(paths, np.array_split(np.arange(n_rows), n_files), strict=True):
-        whole.iloc[rows].to_parquet(path, index=False)
-    return folder
-
-
-def _make_room(folder, paths):
-    folder.mkdir(parents=True, exist_ok=True)
-    strangers = sorted({path.name for path in folder.glob("*.parquet")} - {path.name for path in paths})
-    if strangers:
-        raise FileExistsError(f"{folder} holds other Parquet files ({strangers[0]}, ...): choose another folder.")

@@ -32,8 +32,9 @@ class DistributedModel(_RivalBase):
         node-wise lassos, which the parts share among them (Lee, Liu, Sun & Taylor 2015); averages of penalized fits;
         averages of maximum likelihood fits. The first and the last have standard errors.
     alpha : float, (n_features,) array, "theory" or "cv", default "theory"
-        Penalty of the parts' fits: `(1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2)`,
-        intercept free. An array holds one for each feature. "theory": theory_constant sigma sqrt(log p / n), n the rows
+        Penalty of the parts' fits, the intercept free:
+        `(1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2)`.
+        An array holds one for each feature. "theory": theory_constant sigma sqrt(log p / n), n the rows
         of a part, for columns of unit deviation, sigma by the scaled lasso on p pilot rows. "cv": the least held-out
         deviance over folds inside the parts, one sweep more.
     l1_ratio : float in [0, 1], default 1
@@ -90,6 +91,16 @@ class DistributedModel(_RivalBase):
         Sweeps: a survey, the parts' fits, one a step of debiasing (or at the average); one more for "cv".
     dispersion_ : float
     n_features_in_, feature_names_in_
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import DistributedModel
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(2000, 10))
+    >>> model = DistributedModel(alpha=0.05, partitions=4).fit(X, X[:, 0] + rng.normal(size=2000))
+    >>> model.coef_[:2].round(1)
+    array([1., 0.])
     """
 
     family: str | families.Family = "gaussian"

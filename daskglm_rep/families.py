@@ -88,6 +88,11 @@ class Family(Formulas):
     responses, and `response_noun` for what lies in it; `dispersion_known`, phi = 1; `canonical`, link class -> the
     constant G'(eta) / V(mu) under it; `default_link`, a link class (default the first canonical one, or identity);
     `steady`, the links under which a row's loss has a third derivative in eta of at most its second, whatever y.
+
+    Examples
+    --------
+    >>> from daskglm_rep.families import Poisson; Poisson().response
+    'counts or rates >= 0'
     """
 
     name: ClassVar[str | None] = None                             # ClassVar: no fields
@@ -124,7 +129,15 @@ class Family(Formulas):
 
 
 class Gaussian(Family):
-    """V = 1, d = (y - mu)^2."""
+    """V = 1, d = (y - mu)^2.
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, families
+    >>> model = GLMRegressor(families.Gaussian(), link="log")
+    >>> model.fit([[0.0], [1.0], [2.0], [3.0]], [0.5, 2.0, 1.5, 7.0]).coef_.round(3)
+    array([1.051])
+    """
 
     name, canonical = "gaussian", {links.Identity: 1.0}
 
@@ -136,7 +149,15 @@ class Gaussian(Family):
 
 
 class Binomial(Family):
-    """V = mu (1 - mu); y a proportion of `weight` trials (0/1 with weight 1 is the Bernoulli case)."""
+    """V = mu (1 - mu); y a proportion of `weight` trials (0/1 with weight 1 is the Bernoulli case).
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, families
+    >>> model = GLMRegressor(families.Binomial(), link="logit")
+    >>> model.fit([[0.0], [1.0], [2.0], [3.0]], [0.0, 0.25, 0.5, 0.5]).coef_.round(3)
+    array([0.942])
+    """
 
     name, canonical, dispersion_known, steady = "binomial", {links.Logit: 1.0}, True, (links.Logit,)
     mean_range, response_range, response_noun = (0.0, 1.0), UNIT, "proportions"
@@ -178,7 +199,15 @@ class Bernoulli(Binomial):
 
 
 class Poisson(Family):
-    """V = mu, d = 2 (y ln(y / mu) - (y - mu))."""
+    """V = mu, d = 2 (y ln(y / mu) - (y - mu)).
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, families
+    >>> model = GLMRegressor(families.Poisson(), link="log")
+    >>> model.fit([[0.0], [1.0], [2.0], [3.0]], [0, 2, 1, 7]).coef_.round(3)
+    array([1.012])
+    """
 
     name, canonical, dispersion_known, steady = "poisson", {links.Log: 1.0}, True, (links.Log,)
     mean_range, response_range, response_noun = (0.0, LARGE), NOT_NEGATIVE, "counts or rates"
@@ -200,7 +229,15 @@ class Poisson(Family):
 
 
 class Gamma(Family):
-    """V = mu^2, d = 2 ((y - mu) / mu - ln(y / mu)). The default link is the log, which needs no positivity of eta."""
+    """V = mu^2, d = 2 ((y - mu) / mu - ln(y / mu)). The default link is the log, which needs no positivity of eta.
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, families
+    >>> model = GLMRegressor(families.Gamma(), link="log")
+    >>> model.fit([[0.0], [1.0], [2.0], [3.0]], [0.5, 2.0, 1.5, 7.0]).coef_.round(3)
+    array([0.767])
+    """
 
     name, canonical, default_link, steady = "gamma", {links.Inverse: -1.0}, links.Log, (links.Log,)
     mean_range, response_range = (0.0, LARGE), POSITIVE
@@ -224,7 +261,15 @@ class Gamma(Family):
 
 
 class InverseGaussian(Family):
-    """V = mu^3, d = (y - mu)^2 / (y mu^2). The default link is the log, which needs no positivity of eta."""
+    """V = mu^3, d = (y - mu)^2 / (y mu^2). The default link is the log, which needs no positivity of eta.
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, families
+    >>> model = GLMRegressor(families.InverseGaussian(), link="log")
+    >>> model.fit([[0.0], [1.0], [2.0], [3.0]], [0.5, 2.0, 1.5, 7.0]).coef_.round(3)
+    array([0.874])
+    """
 
     name, canonical, default_link = "inverse_gaussian", {links.InverseSquared: -0.5}, links.Log
     mean_range, response_range = (0.0, LARGE), POSITIVE
@@ -257,6 +302,13 @@ class Tweedie(Family):
     ----------
     power : float
         Inside (1, 2); the ends are the poisson and gamma families.
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, families
+    >>> model = GLMRegressor(families.Tweedie(power=1.3), link="log").fit([[0.0], [1.0], [2.0]], [0.0, 2.0, 3.0])
+    >>> model.predict([[1.0]]).round(2)
+    array([1.08])
     """
 
     name, default_link = "tweedie", links.Log
@@ -295,6 +347,13 @@ class NegativeBinomial(Family):
     alpha : float or "estimate"
         Overdispersion > 0, the reciprocal of R's theta; "estimate" (kept as NaN), which the family's name alone means
         too, asks an exact fit for it.
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, families
+    >>> model = GLMRegressor(families.NegativeBinomial(0.5)).fit([[0.0], [1.0], [2.0], [3.0]], [0, 2, 1, 7])
+    >>> model.coef_.round(3)
+    array([0.97])
     """
 
     name, default_link, dispersion_known = "negative_binomial", links.Log, True

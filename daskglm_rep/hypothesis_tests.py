@@ -10,7 +10,28 @@ from daskglm_rep.pairing import check_order
 
 
 class HypothesisTests(Estimates):
-    """What `results.GLMResults` knows of tests; it says what rows are, in `_data`."""
+    """What `results.GLMResults` knows of tests; it says what rows are, in `_data`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> round(float(results.wald_test("age = 0, C(plan)[T.b] = 0").pvalue), 4)
+    0.049
+    >>> results.t_test("10 * age = 0").frame.round(3).iloc[0, :3].to_dict()
+    {'coef': 0.481, 'std err': 0.197, 'z': 2.44}
+    >>> results.hypotheses("exp(10 * age) = 1").frame.round(3).iloc[0, :3].to_dict()
+    {'coef': 0.618, 'std err': 0.319, 'z': 1.937}
+    >>> results.anova()["chi2"].round(3).to_dict()
+    {'age': 5.952, 'C(plan)': 0.017}
+    >>> round(float(results.term_test("C(plan)").pvalue), 4)
+    0.8955
+    >>> round(float(results.lr_test(glm("visits ~ C(plan)", data, family="poisson")).pvalue), 5)
+    0.01208
+    """
 
     spec = None          # of a formula; its results set it
 

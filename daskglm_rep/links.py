@@ -49,6 +49,12 @@ class Link(ScalarModel):
 
     Class attributes: `name`; `mean_range`, the open interval of means that the inverse can reach, a pair; `eta_range`,
     the open interval that it is defined at (default all numbers).
+
+    Examples
+    --------
+    >>> from daskglm_rep import links
+    >>> links.get_link("logit").mean_range
+    (0.0, 1.0)
     """
 
     name: ClassVar[str | None] = None                             # ClassVar: no fields
@@ -340,6 +346,13 @@ class Power(Link):
     Parameters
     ----------
     power : float
+
+    Examples
+    --------
+    >>> from daskglm_rep import GLMRegressor, links
+    >>> model = GLMRegressor("gamma", link=links.Power(0.5))
+    >>> model.fit([[0.0], [1.0], [2.0], [3.0]], [0.5, 2.0, 1.5, 7.0]).coef_.round(3)
+    array([0.536])
     """
 
     name = "power"

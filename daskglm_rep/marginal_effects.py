@@ -6,7 +6,22 @@ from daskglm_rep.inference import margins as effects
 
 
 class MarginalEffects:
-    """What `results.GLMResults` knows of effects on E[y]; all take the rows to average over."""
+    """What `results.GLMResults` knows of effects on E[y]; all take the rows to average over.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> print(results.margins(data).frame.round(3).iloc[:, :4].to_string(index=False))
+    variable contrast  effect    se
+         age    dY/dX   0.108 0.051
+        plan    b - a   0.141 1.078
+    >>> results.average_predictions(data, over="plan").frame["effect"].round(3).tolist()
+    [2.25, 2.25]
+    """
 
     def margins(self, data, variables=None, at="overall", method="dydx", discrete="factors", change=None, contrast=None,
                 over=None, weights=None, **options):

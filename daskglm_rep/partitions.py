@@ -92,6 +92,15 @@ class Cells(Partition):
     ----------
     max_cells : int, default 1_000_000
         More distinct rows than this in one chunk are refused: such data is not discrete.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, partitions
+    >>> X = np.random.default_rng(0).integers(0, 3, size=(600, 2))
+    >>> model = RepresentativeGLM("gaussian", partition=partitions.Cells())
+    >>> model.fit(X, X[:, 0]).n_blocks_
+    9
     """
 
     max_cells: int = 1_000_000
@@ -130,6 +139,15 @@ class EqualDepth(Partition):
         Columns that are cut; default all.
     subset : int, default 100_000
         Rows from which the moment-matched representatives learn where to cut further.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, partitions
+    >>> X = np.random.default_rng(0).normal(size=(600, 2))
+    >>> model = RepresentativeGLM("gaussian", partition=partitions.EqualDepth(3))
+    >>> model.fit(X, X[:, 0]).n_blocks_
+    9
     """
 
     n_splits: int = 4
@@ -197,6 +215,15 @@ class KMeans(Partition):
         decide; set it when units differ.
     max_iter : int, default 25
         Lloyd iterations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, partitions
+    >>> X = np.random.default_rng(0).normal(size=(600, 2))
+    >>> model = RepresentativeGLM("gaussian", partition=partitions.KMeans(20))
+    >>> model.fit(X, X[:, 0]).n_blocks_
+    20
     """
 
     n_clusters: int = 1000
@@ -260,6 +287,15 @@ class Natural(Partition):
     within : Partition, optional
         Sub-partition made inside each natural block, from its rows alone: `Natural(within=KMeans(50))`. Its blocks stay
         within a chunk.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, partitions
+    >>> X = np.random.default_rng(0).normal(size=(600, 2))
+    >>> model = RepresentativeGLM("gaussian", partition=partitions.Natural())
+    >>> model.fit(X, X[:, 0], blocks=np.arange(600) // 60).n_blocks_
+    10
     """
 
     column: object = None

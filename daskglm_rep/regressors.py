@@ -23,7 +23,19 @@ class _ExactRegressor(_ExactBase, _GLMRegressorBase):
 @documented(FAMILY_HEAD)
 @dataclasses.dataclass(eq=False, repr=False)
 class GLMRegressor(_ExactRegressor):
-    """Generalized linear model of any family and link."""
+    """Generalized linear model of any family and link.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import GLMRegressor
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = GLMRegressor("gamma", "log", cov_type="HC1").fit(X, [1.0, 1.9, 2.4, 3.3, 3.9, 5.1])
+    >>> model.coef_.round(3)
+    array([0.823])
+    >>> model.predict(X[:2]).round(3)
+    array([1.279, 1.637])
+    """
 
     family: str | families.Family = "gaussian"
     link: str | links.Link | None = None
@@ -34,7 +46,22 @@ class GLMRegressor(_ExactRegressor):
 
 @documented()
 class LinearRegression(_ExactRegressor):
-    """Linear regression: gaussian family, identity link."""
+    """Linear regression: gaussian family, identity link.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import LinearRegression
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = LinearRegression().fit(X, [1.0, 1.9, 2.4, 3.3, 3.9, 5.1])
+    >>> model.coef_.round(3)
+    array([2.172])
+    >>> print(model.results_.summary_frame().round(3).to_string())
+                coef  std err       t  pvalue  ci_lower  ci_upper
+    feature
+    Intercept  0.834    0.139   6.017   0.004     0.449     1.219
+    x0         2.172    0.121  17.950   0.000     1.836     2.507
+    """
 
     def _glm(self):
         return GLM.of("gaussian")
@@ -57,21 +84,57 @@ class _LinkRegressor(_ExactRegressor):
 
 @documented(LINK_HEAD)
 class PoissonRegressor(_LinkRegressor):
-    """Poisson regression of counts or rates >= 0."""
+    """Poisson regression of counts or rates >= 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import PoissonRegressor
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = PoissonRegressor().fit(X, [1, 0, 2, 3, 4, 9])
+    >>> model.coef_.round(3)
+    array([1.533])
+    >>> model.results_.bse.round(3).to_dict()
+    {'Intercept': 0.719, 'x0': 0.46}
+    >>> model.predict(X[:2], exposure=[1.0, 2.0]).round(3)
+    array([0.551, 1.745])
+    """
 
     _family = "poisson"
 
 
 @documented(LINK_HEAD)
 class GammaRegressor(_LinkRegressor):
-    """Gamma regression of positive responses."""
+    """Gamma regression of positive responses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import GammaRegressor
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = GammaRegressor().fit(X, [1.0, 1.9, 2.4, 3.3, 3.9, 5.1])
+    >>> model.coef_.round(3)
+    array([0.823])
+    >>> round(float(model.dispersion_), 4)
+    0.026
+    """
 
     _family = "gamma"
 
 
 @documented(LINK_HEAD)
 class InverseGaussianRegressor(_LinkRegressor):
-    """Inverse gaussian regression of positive responses."""
+    """Inverse gaussian regression of positive responses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import InverseGaussianRegressor
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = InverseGaussianRegressor().fit(X, [1.0, 1.9, 2.4, 3.3, 3.9, 5.1])
+    >>> model.coef_.round(3)
+    array([0.927])
+    """
 
     _family = "inverse_gaussian"
 
@@ -81,7 +144,17 @@ class InverseGaussianRegressor(_LinkRegressor):
 """ + LINK_HEAD)
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class TweedieRegressor(_LinkRegressor):
-    """Tweedie regression, variance mu^power: responses >= 0 with a mass at zero."""
+    """Tweedie regression, variance mu^power: responses >= 0 with a mass at zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import TweedieRegressor
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = TweedieRegressor(power=1.3).fit(X, [0.0, 1.9, 0.0, 3.3, 3.9, 5.1])
+    >>> model.coef_.round(3)
+    array([1.305])
+    """
 
     power: float = 1.5
 
@@ -95,7 +168,19 @@ class TweedieRegressor(_LinkRegressor):
 """ + LINK_HEAD)
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class NegativeBinomialRegressor(_LinkRegressor):
-    """Negative binomial (NB2) regression of counts."""
+    """Negative binomial (NB2) regression of counts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import NegativeBinomialRegressor
+    >>> X = np.array([[0.1], [0.4], [0.8], [1.1], [1.5], [1.9]])
+    >>> model = NegativeBinomialRegressor().fit(X, [3, 0, 7, 1, 2, 19])
+    >>> model.coef_.round(3)
+    array([1.077])
+    >>> round(model.overdispersion_, 3)
+    0.709
+    """
 
     overdispersion: float | str = "estimate"
 

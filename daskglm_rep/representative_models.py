@@ -108,6 +108,19 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     audit_ : DataFrame
         What left each block: round, content, block, parts, bytes.
     n_iter_, n_passes_, dispersion_, n_features_in_, feature_names_in_
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, partitions
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(2000, 2))
+    >>> y = (X[:, 0] + rng.logistic(size=2000) > 0).astype(float)
+    >>> model = RepresentativeGLM(representative="moment-matched", partition=partitions.KMeans(30)).fit(X, y)
+    >>> model.distance_to_mle_ < 0.01
+    True
+    >>> list(model.representatives_.columns)[:3]
+    ['weight', 'y', 'Intercept']
     """
 
     family: str | families.Family = "binomial"

@@ -41,6 +41,34 @@ class GLMResults(HypothesisTests, MarginalEffects):
         `llf` is R's: an estimated dispersion enters it as deviance / n and `aic` counts it as a parameter.
     alpha, alpha_standard_error : float
         Overdispersion of the negative binomial family, which `aic` counts where it was estimated.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> results.params.round(4).to_dict()
+    {'Intercept': -1.3859, 'age': 0.0481, 'C(plan)[T.b]': 0.0628}
+    >>> results.conf_int().round(3).loc["age"].to_dict()
+    {'ci_lower': 0.009, 'ci_upper': 0.087}
+    >>> round(float(results.aic), 3), int(results.nobs), results.converged
+    (28.794, 8, True)
+    >>> results.summary_frame(exponentiate=True).iloc[:, 0].round(3).to_dict()
+    {'Intercept': 0.25, 'age': 1.049, 'C(plan)[T.b]': 1.065}
+    >>> results.with_covariance("HC3", data).bse.round(3).to_dict()
+    {'Intercept': 1.074, 'age': 0.018, 'C(plan)[T.b]': 0.345}
+    >>> results.get_prediction(data.head(2)).frame[["mean", "ci_lower", "ci_upper"]].round(3).to_dict("list")
+    {'mean': [1.058, 0.832], 'ci_lower': [0.377, 0.254], 'ci_upper': [2.973, 2.732]}
+    >>> results.fittedvalues(data).round(3).tolist()[:3]
+    [1.058, 0.832, 1.913]
+    >>> results.resid_pearson(data).round(3).tolist()[:3]
+    [0.915, -0.912, -0.66]
+    >>> results.influence(data).cooks_distance.compute().round(2).tolist()[:4]
+    [0.16, 0.18, 0.06, 0.14]
+    >>> results.to_xarray()["coef"].sel(feature="age").round(4).item()
+    0.0481
     """
 
     class_weights = ()          # (label, weight) of a classifier's fit

@@ -150,6 +150,17 @@ class SubsampledGLM(_RivalBase):
         Root mean square distance to the full-data MLE to be expected, in standard errors of the full-data MLE (the
         worst coefficient); NaN for IBOSS. Infinite, and all errors NaN, where the sampled rows do not determine the
         coefficients, of which a warning tells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import SubsampledGLM
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(2000, 2))
+    >>> y = (X[:, 0] + rng.logistic(size=2000) > 0).astype(float)
+    >>> model = SubsampledGLM("a-optimal", n_samples=500).fit(X, y)
+    >>> model.n_samples_, model.distance_to_mle_ < 4
+    (496, True)
     """
 
     method: str = "a-optimal"
@@ -206,6 +217,17 @@ class DivideAndConquerGLM(_RivalBase):
         Blocks, and the rows in them, that could not be fitted.
     distance_to_mle_ : float
         In standard errors (the worst coefficient), by the Newton step at the result; NaN without `certify`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import DivideAndConquerGLM
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(2000, 2))
+    >>> y = (X[:, 0] + rng.logistic(size=2000) > 0).astype(float)
+    >>> model = DivideAndConquerGLM(partitions=8).fit(X, y)
+    >>> model.n_blocks_, model.distance_to_mle_ < 0.5
+    (8, True)
     """
 
     join: str = "estimating-equations"
@@ -261,6 +283,17 @@ class StochasticGLM(_RivalBase):
     distance_to_mle_ : float
         In standard errors (the worst coefficient), by the Newton step at the result. Infinite, and all errors NaN,
         where the responses are seen to be separated, of which a warning tells; another one tells of more than 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import StochasticGLM
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(2000, 2))
+    >>> y = (X[:, 0] + rng.logistic(size=2000) > 0).astype(float)
+    >>> model = StochasticGLM(n_epochs=2).fit(X, y)
+    >>> model.distance_to_mle_ < 2
+    True
     """
 
     n_epochs: int = 1

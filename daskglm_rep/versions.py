@@ -73,6 +73,21 @@ def load(path):
     ------
     ValueError
         The file holds something else.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> import tempfile
+    >>> from daskglm_rep import load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     results.save(folder + "/visits.pickle")
+    ...     same = load(folder + "/visits.pickle")
+    >>> bool((same.params == results.params).all())
+    True
     """
     with open(path, "rb") as file:
         try:

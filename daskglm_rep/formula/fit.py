@@ -66,6 +66,22 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     ------
     ValueError
         Bad formulas, columns, values or parameters, each in one sentence.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson", cov_type="HC1")
+    >>> print(results.summary_frame().round(3).iloc[:, :4].to_string())
+                   coef  std err      z  pvalue
+    feature
+    Intercept    -1.386    0.959 -1.446   0.148
+    age           0.048    0.016  3.065   0.002
+    C(plan)[T.b]  0.063    0.314  0.200   0.841
+    >>> results.predict(data.head(2)).round(3).tolist()
+    [1.058, 0.832]
     """
     model = GLM.of(family, link)
     options = dict(alpha=alpha, l1_ratio=l1_ratio, penalty=penalty, solver=solver, standardize=standardize,
@@ -88,6 +104,16 @@ def lm(formula, data, **options):
     Returns
     -------
     FormulaResults
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import lm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = lm("visits ~ age", data)
+    >>> round(results.rsquared, 4)
+    0.7603
     """
     return glm(formula, data, "gaussian", **options)
 
@@ -105,6 +131,16 @@ def logit(formula, data, **options):
     Returns
     -------
     FormulaResults
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import logit
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = logit("plan ~ age", data)
+    >>> results.predict_proba(data.head(2)).round(3).to_dict("list")
+    {'a': [0.534, 0.549], 'b': [0.466, 0.451]}
     """
     return glm(formula, data, "binomial", "logit", **options)
 
@@ -134,6 +170,17 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
     ------
     ValueError
         As `glm`; a baseline that is no class; fewer than two classes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import mnlogit
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> data["town"] = ["x", "y", "z", "x", "z", "y", "y", "x"]
+    >>> results = mnlogit("town ~ age", data, baseline="y")
+    >>> results.params.round(3).to_dict()
+    {('x', 'Intercept'): 0.235, ('x', 'age'): -0.006, ('z', 'Intercept'): -4.849, ('z', 'age'): 0.099}
     """
     options = dict(alpha=alpha, l1_ratio=l1_ratio, penalty=penalty, solver=solver, standardize=standardize,
                    penalty_factor=penalty_factor, weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank,

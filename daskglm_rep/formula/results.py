@@ -28,6 +28,20 @@ class FormulaResults(GLMResults):
         Rows left out because a value was missing.
     classes : array or None
         Class labels, baseline first.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> results.spec.names, results.n_missing
+    (['age', 'C(plan)[T.b]'], 0)
+    >>> results.predict(data.head(2)).round(3).tolist()
+    [1.058, 0.832]
+    >>> results.predict(data.head(2), linear=True).round(3).tolist()
+    [0.057, -0.184]
     """
 
     def __init__(self, fitted, cov, spec, columns, classes=None):

@@ -34,6 +34,17 @@ class TestResult(Printable):
     pvalue : float
     distribution : {"chi2", "F", "bootstrap"}
     hypothesis : str
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> test = results.wald_test("age = 0")
+    >>> round(float(test.statistic), 3), round(float(test.pvalue), 4)
+    (5.952, 0.0147)
     """
 
     kind: str

@@ -128,6 +128,17 @@ class Influence:
     ------
     ValueError
         Multinomial models.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> influence = results.influence(data)
+    >>> influence.leverage.compute().round(2).tolist()
+    [0.29, 0.31, 0.24, 0.23, 0.79, 0.63, 0.24, 0.27]
     """
 
     def __init__(self, fitted, data, seed=0):

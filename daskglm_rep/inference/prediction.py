@@ -82,6 +82,19 @@ class Prediction:
         Interval of a new observation of weight 1; gaussian family with the identity link only.
     frame : (n, 4 or more)
         All of them from one visit of the rows; columns named as above.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> prediction = results.get_prediction(data.head(2))
+    >>> prediction.mean.round(3).tolist(), prediction.se.round(3).tolist()
+    ([1.058, 0.832], [0.558, 0.505])
+    >>> prediction.ci_lower.round(3).tolist()
+    [0.377, 0.254]
     """
 
     def __init__(self, apply, predictor, classes=None, distribution=None):

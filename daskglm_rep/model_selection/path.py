@@ -19,6 +19,16 @@ class ElasticNetPath(_PathBase):
     """Fits of one model under falling penalties: a linear model's path of any length takes one sweep after the survey.
 
     Minimised are `(1 / sum w) sum w d(y, mu) / 2 + alpha (l1_ratio |b|_1 + (1 - l1_ratio) / 2 |b|^2)`, intercept free.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import ElasticNetPath
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 5))
+    >>> path = ElasticNetPath(n_alphas=20).fit(X, X[:, 0] - 0.5 * X[:, 1] + rng.normal(size=200))
+    >>> path.coefs_.shape, path.df_[0].item(), path.df_[-1].item()
+    ((5, 20), 0, 5)
     """
 
     family: str | families.Family = "gaussian"

@@ -87,6 +87,17 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     -----
     With f_i the effect on row i, the estimate is sum w f / sum w, its gradient S = sum w df/db / sum w and its
     covariance S V S' with the covariance V that the results carry (regression-design chapter, "Standard errors").
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> effects = results.margins(data, "age", method="eyex")
+    >>> effects.frame[["effect", "se"]].round(3).iloc[0].tolist()
+    [1.99, 0.816]
     """
     level = confidence_level(level, alpha)
     wanted.check_options(method, discrete, change, contrast, comparison)
@@ -121,6 +132,16 @@ def average_predictions(results, data, at="overall", over=None, weights=None, of
     -------
     MarginsResult
         `variable` is "E[y]".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> results.average_predictions(data, at={"age": [30, 60]}).frame["effect"].round(3).tolist()
+    [1.093, 4.625]
     """
     level = confidence_level(level, alpha)
     job = _Job(results, data, over, weights, offset, exposure, interactions, factors)

@@ -39,6 +39,19 @@ class MarginsResult(Printable):
         S, effects by coefficients: derivatives of the effects in the coefficients that are not aliased.
     n_passes : int
         Sweeps over the data that these effects took.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> effects = results.margins(data)
+    >>> effects.names
+    ['age', 'plan']
+    >>> effects.wald_test("age = 0").pvalue > 0.001
+    True
     """
 
     def __init__(self, labels, effect, jacobian, results, form, n_passes):
