@@ -36,6 +36,11 @@ def plot_coefficients(results, level=0.95, intercept=False, per="unit", exponent
         `per` is neither "unit" nor "sd"; exponentiate=True where the link has no ratios.
     ImportError
         matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from daskglm_rep import lm, plotting
+    >>> ax = plotting.plot_coefficients(lm("y ~ x", {"y": [1.0, 2.0, 2.0, 4.0], "x": [0.0, 1.0, 2.0, 3.0]}))
     """
     if per not in ("unit", "sd"):
         raise ValueError(f"per={per!r} is not known: choose 'unit' (coefficients as they are) or 'sd' (per standard "

@@ -25,6 +25,12 @@ def plot_margins(effects, ax=None):
     ------
     ImportError
         matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from daskglm_rep import lm
+    >>> data = {"y": [1.0, 2.0, 2.0, 4.0], "x": [0.0, 1.0, 2.0, 3.0]}
+    >>> ax = lm("y ~ x", data).margins(data).plot()
     """
     table, tags = effects.frame, [c for c in effects.labels.columns if c not in ("variable", "contrast")]
     along = next((c for c in tags if c.startswith("at_") and np.issubdtype(table[c].dtype, np.number)), None)

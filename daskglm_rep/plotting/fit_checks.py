@@ -19,6 +19,14 @@ def plot_calibration(checks, ax=None):
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import PoissonRegressor, plotting
+    >>> X = np.random.default_rng(0).normal(size=(200, 1))
+    >>> y = np.random.default_rng(1).poisson(np.exp(X[:, 0]))
+    >>> ax = plotting.plot_calibration(PoissonRegressor().fit(X, y).results_.fit_checks(X, y))
     """
     table, ax = checks.binned, new_axes(ax, (5.0, 4.4))
     ends = [min(table["fitted"].min(), table["observed"].min()), max(table["fitted"].max(), table["observed"].max())]
@@ -40,6 +48,14 @@ def plot_residuals(checks, ax=None):
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import PoissonRegressor, plotting
+    >>> X = np.random.default_rng(0).normal(size=(200, 1))
+    >>> y = np.random.default_rng(1).poisson(np.exp(X[:, 0]))
+    >>> ax = plotting.plot_residuals(PoissonRegressor().fit(X, y).results_.fit_checks(X, y))
     """
     table, ax = checks.binned, new_axes(ax, (5.0, 4.4))
     half, residual = checks.quantile * table["se"], table["observed"] - table["fitted"]
@@ -65,6 +81,14 @@ def plot_quantiles(checks, ax=None):
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import PoissonRegressor, plotting
+    >>> X = np.random.default_rng(0).normal(size=(200, 1))
+    >>> y = np.random.default_rng(1).poisson(np.exp(X[:, 0]))
+    >>> ax = plotting.plot_quantiles(PoissonRegressor().fit(X, y).results_.fit_checks(X, y))
     """
     found, ax = np.sort(checks.resid_quantile.dropna()), new_axes(ax, (5.0, 4.4))
     n = found.size
@@ -91,6 +115,14 @@ def plot_leverage(checks, ax=None):
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import PoissonRegressor, plotting
+    >>> X = np.random.default_rng(0).normal(size=(200, 1))
+    >>> y = np.random.default_rng(1).poisson(np.exp(X[:, 0]))
+    >>> ax = plotting.plot_leverage(PoissonRegressor().fit(X, y).results_.fit_checks(X, y))
     """
     table, ax = checks.rows.dropna(subset=["resid_standardized"]), new_axes(ax, (5.0, 4.4))
     ax.axhline(0.0, color=ZERO, linewidth=1.0, zorder=0.6)

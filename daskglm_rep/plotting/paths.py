@@ -19,6 +19,13 @@ def plot_path(estimator, ax=None):
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import ElasticNetPath
+    >>> X = np.random.default_rng(0).normal(size=(200, 5))
+    >>> ax = ElasticNetPath(n_alphas=20).fit(X, X[:, 0] + X[:, 1] ** 2).plot()
     """
     coefs = estimator.coefs_
     p = len(coefs)
@@ -49,6 +56,13 @@ def plot_curve(estimator, ax=None):
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import LassoCV
+    >>> X = np.random.default_rng(0).normal(size=(200, 5))
+    >>> ax = LassoCV(n_alphas=20).fit(X, X[:, 0] + X[:, 1] ** 2).plot()
     """
     curve = estimator.curve_
     ax = new_axes(ax, (6.4, 4.0))

@@ -30,6 +30,13 @@ def plot_representatives(estimator, x, y=None, data=None, ax=None):
     ------
     ValueError
         No such column; another kind of estimator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, plotting
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> ax = plotting.plot_representatives(RepresentativeGLM("gaussian").fit(X, X[:, 0]), "x0", "x1")
     """
     _check_kind(estimator)
     points, y = estimator.representatives_, y or "y"
@@ -85,6 +92,13 @@ def plot_rounds(estimators, ax=None):
     ------
     ValueError
         Another kind of estimator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, plotting
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> ax = plotting.plot_rounds(RepresentativeGLM("gaussian").fit(X, X[:, 0]))
     """
     ax = _distances(estimators, lambda e: e.history_["round"], "round", ax)
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -92,7 +106,15 @@ def plot_rounds(estimators, ax=None):
 
 
 def plot_bytes(estimators, ax=None):
-    """Draw what `plot_rounds` draws, with its parameters, against the bytes that had left all blocks by then."""
+    """Draw what `plot_rounds` draws, with its parameters, against the bytes that had left all blocks by then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import RepresentativeGLM, plotting
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> ax = plotting.plot_bytes(RepresentativeGLM("gaussian").fit(X, X[:, 0]))
+    """
 
     def moved(estimator):
         total = estimator.audit_.groupby("round")["bytes"].sum().cumsum()
