@@ -51,6 +51,14 @@ def backend(where, n_workers=None, timeout=None, **options):
         Another name, or options where none are taken.
     ImportError
         A package that the back end needs is missing.
+
+    Examples
+    --------
+    >>> from daskglm_rep import PoissonRegressor, backend
+    >>> with backend("sequential"):
+    ...     model = PoissonRegressor().fit([[0.0], [1.0], [2.0]], [1, 2, 6])
+    >>> model.coef_.round(3)
+    array([0.955])
     """
     with contextlib.ExitStack() as stack:
         scheduler, client = _enter(where, n_workers, options, stack)
