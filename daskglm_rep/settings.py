@@ -32,8 +32,8 @@ def refuse_elsewhere(cls, given, kind):
         `kind`.
     """
     for name in given:
-        if name in ELSEWHERE and name not in cls._get_param_names():
-            raise kind(f"{cls.__name__} has no parameter {name!r}: {ELSEWHERE[name]}.")
+        if name in ELSEWHERE and (name not in cls._get_param_names() or isinstance(given[name], str)):
+            raise kind(f"{cls.__name__} has no parameter {name!r} of scikit-learn's: {ELSEWHERE[name]}.")
 
 
 def check_intercept(names, intercept):

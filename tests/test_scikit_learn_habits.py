@@ -226,9 +226,9 @@ def test_bad_class_weights_are_told(given, words):
 @pytest.mark.parametrize("name, value", [("C", 1.0), ("penalty", "l2"), ("n_jobs", 2), ("multi_class", "ovr"),
                                          ("dual", True)])
 def test_parameters_of_scikit_learn_say_where_they_go(name, value):
-    with pytest.raises(TypeError, match=f"LogisticRegression has no parameter '{name}': "):
+    with pytest.raises(TypeError, match=f"LogisticRegression has no parameter '{name}' of scikit-learn's: "):
         L(**{name: value})
-    with pytest.raises(ValueError, match=f"LogisticRegression has no parameter '{name}': "):
+    with pytest.raises(ValueError, match=f"LogisticRegression has no parameter '{name}' of scikit-learn's: "):
         GridSearchCV(L(), {name: [value]}).fit(X, Y)
     with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
         L(nonsense=1)
