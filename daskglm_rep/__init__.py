@@ -1,6 +1,6 @@
 """daskglm_rep: exact generalized linear models on chunked data, with inference."""
 
-from daskglm_rep import datasets, families, links, localised, partitions, plotting
+from daskglm_rep import datasets, families, links, localised, partitions, penalties, plotting
 from daskglm_rep.backends import backend
 from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.comparison import compare
@@ -11,7 +11,7 @@ from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussia
                                     NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
 from daskglm_rep.representative_models import RepresentativeGLM
 from daskglm_rep.rival_models import DivideAndConquerGLM, StochasticGLM, SubsampledGLM
-from daskglm_rep.telling import (AliasWarning, CovarianceWarning, FormulaWarning, ReadWarning,
+from daskglm_rep.telling import (AliasWarning, CovarianceWarning, FormulaWarning, PenaltyWarning, ReadWarning,
                                   SeparationWarning, VersionWarning)
 from daskglm_rep.versions import __version__, load
 
@@ -19,6 +19,7 @@ __all__ = ["DistributedModel", "DivideAndConquerGLM", "StochasticGLM", "Subsampl
            "ElasticNetCV", "ElasticNetPath", "GLMCV", "LassoCV", "RidgeCV",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
-           "AliasWarning", "CovarianceWarning", "FormulaWarning", "ReadWarning", "SeparationWarning", "VersionWarning",
+           "AliasWarning", "CovarianceWarning", "FormulaWarning", "PenaltyWarning", "ReadWarning",
+           "SeparationWarning", "VersionWarning",
            "RepresentativeGLM", "__version__", "backend", "compare", "datasets", "families", "glm", "links", "lm",
-           "load", "localised", "logit", "mnlogit", "partitions", "plotting"]
+           "load", "localised", "logit", "mnlogit", "partitions", "penalties", "plotting"]
