@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskglm_rep import design, families, passes
+from daskglm_rep import design, families, passes, progress
 from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.gram import linear_predictor
@@ -69,7 +69,7 @@ PARAMETERS = """
     rank : {{"warn", "error"}}
         What to do about aliased columns: report them as NaN, or refuse.
     verbose : int, default 0
-        Above 0 each sweep prints its deviance and its distance to the optimum.
+        Above 0 a bar shows each sweep's deviance and its distance to the optimum.
 
     Attributes
     ----------
@@ -352,6 +352,12 @@ class _ExactBase(_GLMBase):
         self._check_parameters()
         cov_type = check_cov_type(self.cov_type, clusters is not None, "fit(X, y, clusters=...)")
         check_fit(vars(self), cov_type)
+        with progress.shown(self.verbose):
+            self._fit_rows(X, y, sample_weight, offset, exposure, clusters, cov_type)
+        return self
+
+    def _fit_rows(self, X, y, sample_weight, offset, exposure, clusters, cov_type):
+        """1. Prepare. 2. Solve. 3. Covariance."""
         data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify)
         data = self._reweighted(data.coalesced())
         prepared = prepare(data, self._glm(), self.fit_intercept, seed=self.random_state,
@@ -367,7 +373,6 @@ class _ExactBase(_GLMBase):
             self.overdispersion_standard_error_ = self.results_.alpha_standard_error
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_, self.solver_ = fitted.fit.distance, fitted.fit.solver
-        return self
 
 
 @dataclasses.dataclass(frozen=True)

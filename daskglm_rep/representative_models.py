@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import families, links
+from daskglm_rep import families, links, progress
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
 from daskglm_rep.models.glm import GLM
@@ -79,6 +79,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         Subset of rows, centres, and the signs of spread vectors. Who knows the signs of a part of few discrete rows
         could search for them: None draws them in secret inside each block, and results then vary from run to run.
     verbose : int, default 0
+        Above 0 a bar shows each round's deviance and its distance to the optimum.
 
     Attributes
     ----------
@@ -192,7 +193,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         prepared = fitting.prepare(data, model, partition, self.fit_intercept, refined, int(self.min_block_size),
                                    self.random_state)
         n_rounds = AUTO_ROUNDS if self.n_rounds == "auto" else int(self.n_rounds)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):       # wild points are met and refused
+        quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")     # wild points are met and refused
+        with progress.shown(self.verbose), quiet:
             solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify,
                                    self.polish, float(self.max_radius), self.verbose)
         self._prepared, self._exact, self._fitted_model = prepared, solved.exact, model

@@ -132,11 +132,6 @@ def test_predictions_of_frames_are_numpy_in_memory_and_frames_where_lazy():
     np.testing.assert_allclose(lazy.compute(), model.predict_proba(frame), rtol=1e-12)
 
 
-def test_verbose_tells_each_sweep(capsys):
-    PoissonRegressor(verbose=1).fit(X, COUNTS)
-    assert "standard errors from the optimum" in capsys.readouterr().out
-
-
 def test_small_chunks_are_joined_without_a_trace():
     with dask.config.set(scheduler="sync"):
         chunked = PoissonRegressor().fit(da.from_array(X, chunks=(3, 3)), da.from_array(COUNTS, chunks=3))

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from daskglm_rep import design, families, passes, sources
+from daskglm_rep import design, families, passes, progress, sources
 from daskglm_rep.formula.assembly import check_text, learn_spec, parse
 from daskglm_rep.formula.results import FormulaResults
 from daskglm_rep.formula.rows import FormulaRows, KeptRows, keep
@@ -88,7 +88,8 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
                    penalty_factor=penalty_factor, weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank,
                    verbose=verbose)
     columns = (weights, offset, exposure, clusters)
-    return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options)
+    with progress.shown(verbose):
+        return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options)
 
 
 def lm(formula, data, **options):
@@ -186,7 +187,8 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
                    penalty_factor=penalty_factor, weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank,
                    verbose=verbose)
     columns = (weights, offset, None, clusters)
-    return _fit(formula, data, Multinomial, columns, cov_type, na, random_state, context, baseline, options)
+    with progress.shown(verbose):
+        return _fit(formula, data, Multinomial, columns, cov_type, na, random_state, context, baseline, options)
 
 
 def _fit(formula, data, model, columns, cov_type, na, random_state, context, baseline, options):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from daskglm_rep import passes
+from daskglm_rep import passes, progress
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.representatives import mean_rows
 from daskglm_rep.kernels.rows import inside, working_rows
@@ -212,8 +212,8 @@ class Rounds:
                              "n_outside": built.n_outside if built is not None else 0,
                              "rejected": bool(worse), "coef": sweep.coef})
         if self.verbose:
-            print(f"round {number}: deviance {sweep.deviance:.10g}, {self.history[-1]['distance']:.3g} standard errors "
-                  f"from the optimum{' (rejected)' if worse else ''}")
+            progress.step(f"round {number}", sweep.deviance, self.history[-1]["distance"], self.tol,
+                          " (rejected)" if worse else "")
 
     def _back(self, worse):
         """Between the best b and a worse one: the minimum of the cubic with both ends' deviances and slopes."""

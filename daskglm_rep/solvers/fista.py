@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from daskglm_rep import progress
 from daskglm_rep.solvers.composite import certify, left, unit
 
 WARM_UPS = 10           # alphas of the warm-up, falling evenly in logarithms
@@ -56,7 +57,7 @@ class Fista:
             used += n
             last, reached = reached, certify(problem, data, state, n_rows, tol, used)
             if verbose:
-                print(f"cycle {used}: {reached.distance:.1e} standard errors from the optimum, step {delta:.2e}")
+                progress.step(f"cycle {used}", reached.state.moments.deviance, reached.distance, tol)
             if goal < 1e-6 * tol and not reached.distance < 0.5 * last.distance:
                 break
         return dataclasses.replace(reached, n_iter=used)

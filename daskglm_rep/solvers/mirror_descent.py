@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from daskglm_rep import passes
+from daskglm_rep import passes, progress
 from daskglm_rep.design import Data
 from daskglm_rep.kernels.mirror import Anchor, Link, mirror_epoch
 from daskglm_rep.penalties import LASSO, ElasticNet
@@ -70,7 +70,7 @@ class MirrorDescent:
             if left(problem, state) <= goal * unit(problem, state, n_rows):
                 reached = certify(problem, data, state, n_rows, tol, epoch)
                 if verbose:
-                    print(f"epoch {epoch}: {reached.distance:.1e} standard errors from the optimum, step {step:.1e}")
+                    progress.step(f"epoch {epoch}", reached.state.moments.deviance, reached.distance, tol)
                 if reached.converged:
                     return reached
                 goal *= 0.3

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from daskglm_rep import progress
 from daskglm_rep.penalties import LASSO, ElasticNet
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.composite import FEW, Problem, fit_of, unit
@@ -118,8 +119,8 @@ def _choose(solver, problem, coef, active, verbose):
     if solver is None:
         solver = CoordinateDescent() if n_bytes <= MOST else Fista()
         if verbose:
-            print(f"solver {solver.name!r}: {columns.size} of {problem.basis.n_coef} columns may enter, "
-                  f"{n_bytes / 2 ** 20:.3g} MiB of second derivatives a thread")
+            progress.say(f"solver {solver.name!r}: {columns.size} of {problem.basis.n_coef} columns may enter, "
+                         f"{n_bytes / 2 ** 20:.3g} MiB of second derivatives a thread")
     if solver.name == "cd" and n_bytes > LARGE:
         tell(f"{columns.size} of {problem.basis.n_coef} columns may enter at this alpha: their second derivatives take "
              f"{n_bytes / 2 ** 30:.1f} GiB in each thread. A larger alpha or solver='fista' takes less.",

@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from daskglm_rep import passes
+from daskglm_rep import passes, progress
 from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
 from daskglm_rep.objective import solve
 from daskglm_rep.preparation import WIDE
@@ -150,14 +150,14 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         Asked after each sweep with its point and whether steps shrink in standard errors but keep moving linear
         predictors; true ends the loop.
     verbose : int
-        Above 0 each sweep prints its deviance and distance, after one line on where sweeps run.
+        Above 0 each sweep tells its deviance and distance, after one line on where sweeps run (`progress`).
 
     Returns
     -------
     Fit
     """
     if verbose:
-        print(passes.where(data))
+        progress.say(passes.where(data))
     best, given_up, step, last, noise = None, None, np.zeros_like(coef), math.inf, 0.0
     stumbles, n_iter, null_end = 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
@@ -195,8 +195,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
             break
         aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last)
         if verbose:
-            print(f"sweep {n_iter}: deviance {point.moments.deviance:.10g}, {aim.now:.1e} standard errors from the "
-                  "optimum")
+            left = aim.now if aim.end is None else aim.left
+            progress.step(f"sweep {n_iter}", point.moments.deviance, left, tol)
         if aim.end is not None:
             return Fit(objective, aim.end, aim.step, aim.left, n_iter, True, null_end)
         coef, step, last = point.coef + aim.step, aim.step, aim.now

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from daskglm_rep import progress
 from daskglm_rep.solvers.composite import FEW, Reached, certify
 
 FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
@@ -64,8 +65,8 @@ class CoordinateDescent:
             wrong = problem.violators(state)
             now = problem.distance(state, step, n_rows)
             if verbose:
-                print(f"sweep {n_iter}: deviance {state.moments.deviance:.10g}, {now:.1e} standard errors from the "
-                      f"optimum of {active.size} active columns, {wrong.sum()} coefficients outside want to enter")
+                progress.step(f"sweep {n_iter}", state.moments.deviance, now, tol,
+                              f" of {active.size} active columns, {wrong.sum()} want to enter")
             if not wrong.any() and (now <= tol or 0.5 * last <= now < FLOOR):
                 return Reached(state, step, now, n_iter, True)
             if problem.model.is_linear and active.size == problem.basis.n_coef:
