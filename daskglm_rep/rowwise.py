@@ -43,7 +43,7 @@ def map_rows(X, function, n_outputs, names, columns=None, offset=None, exposure=
         coords = {k: v for k, v in X.coords.items() if set(v.dims) <= {X.dims[0]}}
         if n_outputs is not None and columns is not None:
             coords["class"] = list(columns)
-        return xr.DataArray(result, dims=dims, coords=coords)
+        return xr.DataArray(result, dims=dims, coords=coords, name=apply.__name__)
     if isinstance(X, dd.DataFrame):
         return _map_frame(given, apply, n_outputs)
     if isinstance(X, da.Array):

@@ -1,8 +1,10 @@
 """Labelled arrays in, labelled arrays out."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from dask.utils import key_split
 
 import daskglm_rep as dg
 
@@ -62,3 +64,14 @@ def test_estimator_on_a_data_array(chunks):
     assert table.feature.values.tolist() == ["Intercept", "a", "b"]
     np.testing.assert_allclose(table["coef"].values[1:], est.coef_)
     np.testing.assert_allclose(table["ci_lower"], est.results_.conf_int(0.9)["ci_lower"])
+
+
+def test_predictions_and_residuals_are_named():
+    cube = CUBE.chunk(site=5)
+    r = dg.lm("y ~ x", cube)
+    for data in (CUBE, cube):
+        assert r.predict(data).name == "predict" and r.resid_response(data).name == "residuals"
+    assert {"predict", "predict_block"} & {key_split(key) for key in r.predict(cube).__dask_graph__()}
+    X = xr.DataArray(da.from_array(RNG.normal(size=(100, 2)), chunks=(25, 2)), dims=("obs", "feature"))
+    est = dg.LinearRegression().fit(X, RNG.normal(size=100))
+    assert est.predict(X).name == "predict" and key_split(est.predict(X.data).name) == "predict"

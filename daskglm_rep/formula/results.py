@@ -192,8 +192,9 @@ def _predict_dataset(table, function, offset, used=None):
     shape = {d: chosen.sizes[d] for d in dims}
     chunks = {d: chosen.chunks[d] for d in dims if d in chosen.chunks}
     blank = next(iter(chosen.data_vars.values()))
-    template = xr.zeros_like(blank.broadcast_like(chosen), dtype=float).transpose(*dims).chunk(chunks).rename(None)
-    template = template.assign_coords({k: v for k, v in chosen.coords.items() if set(v.dims) <= set(shape)})
+    template = xr.zeros_like(blank.broadcast_like(chosen), dtype=float).transpose(*dims).chunk(chunks)
+    coords = {k: v for k, v in chosen.coords.items() if set(v.dims) <= set(shape)}
+    template = template.rename(function.__name__).assign_coords(coords)
     if function.classes is not None:
         template = template.expand_dims({"class": list(function.classes)}, axis=-1)
     template.attrs = {}
@@ -207,5 +208,6 @@ def _predict_block(block, function):
     shape = tuple(block.sizes[d] for d in dims)
     coords = {k: v for k, v in block.coords.items()}
     if out.ndim == 1:
-        return xr.DataArray(out.reshape(shape), coords, dims)
-    return xr.DataArray(out.reshape(shape + (-1,)), coords | {"class": list(function.classes)}, dims + ["class"])
+        return xr.DataArray(out.reshape(shape), coords, dims, function.__name__)
+    coords["class"] = list(function.classes)
+    return xr.DataArray(out.reshape(shape + (-1,)), coords, dims + ["class"], function.__name__)

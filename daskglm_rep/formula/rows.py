@@ -204,6 +204,8 @@ class RowResiduals(_FrameFunction):
     kernel: object
     arguments: tuple
 
+    __name__ = "residuals"
+
     def values(self, frame, offset=None):
         """(n,) array."""
         c, out = self.recipe.columns, np.full(len(frame), np.nan)
