@@ -103,6 +103,9 @@ def _fit_parser(p):
     p.add_argument("--max-iter", type=int, default=100, help="sweeps at most")
     p.add_argument("--na", default="drop", choices=("drop", "raise"), help="rows with missing values")
     p.add_argument("--rank", default="warn", choices=("warn", "error"), help="aliased columns: NaN, or refused")
+    p.add_argument("--allow", default="code", choices=("code", "terms"),
+                   help="formulas are Python and run what they say; 'terms' refuses all but columns, operators and "
+                        "known functions")
     p.add_argument("--level", type=float, default=0.95, help="of the confidence intervals")
     p.add_argument("--margins", nargs="?", const="", metavar="VARIABLES",
                    help="average marginal effects, of all variables or of those named, separated by commas")
@@ -119,9 +122,9 @@ def fit(options):
     confidence_level(options.level)
     _check_out(options.out)
     data = open_table(options.data)
-    variables = _variables(options.margins, options.formula, data)
+    variables = _variables(options.margins, options.formula, data, options.allow)
     how = {name: getattr(options, name) for name in ("weights", "offset", "na", "alpha", "tol", "max_iter", "rank",
-                                                     "weights_kind")} | _covariance(options.cov)
+                                                     "weights_kind", "allow")} | _covariance(options.cov)
     if options.family == "multinomial":
         if options.link or options.exposure or options.l1_ratio:
             raise ValueError("--link, --exposure and --l1-ratio do not belong to a multinomial model: leave them out.")
@@ -151,7 +154,7 @@ def _check_out(out):
         raise ValueError(f"--out {out} cannot be written: name a file in a folder that exists and may be written to.")
 
 
-def _variables(margins, formula, data):
+def _variables(margins, formula, data, allow):
     """Variables whose effects are asked for; None for all.
 
     Raises
@@ -162,7 +165,7 @@ def _variables(margins, formula, data):
     if not margins:
         return None
     variables = [v.strip() for v in margins.split(",")]
-    known = parse(formula, columns_of(data), {}).rhs_columns
+    known = parse(formula, columns_of(data), {}, allow).rhs_columns
     for name in variables:
         if name not in known:
             raise ValueError(f"--margins names {name!r}, which is no variable on the right of {formula!r}: choose of "

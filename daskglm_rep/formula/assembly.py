@@ -16,6 +16,7 @@ from formulaic.transforms import TRANSFORMS
 from scipy import sparse
 
 from daskglm_rep import passes
+from daskglm_rep.formula import allowed
 from daskglm_rep.formula import learn as learning
 from daskglm_rep.formula.spec import FormulaSpec
 from daskglm_rep.formula.terms import Coding, Evaluator, as_text_codes, names_of, stateful_calls
@@ -65,15 +66,18 @@ def check_text(formula):
                          "second, glm(formula, data).")
 
 
-def parse(formula, columns, context):
-    """Check a formula against the columns there are.
+def parse(formula, columns, context, allow="code"):
+    """Check a formula against the columns there are, and against what is allowed (`glm`).
 
     Raises
     ------
     ValueError
         Syntax errors, no or several responses, names that are neither columns nor known functions.
     """
+    allowed.check_modes(allow)
     try:
+        if allow == "terms":
+            allowed.check_size(formula)
         parsed = Formula(formula, _context={"__formulaic_variables_available__": columns})
     except SyntaxError as error:
         raise ValueError(f"The formula {formula!r} cannot be read: {error.msg}; a column called like a word of Python "
@@ -81,6 +85,8 @@ def parse(formula, columns, context):
     except FormulaicError as error:
         hint = " (random effects are none of a formula here; for errors of groups, clusters='g')" * ("|" in formula)
         raise ValueError(f"The formula {formula!r} cannot be read: {str(error).splitlines()[0]}{hint}") from None
+    except RecursionError:
+        raise ValueError(f"The formula {formula[:80]!r} cannot be read: it is nested too deeply.") from None
     _tell_powers(formula)
     left, right = getattr(parsed, "lhs", None), getattr(parsed, "rhs", None)
     if left is None or not isinstance(right, SimpleFormula) or not isinstance(left, SimpleFormula):
@@ -89,6 +95,8 @@ def parse(formula, columns, context):
         raise ValueError(f"The formula {formula!r} names {len(left)} response terms; one column or expression is "
                          "wanted.")
     response = next(iter(left[0].factors))
+    if allow == "terms":
+        allowed.check_factors(formula, [f for term in right for f in term.factors] + [response], columns)
     sides = []
     for factors in ([f for term in right for f in term.factors], [response]):
         names = list(dict.fromkeys(name for f in factors for name in names_of(f)))

@@ -24,7 +24,8 @@ KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweep
 
 def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, exposure=None, clusters=None,
         cov_type=None, na="drop", alpha=0.0, l1_ratio=0.0, standardize=False, penalty_factor=None, weights_kind="prior",
-        tol=1e-6, max_iter=100, random_state=0, rank="warn", context=None, verbose=0, penalty=None, solver="auto"):
+        tol=1e-6, max_iter=100, random_state=0, rank="warn", context=None, verbose=0, penalty=None, solver="auto",
+        allow="code"):
     """Fit a generalized linear model given as a formula.
 
     Parameters
@@ -57,6 +58,10 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
         whole.
     context : dict, optional
         Functions that the formula uses beside numpy's (np) and formulaic's; they must be picklable.
+    allow : {"code", "terms"}
+        Formulas are Python: I(...), {...} and calls run what they say, as in patsy and statsmodels. "terms" is for
+        formulas of people you do not trust: columns, operators and known functions (C, poly, bs, log, ...), and all
+        else is refused before anything is evaluated.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
                    verbose=verbose)
     columns = (weights, offset, exposure, clusters)
     with progress.shown(verbose):
-        return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options)
+        return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options, allow)
 
 
 def lm(formula, data, **options):
@@ -148,7 +153,7 @@ def logit(formula, data, **options):
 
 def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=None, cov_type=None, na="drop", alpha=0.0,
             l1_ratio=0.0, standardize=False, penalty_factor=None, weights_kind="prior", tol=1e-6, max_iter=100,
-            random_state=0, rank="warn", context=None, verbose=0, penalty=None, solver="auto"):
+            random_state=0, rank="warn", context=None, verbose=0, penalty=None, solver="auto", allow="code"):
     """Fit a multinomial logistic regression.
 
     Parameters
@@ -159,7 +164,7 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
         The class whose coefficients are zero; default the first in sorted order (in the declared order of a categorical
         response).
     data, weights, offset, clusters, cov_type, na, alpha, l1_ratio, standardize, penalty_factor, weights_kind, tol,
-    max_iter, random_state, rank, context, verbose, penalty, solver
+    max_iter, random_state, rank, context, verbose, penalty, solver, allow
         As for `glm`. A penalty is of the symmetric coefficients of all classes.
 
     Returns
@@ -188,10 +193,10 @@ def mnlogit(formula, data, baseline=None, weights=None, offset=None, clusters=No
                    verbose=verbose)
     columns = (weights, offset, None, clusters)
     with progress.shown(verbose):
-        return _fit(formula, data, Multinomial, columns, cov_type, na, random_state, context, baseline, options)
+        return _fit(formula, data, Multinomial, columns, cov_type, na, random_state, context, baseline, options, allow)
 
 
-def _fit(formula, data, model, columns, cov_type, na, random_state, context, baseline, options):
+def _fit(formula, data, model, columns, cov_type, na, random_state, context, baseline, options, allow):
     """1. Learn the formula. 2. Prepare. 3. Solve. 4. Covariance."""
     cov_type = check_cov_type(cov_type, columns[-1] is not None, "name their column, clusters='firm'")
     _check_options(cov_type, na, options)
@@ -199,7 +204,7 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
     context = dict(context or {})
     check_text(formula)
     table, columns = sources.beside(open_table(data), *columns)
-    parsed = parse(formula, sources.columns_of(table), context)
+    parsed = parse(formula, sources.columns_of(table), context, allow)
     sources.check_columns(columns.names, table, formula)
     used = list(dict.fromkeys(parsed.rhs_columns + parsed.response_columns + columns.names))
     frame = sources.rows_of(table, used)
