@@ -1,5 +1,7 @@
 """Tests of hypotheses on the coefficients, in statsmodels' and marginaleffects' words."""
 
+import math
+
 import numpy as np
 
 from daskglm_rep import design
@@ -138,8 +140,8 @@ class HypothesisTests(Estimates):
     def _overall(self):
         if not self.model.is_gaussian:
             raise AttributeError("fvalue belongs to the gaussian family; use anova() or lr_test.")
-        R = np.eye(self._kept.size)[self._kept]
-        return self.f_test(R[int(self._has_intercept and self.fitted.kept[0]):])
+        R = np.eye(self._kept.size)[self._kept][int(self._has_intercept and self.fitted.kept[0]):]
+        return self.f_test(R) if len(R) else hypotheses.TestResult("Wald", math.nan, 0.0, self.df_resid, math.nan, "F")
 
     def _terms(self):
         return hypotheses.term_positions(self.spec, self.fitted.names, self._has_intercept, self.model.n_equations)

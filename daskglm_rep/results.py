@@ -17,7 +17,7 @@ from daskglm_rep.marginal_effects import MarginalEffects
 from daskglm_rep.plotting import plot_coefficients
 from daskglm_rep.rowwise import like, map_rows
 from daskglm_rep.tables import Summary
-from daskglm_rep.versions import save
+from daskglm_rep.versions import load, save
 
 
 class GLMResults(HypothesisTests, MarginalEffects):
@@ -77,26 +77,24 @@ class GLMResults(HypothesisTests, MarginalEffects):
 
     def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
         """The rows of some arrays as blocks with this fit's features and labels."""
-        X = as_features(X)
-        if not hasattr(X, "shape"):
-            X = np.asarray(X, float)
-        if X.ndim != 2 or X.shape[1] != len(self.fitted.names):
-            raise ValueError(f"X has shape {tuple(X.shape)}; the fit had {len(self.fitted.names)} features: pass its "
-                             "X, without a column of ones.")
-        self._check_names(X)
+        X = self._matrix(X)
         recipe = {} if self.classes is None or y is None else {"labels": tuple(self.classes),
                                                                "class_weights": self.class_weights}
         return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **recipe)
 
-    def _check_names(self, X):
-        """Refuse the fit's columns in another order; a formula finds its own."""
-        if self.spec is not None:
-            return
+    def _matrix(self, X):
+        """X of any kind that `fit` takes, with the fit's columns in their order."""
+        X = as_features(X)
+        X = X if hasattr(X, "shape") else np.asarray(X, float)
+        if len(X.shape) != 2 or X.shape[1] != len(self.fitted.names):
+            raise ValueError(f"X has shape {tuple(X.shape)}; the fit had {len(self.fitted.names)} features: pass its "
+                             "X, without a column of ones.")
         names, named = design.feature_names(X)
         if named and names != self.fitted.names and sorted(names) == sorted(self.fitted.names):
             wrong = next((a, b) for a, b in zip(self.fitted.names, names) if a != b)
             raise ValueError(f"X has the fit's columns in another order, {wrong[1]!r} where the fit had {wrong[0]!r}: "
                              "select them in the order of the fit.")
+        return X
 
     def _with(self, covariance):
         new = copy.copy(self)
@@ -155,8 +153,7 @@ class GLMResults(HypothesisTests, MarginalEffects):
             With mean, se, ci_lower, ci_upper (and linear, linear_se, ... on the scale of the linear predictor;
             obs_ci_lower, obs_ci_upper for linear models), and `frame` for all of them.
         """
-        X = X if self.spec is not None else as_features(X)
-        self._check_names(X)
+        X = X if self.spec is not None else self._matrix(X)
         level = confidence_level(level, alpha)
         classes = list(self.class_labels) if self.class_order else None
         quantile = self.distribution.ppf(0.5 + level / 2)
@@ -177,9 +174,7 @@ class GLMResults(HypothesisTests, MarginalEffects):
 
     def _map_rows(self, X, offset, exposure, function, n_outputs, columns):
         """Apply a function of features and offsets to the rows of X."""
-        X = X if hasattr(X, "shape") else np.asarray(X, float)
-        self._check_names(X)
-        return map_rows(X, function, n_outputs, self.fitted.names, columns, offset, exposure)
+        return map_rows(self._matrix(X), function, n_outputs, self.fitted.names, columns, offset, exposure)
 
     def fittedvalues(self, X, offset=None, exposure=None):
         """Means of rows (probabilities of the classes), of the kind of X and lazy where X is: results hold no rows.
@@ -221,6 +216,7 @@ class GLMResults(HypothesisTests, MarginalEffects):
         return self._residuals("resid_deviance", X, y, sample_weight, offset, exposure)
 
     def _residuals(self, name, X, y, sample_weight, offset, exposure):
+        X = self._matrix(X)
         rows = influence.residuals(self.fitted, self._data(X, y, sample_weight, offset, exposure), name)
         return like(X, rows)
 
@@ -289,6 +285,8 @@ class GLMResults(HypothesisTests, MarginalEffects):
         path : str or path
         """
         save(self, path)
+
+    load = staticmethod(load)
 
     # ------------------------------------------------------------ tables
 

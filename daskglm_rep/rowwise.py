@@ -4,6 +4,7 @@ import dataclasses
 
 import dask.array as da
 import dask.dataframe as dd
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -130,6 +131,9 @@ def as_table(rows, columns):
     rows : (n, m) numpy or dask array, pandas or dask DataFrame, DataArray or Dataset of rows
     columns : list of str
     """
+    if hasattr(rows, "columns") and not isinstance(rows, (pd.DataFrame, dd.DataFrame)):      # polars, Arrow
+        table = nw.from_native(rows, eager_only=True)
+        return table.rename(dict(zip(table.columns, columns))).to_native()
     if isinstance(rows, (pd.DataFrame, dd.DataFrame)):
         return rows.rename(columns=dict(zip(rows.columns, columns)))
     if isinstance(rows, xr.DataArray):

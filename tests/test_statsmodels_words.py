@@ -4,7 +4,10 @@ import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 import xarray as xr
@@ -228,3 +231,62 @@ def test_other_files_are_refused(tmp_path):
     for name, words in (("text", "holds no results"), ("dict", "holds a dict")):
         with pytest.raises(ValueError, match=words):
             dg.load(tmp_path / name)
+
+
+# ---------------------------------------------------------------- kinds that fits take
+
+
+def kinds_of(frame):
+    return {"polars": pl.from_pandas(frame), "arrow": pa.Table.from_pandas(frame), "sparse": sp.csr_matrix(frame),
+            "list": frame.to_numpy().tolist(), "dataset": xr.Dataset.from_dataframe(frame)}
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow", "sparse", "list", "dataset"])
+def test_rows_of_every_kind(linear, kind):
+    frame, y = F[["x1", "x2", "x3"]], F["number"].to_numpy()
+    X = kinds_of(frame)[kind]
+    np.testing.assert_allclose(linear.fittedvalues(X), linear.fittedvalues(frame), rtol=1e-12)
+    np.testing.assert_allclose(linear.resid_pearson(X, y), linear.resid_pearson(frame, y), rtol=1e-10)
+    table, expected = linear.get_prediction(X).summary_frame(), linear.get_prediction(frame).summary_frame()
+    for name in expected:
+        np.testing.assert_allclose(table[name], expected[name], rtol=1e-10)
+    np.testing.assert_allclose(linear.fit_checks(X, y).binned, linear.fit_checks(frame, y).binned, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow"])
+def test_formula_rows_of_other_libraries(poisson, kind):
+    data = {"polars": pl.from_pandas, "arrow": pa.Table.from_pandas}[kind](F)
+    np.testing.assert_allclose(poisson.resid_deviance(data), poisson.resid_deviance(F), rtol=1e-10)
+    table, expected = poisson.get_prediction(data).summary_frame(), poisson.get_prediction(F).summary_frame()
+    for name in expected:
+        np.testing.assert_allclose(table[name], expected[name], rtol=1e-10)
+
+
+def test_empty_partitions_have_no_rows(poisson):
+    empty = dd.from_pandas(F.iloc[:0], npartitions=1)
+    data = dd.concat([empty, dd.from_pandas(F, npartitions=2), empty])
+    pd.testing.assert_series_equal(poisson.resid_deviance(data).compute(), poisson.resid_deviance(F))
+    pd.testing.assert_frame_equal(poisson.get_prediction(data).summary_frame().compute(),
+                                  poisson.get_prediction(F).summary_frame())
+    pd.testing.assert_frame_equal(poisson.fit_checks(data).rows, poisson.fit_checks(F).rows)
+
+
+def test_what_is_left_of_a_model_without_slopes():
+    fit = dg.lm("number ~ 1", F)
+    assert np.isnan(fit.fvalue) and np.isnan(fit.f_pvalue) and abs(fit.rsquared_adj) < 1e-12
+
+
+def test_bare_features_are_those_of_every_class():
+    fit = dg.mnlogit("g ~ x1 + x2", F)
+    found = fit.hypotheses("x1 * x2 = 0")
+    assert found.names == ["b: x1 * x2 = 0", "c: x1 * x2 = 0"]
+    each = fit.hypotheses("b:x1 * b:x2, c:x1 * c:x2")
+    np.testing.assert_allclose(found.effect, each.effect)
+    np.testing.assert_allclose(found.cov, each.cov)
+
+
+def test_class_weights_are_the_residuals_weights():
+    fit = dg.LogisticRegression(class_weight={"yes": 2.0, "no": 1.0}).fit(F[["x1"]], F["vote"]).results_
+    w = np.where(F["vote"] == "yes", 2.0, 1.0)
+    theirs = sm.GLM((F["vote"] == "yes") * 1.0, sm.add_constant(F[["x1"]]), sm.families.Binomial(), var_weights=w).fit()
+    np.testing.assert_allclose(fit.resid_pearson(F[["x1"]], F["vote"]), theirs.resid_pearson, rtol=1e-5)

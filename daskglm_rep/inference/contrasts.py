@@ -120,7 +120,7 @@ def nonlinear(text, params, matrix, index, degrees):
     ValueError
         What cannot be read; a coefficient that is not estimated.
     """
-    expressions = [_Expression(part, labels(index)) for part in equations(text)]
+    expressions = _read(equations(text), index)
     values = [e(params.astype(complex)).real for e in expressions]
     J = np.array([e.gradient(params) for e in expressions])
     used = (J != 0).any(axis=0) | np.isnan(J).any(axis=0)
@@ -129,6 +129,21 @@ def nonlinear(text, params, matrix, index, degrees):
                          "not estimated (NaN), or leaves the domain of log or sqrt.")
     cov = J[:, used] @ matrix[np.ix_(used, used)] @ J[:, used].T
     return Contrasts([e.text for e in expressions], np.array(values), cov, np.zeros(len(J)), degrees(J))
+
+
+def _read(parts, index):
+    """Expressions of equations; those of bare features hold for every class of a multinomial model."""
+    try:
+        return [_Expression(part, labels(index)) for part in parts]
+    except ValueError:
+        if not isinstance(index, pd.MultiIndex):
+            raise
+        features = list(dict.fromkeys(index.get_level_values(1)))
+        try:
+            return [_Expression(part, features, k * len(features), f"{cls}: ") for part in parts
+                    for k, cls in enumerate(dict.fromkeys(index.get_level_values(0)))]
+        except ValueError:
+            return [_Expression(part, labels(index)) for part in parts]
 
 
 def equations(text):
@@ -145,14 +160,14 @@ def equations(text):
 class _Expression:
     """A function of the coefficients, read from words."""
 
-    def __init__(self, text, names):
-        self.text, plain, self.places = text, text, {}
+    def __init__(self, text, names, first=0, prefix=""):
+        self.text, plain, self.places = prefix + text, text, {}
         for name in sorted(names, key=len, reverse=True):
-            plain = self._replace(plain, name, names.index(name))
+            plain = self._replace(plain, name, first + names.index(name))
         left, equal, right = plain.partition("=")
         try:
             self.tree = ast.parse(f"({left}) - ({right})" if equal else left.strip(), mode="eval").body
-            self._value(self.tree, np.ones(len(names), complex))
+            self._value(self.tree, np.ones(first + len(names), complex))
         except (SyntaxError, KeyError, TypeError) as error:
             few = ", ".join(map(repr, names[:8])) + (" ..." if len(names) > 8 else "")
             raise ValueError(f"The hypothesis {text!r} cannot be read: write it like \"exp(x1) = 2 * x2\" with the "

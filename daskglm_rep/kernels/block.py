@@ -124,8 +124,14 @@ class Basis:
         """The same columns, neither centred nor scaled."""
         return dataclasses.replace(self, center=np.zeros(self.columns.size), scale=np.ones(self.columns.size))
 
+    def keeps_sparse(self, X):
+        """Whether the design of some rows is sparse: a fit of dense rows has a centre, which fills every entry."""
+        return sparse.issparse(X) and not self.center.any()
+
     def design(self, X):
-        """(n, q) design matrix of some rows, dense or sparse like X."""
+        """(n, q) design matrix of some rows, sparse where `keeps_sparse` says so."""
+        if sparse.issparse(X) and self.center.any():
+            X = X.toarray()
         if sparse.issparse(X):
             Z = sparse.csr_matrix(X)[:, self.columns] @ sparse.diags_array(1.0 / self.scale)
             return sparse.csr_matrix(sparse.hstack([np.ones((X.shape[0], 1)), Z]) if self.intercept else Z)
@@ -136,9 +142,9 @@ class Basis:
 
 
 def tiles(X, basis):
-    """Yield (slice of rows, design of those rows): L2-sized tiles of a dense block, a sparse block whole."""
+    """Yield (slice of rows, design of those rows): L2-sized tiles of a dense design, a sparse one whole."""
     n = X.shape[0]
-    step = n if sparse.issparse(X) else TILE
+    step = n if basis.keeps_sparse(X) else TILE
     for start in range(0, n, max(step, 1)):
         rows = slice(start, min(start + step, n))
         yield rows, basis.design(X[rows])
