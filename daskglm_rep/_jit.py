@@ -10,12 +10,14 @@ from functools import cache
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_getattr_generic
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import NativeValue, intrinsic, models, overload_method, register_model, typeof_impl, unbox
+from numba.np.arrayobj import populate_array
 
 from daskglm_rep._compile_cache import keep
 
@@ -120,6 +122,7 @@ def expose(cls):
 # ---------------------------------------------------------------- one compilation per kernel and model class
 
 FLOATS = types.Array(types.float64, 1, "C", readonly=True)
+STRIDED = types.Array(types.float64, 1, "A", readonly=True)          # for kernels that copy a strip of it themselves
 MATRIX = types.Array(types.float64, 2, "A", readonly=True)
 INDEX = types.Array(types.int64, 1, "C", readonly=True)
 OUT = types.float64[::1]
@@ -153,6 +156,55 @@ def _build(function, signature):
     build.compile(signature)
     build.disable_compile()
     return build, [i for i, kind in enumerate(signature) if kind in (FLOATS, INDEX)]
+
+
+# ---------------------------------------------------------------- rows of a matrix that lie whole in memory
+
+
+@intrinsic
+def whole_row(typingctx, X, i):
+    """Row i of a matrix of any strides as a contiguous array, which loops vectorise over."""
+    kind = types.Array(types.float64, 1, "C", readonly=True)
+
+    def codegen(context, builder, signature, args):
+        matrix, row = context.make_array(X)(context, builder, args[0]), context.make_array(kind)(context, builder)
+        stride = cgutils.unpack_tuple(builder, matrix.strides, 2)[0]
+        size = cgutils.unpack_tuple(builder, matrix.shape, 2)[1]
+        data = builder.bitcast(cgutils.pointer_add(builder, matrix.data, builder.mul(stride, args[1])), row.data.type)
+        eight = size.type(8)
+        populate_array(row, data=data, shape=[size], strides=[eight], itemsize=eight, meminfo=None)
+        return row._getvalue()
+
+    return kind(X, i), codegen
+
+
+@intrinsic
+def load_quad(typingctx, X, i, j, Z, k, l):
+    """Z[k:k + 4, l:l + 4] = X[i:i + 4, j:j + 4].T for rows that lie whole in memory; bounds are the caller's business.
+
+    Loads and shuffles of four numbers: LLVM turns the loop into single ones, six times as many.
+    """
+
+    def codegen(context, builder, signature, args):
+        quad = ir.VectorType(ir.DoubleType(), 4)
+
+        def address(typ, value, row, column, r):
+            array = context.make_array(typ)(context, builder, value)
+            stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]
+            at = builder.add(builder.mul(stride, builder.add(row, row.type(r))), builder.mul(column, column.type(8)))
+            return builder.bitcast(cgutils.pointer_add(builder, array.data, at), quad.as_pointer())
+
+        def shuffle(a, b, *places):
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), 4), places))
+
+        a, b, c, d = [builder.load(address(X, args[0], args[1], args[2], r), align=8) for r in range(4)]
+        upper, lower = [[shuffle(*pair, 0, 4, 2, 6), shuffle(*pair, 1, 5, 3, 7)] for pair in ((a, b), (c, d))]
+        columns = [shuffle(upper[r % 2], lower[r % 2], *((0, 1, 4, 5) if r < 2 else (2, 3, 6, 7))) for r in range(4)]
+        for r, column in enumerate(columns):
+            builder.store(column, address(Z, args[3], args[4], args[5], r), align=8)
+        return context.get_dummy_value()
+
+    return types.void(X, i, j, Z, k, l), codegen
 
 
 # ---------------------------------------------------------------- exp and log without a branch or a libm call

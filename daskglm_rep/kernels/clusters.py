@@ -6,12 +6,13 @@ from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT2, call, kernel, types
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import STRIP, is_narrow
+from daskglm_rep.kernels.gram import is_narrow
 from daskglm_rep.kernels.leverage import STRIPS, strip_tiles
 from daskglm_rep.kernels.meat import kept_rows
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.softmax import softmax_rows
+from daskglm_rep.kernels.strips import STRIP
 from daskglm_rep.summaries import ClusterScores, combine, distinct
 
 FEW_COLUMNS = 12          # up to this many columns score rows are added from strips, above from the rows of X

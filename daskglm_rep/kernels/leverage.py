@@ -3,9 +3,10 @@
 import numpy as np
 from scipy import linalg, sparse
 
-from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, call, kernel, types
+from daskglm_rep._jit import FLOATS, MATRIX, OUT, STRIDED, call, kernel, types
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import STRIP, basis_arguments, is_narrow, load_strip
+from daskglm_rep.kernels.gram import basis_arguments, is_narrow
+from daskglm_rep.kernels.strips import BASIS, LENGTH, STRIP, columns_of_strip, load_and_predict
 
 FEATURE_TILE = 2 ** 17          # numbers of a tile of strips: a megabyte stays in the L2 cache, calls are few
 PERFECT = 1e-9                  # a leverage closer to 1 than this is 1: what is left of 1 - h is rounding
@@ -16,7 +17,7 @@ def add_quadratic(Z, m, A, inner, out):
     """out[:m] = z' A z of m columns of a feature-major strip, from the lower triangle of A; eight products a time."""
     for i in range(m):
         out[i] = 0.0
-    for j in range(Z.shape[0]):
+    for j in range(A.shape[0]):
         a = A[j, j]
         for i in range(m):
             inner[i] = a * Z[j, i]
@@ -48,19 +49,18 @@ def _strip_quadratic(Z, A, out):
 @kernel
 def _load_strips(X, columns, center, inverse_scale, intercept, coef, offset, Z, eta):
     """Standardised rows in strips, each feature-major, and their linear predictor; one strip is reused if Z has one."""
+    slope = np.empty(coef.size)
     for start in range(0, eta.size, STRIP):
         m = min(STRIP, eta.size - start)
-        strip = Z[(start // STRIP) % Z.shape[0]]
-        load_strip(X, start, m, columns, center, inverse_scale, intercept, strip)
+        own = eta[start:start + m]
         for i in range(m):
-            eta[start + i] = offset[start + i]
-        for j in range(coef.size):
-            for i in range(m):
-                eta[start + i] += coef[j] * strip[j, i]
+            own[i] = offset[start + i]
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope,
+                         Z[(start // STRIP) % Z.shape[0]], own)
 
 
 STRIPS = types.float64[:, :, ::1]
-_LOAD = (MATRIX, INDEX, FLOATS, FLOATS, types.boolean, FLOATS, FLOATS, STRIPS, OUT)
+_LOAD = BASIS + (FLOATS, STRIDED, STRIPS, OUT)
 
 
 def strip_tiles(block, basis, coef, keep=True):
@@ -74,13 +74,13 @@ def strip_tiles(block, basis, coef, keep=True):
     Yields
     ------
     rows : slice
-    Z : (n_strips, q, STRIP) array
+    Z : (n_strips, columns_of_strip(q), LENGTH) array
         Strips of rows, each feature-major; the memory is used again for the next tile.
     eta : (m,) array
     """
     n, q = block.n_rows, basis.n_coef
     step = STRIP * max(2, FEATURE_TILE // (STRIP * max(q, 1)))
-    Z = np.empty((-(-min(step, n) // STRIP) if keep else 1, q, STRIP))
+    Z = np.empty((-(-min(step, n) // STRIP) if keep else 1, columns_of_strip(q), LENGTH))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         eta = np.empty(rows.stop - start)

@@ -7,10 +7,11 @@ from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import STRIP, add_gram, add_moment, is_narrow, symmetric, tile_gram
+from daskglm_rep.kernels.gram import is_narrow, symmetric, tile_gram
 from daskglm_rep.kernels.leverage import STRIPS, adjusted_squares, strip_quadratic, strip_tiles, tile_quadratic
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.softmax import WIDE, kronecker_rows, softmax_rows
+from daskglm_rep.kernels.strips import LENGTH, STRIP, add_gram, add_moment
 from daskglm_rep.summaries import Meat
 
 
@@ -38,7 +39,7 @@ class Adjustment:
 @kernel
 def _strip_sums(Z, residual, weight, score, total):
     """score += Z r and the lower triangle of total += Z diag(weight) Z' over the strips of a tile."""
-    weighted = np.empty(STRIP)
+    weighted = np.empty((4, LENGTH))
     for s in range(Z.shape[0]):
         start = s * STRIP
         m = min(STRIP, weight.size - start)

@@ -4,17 +4,20 @@ import dataclasses
 import math
 
 import numpy as np
+from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel, types
+from daskglm_rep._jit import FLOATS, OUT, OUT2, STRIDED, call, kernel, types
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import (BASIS, STRIP, add_gram, add_moment, basis_arguments, is_narrow, load_strip,
-                                      symmetric, tile_gram)
+from daskglm_rep.kernels.gram import basis_arguments, is_narrow, symmetric, tile_gram
 from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
+from daskglm_rep.kernels.strips import (BASIS, FEW_COLUMNS, LENGTH, STRIP, add_gram, add_moment, copy_strip,
+                                        load_and_predict, new_strip)
+from daskglm_rep.kernels.wide import add_wide_score
 from daskglm_rep.summaries import Moments, Pair
 
 FAR = 1e3               # deviations from zero: three digits of sums of plain columns
 
-_NARROW = (types.float64, types.boolean, types.boolean) + BASIS + (FLOATS,) * 4 + (OUT, OUT2, OUT2, OUT)
+_NARROW = (types.float64, types.boolean, types.boolean) + BASIS + (STRIDED,) * 3 + (FLOATS, OUT, OUT2, OUT2, OUT)
 
 
 @kernel
@@ -22,23 +25,21 @@ def _narrow_moments(family, link, canonical, check, informative, X, columns, cen
                     weight, offset, coef, score, expected_information, observed_information, totals):
     """One visit of a tile: eta, mu, score, information and deviance while it is in cache."""
     q = coef.size
-    Z = np.empty((q, STRIP))
+    Z, weighted, slope = new_strip(q), np.empty((4, LENGTH)), np.empty(q)
     nowhere = link.link(ANY_MEAN)
-    eta, residual, weighted = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
-    expected, observed = np.empty(STRIP), np.empty(STRIP)
+    eta, own_y, own_weight, own_offset = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    residual, expected, observed = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     for start in range(0, X.shape[0], STRIP):
         m = min(STRIP, X.shape[0] - start)
-        load_strip(X, start, m, columns, center, inverse_scale, intercept, Z)
+        copy_strip(y, start, m, own_y)
+        copy_strip(weight, start, m, own_weight)
+        copy_strip(offset, start, m, own_offset)
         for i in range(m):
-            eta[i] = offset[start + i]
-        for j in range(q):
-            for i in range(m):
-                eta[i] += coef[j] * Z[j, i]
-        stop = start + m
+            eta[i] = own_offset[i]
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, Z, eta)
         for i in range(m):
-            eta[i] = eta[i] if weight[start + i] > 0.0 else nowhere          # such rows do not count: 0 * inf is no 0
-        glm_rows(family, link, canonical, check, eta[:m], y[start:stop], weight[start:stop], residual, expected,
-                 observed, totals)
+            eta[i] = eta[i] if own_weight[i] > 0.0 else nowhere          # such rows do not count: 0 * inf is no 0
+        glm_rows(family, link, canonical, check, eta[:m], own_y, own_weight, residual, expected, observed, totals)
         if totals[2] > 0:
             return
         add_moment(Z, m, residual, score)
@@ -67,7 +68,9 @@ def glm_moments(model, block, basis, coef, informative=True):
     q = basis.n_coef
     score, totals = np.zeros(q), np.zeros(3)
     expected, observed = np.zeros((q, q)), np.zeros((q, q))
-    if is_narrow(block.X, basis):
+    if not (informative or q <= FEW_COLUMNS or sparse.issparse(block.X)):
+        add_wide_score(model, block, basis, coef, score, totals)
+    elif is_narrow(block.X, basis):
         call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, informative,
              block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef), score, expected,
              observed, totals)

@@ -35,10 +35,12 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
         if invalid > 0:
             return
     mu, complement = expected, residual                     # filled in place: a tile stays in cache
-    for i in range(n):
-        mu[i] = link.inverse(link.within(eta[i]))
-    for i in range(n):
-        complement[i] = link.complement(link.within(eta[i]))
+    outside = 0.0
+    for i in range(n):                                      # one loop: both have the same exponential
+        inner = link.within(eta[i])
+        mu[i] = link.inverse(inner)
+        complement[i] = link.complement(inner)
+        outside += abs(eta[i] - inner)
     for i in range(n):
         deviance += weight[i] * family.unit_deviance_at(y[i], mu[i], complement[i])
     if canonical == canonical:
@@ -63,12 +65,13 @@ def glm_rows(family, link, canonical, check, eta, y, weight, residual, expected,
             curvature = (link.inverse_second_derivative(inner)
                          - slope * ratio * family.variance_derivative(m)) / variance
             observed[i] = weight[i] * (slope * ratio - error * curvature)
-    for i in range(n):
-        beyond = eta[i] - link.within(eta[i])
-        if beyond != 0.0:
-            bend = expected[i] if canonical == canonical else observed[i]
-            deviance -= beyond * (2.0 * residual[i] - bend * beyond)
-            residual[i] -= bend * beyond
+    if outside != 0.0:
+        for i in range(n):
+            beyond = eta[i] - link.within(eta[i])
+            if beyond != 0.0:
+                bend = expected[i] if canonical == canonical else observed[i]
+                deviance -= beyond * (2.0 * residual[i] - bend * beyond)
+                residual[i] -= bend * beyond
     totals[0] += deviance
     totals[1] += pearson
 
