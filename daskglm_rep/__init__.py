@@ -6,7 +6,8 @@ from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.comparison import compare
 from daskglm_rep.distributed_models import DistributedModel
 from daskglm_rep.formula import glm, lm, logit, mnlogit
-from daskglm_rep.model_selection import ElasticNetCV, ElasticNetPath, GLMCV, LassoCV, RidgeCV
+from daskglm_rep.model_selection import (ElasticNetCV, ElasticNetPath, GLMCV, LassoCV, LogisticRegressionCV,
+                                         RidgeCV)
 from daskglm_rep.regressors import (GammaRegressor, GLMRegressor, InverseGaussianRegressor, LinearRegression,
                                     NegativeBinomialRegressor, PoissonRegressor, TweedieRegressor)
 from daskglm_rep.representative_models import RepresentativeGLM
@@ -16,7 +17,7 @@ from daskglm_rep.telling import (AliasWarning, CovarianceWarning, FormulaWarning
 from daskglm_rep.versions import __version__, load
 
 __all__ = ["DistributedModel", "DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM",
-           "ElasticNetCV", "ElasticNetPath", "GLMCV", "LassoCV", "RidgeCV",
+           "ElasticNetCV", "ElasticNetPath", "GLMCV", "LassoCV", "LogisticRegressionCV", "RidgeCV",
            "GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
            "AliasWarning", "CovarianceWarning", "FormulaWarning", "PenaltyWarning", "ReadWarning",

@@ -7,7 +7,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from daskglm_rep import links, passes
-from daskglm_rep.estimators import _ExactBase, _Probabilities, documented, raw_basis
+from daskglm_rep.estimators import _ExactBase, _GLMBase, _Probabilities, documented, raw_basis
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.survey import survey
 from daskglm_rep.models.glm import GLM
@@ -39,7 +39,7 @@ def _decision(eta):
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class _GLMClassifierBase(ClassifierMixin, _ExactBase):
+class _GLMClassifierBase(ClassifierMixin, _GLMBase):
     class_weight: dict | str | None = None
 
     _classify = True
@@ -151,7 +151,7 @@ def _label_matches(block, label, raw):
         "logit", "probit", "cloglog", "loglog", "cauchit" or "log".
 """ + CLASS_WEIGHT)
 @dataclasses.dataclass(eq=False, repr=False)
-class GLMClassifier(_GLMClassifierBase):
+class GLMClassifier(_GLMClassifierBase, _ExactBase):
     """Binary regression with any link, as a classifier; the model is of the probability of `classes_[1]`.
 
     Examples
@@ -182,7 +182,7 @@ class GLMClassifier(_GLMClassifierBase):
         The class whose coefficients are zero in `results_` with three or more classes; default the first one.
 """ + CLASS_WEIGHT)
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class LogisticRegression(_GLMClassifierBase):
+class LogisticRegression(_GLMClassifierBase, _ExactBase):
     """Logistic regression: two classes, or multinomial with three or more.
 
     With three or more classes `coef_` holds the symmetric coefficients, which sum to zero over classes; `results_`

@@ -24,7 +24,7 @@ from daskglm_rep import (DistributedModel, DivideAndConquerGLM, GLMClassifier, G
 
 EXACT = ["GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
          "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor"]
-SELECTED = ["ElasticNetCV", "GLMCV", "LassoCV", "RidgeCV"]
+SELECTED = ["ElasticNetCV", "GLMCV", "LassoCV", "LogisticRegressionCV", "RidgeCV"]
 RIVALS = ["DistributedModel", "DivideAndConquerGLM", "RepresentativeGLM", "StochasticGLM", "SubsampledGLM"]
 ESTIMATORS = [*(getattr(daskglm_rep, name)() for name in EXACT + SELECTED), daskglm_rep.ElasticNetPath(),
               *(getattr(daskglm_rep, name)(family="gaussian") for name in RIVALS),        # of responses of any sign

@@ -36,6 +36,11 @@ class Cells:
         return cls(tuple(np.r_[0, np.cumsum(lengths)[:-1]].astype(int).tolist()), np.r_[first, codes.size],
                    codes[first].astype(np.int32))
 
+    @property
+    def each(self):
+        """The cell of every row, (n,) array."""
+        return np.repeat(self.codes, np.diff(self.edges))
+
     def pieces(self, block):
         """Yield (cell, rows) of a block: a slice where the cell's rows lie together, else their positions."""
         start = self.starts[block.index]
@@ -127,13 +132,17 @@ def cell_moments(block, model, basis, coefs, layers, with_columns=False):
     """
     found = {}
     for cell, rows in (piece for cells in layers for piece in cells.pieces(block)):
-        part = block.take(rows)
-        counts = part.weight > 0.0
-        y = part.y if counts.all() else part.y[counts]
-        found[cell] = Cell(float(counts.sum()), float(part.weight.sum()), float(y.min(initial=np.inf)),
-                           float(y.max(initial=-np.inf)), spread(part.X, part.weight) if with_columns else None,
-                           tuple(block_moments(part, model, basis, coef) for coef in coefs))
+        found[cell] = cell_of(block.take(rows), model, basis, coefs, with_columns)
     return ByCell(found)
+
+
+def cell_of(block, model, basis, coefs=(), with_columns=False):
+    """`Cell` of all rows of a block, with `Moments` at some coefficient vectors."""
+    counts = block.weight > 0.0
+    y = block.y if counts.all() else block.y[counts]
+    return Cell(float(counts.sum()), float(block.weight.sum()), float(y.min(initial=np.inf)),
+                float(y.max(initial=-np.inf)), spread(block.X, block.weight) if with_columns else None,
+                tuple(block_moments(block, model, basis, coef) for coef in coefs))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,8 +103,30 @@ def _descend(hessian, absolute, square, strengths, gradient, coef, tol, max_swee
             coefs[l, j] = coef[j]
 
 
-_TYPES = (OUT2, FLOATS, FLOATS, types.Array(types.float64, 2, "C", readonly=True), OUT, OUT, types.float64,
-          types.int64, OUT2)
+@kernel
+def _descend_each(knots, mix, absolute, square, strengths, gradients, starts, tol, max_sweeps, targets, lengths):
+    """`_descend` from each of some points, its quadratic a mixture of a few; the largest h_jj d_j^2 of the step d."""
+    m, k = knots.shape[0], starts.shape[1]
+    hessian, gradient, coef = np.empty((k, k)), np.empty(k), np.empty(k)
+    for c in range(starts.shape[0]):
+        for i in range(k):
+            for j in range(k):
+                total = 0.0
+                for a in range(m):
+                    total += mix[c, a] * knots[a, i, j]
+                hessian[i, j] = total
+            gradient[i], coef[i] = gradients[c, i], starts[c, i]
+        _descend(hessian, absolute, square, strengths[c:c + 1], gradient, coef, tol, max_sweeps, targets[c:c + 1])
+        largest = 0.0
+        for i in range(k):
+            largest = max(largest, hessian[i, i] * (targets[c, i] - starts[c, i]) ** 2)
+        lengths[c] = largest
+
+
+_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
+_EACH = (types.Array(types.float64, 3, "C", readonly=True), _MATRIX, FLOATS, FLOATS, _MATRIX, _MATRIX, _MATRIX,
+         types.float64, types.int64, OUT2, OUT)
+_TYPES = (OUT2, FLOATS, FLOATS, _MATRIX, OUT, OUT, types.float64, types.int64, OUT2)
 
 
 def quadratic_path(hessian, gradient, coef, absolute, square, strengths, tol, max_sweeps=20_000):
@@ -133,3 +155,31 @@ def quadratic_path(hessian, gradient, coef, absolute, square, strengths, tol, ma
          np.ascontiguousarray(strengths, float), np.array(gradient, float), np.array(coef, float), float(tol),
          max_sweeps, coefs)
     return coefs
+
+
+def quadratic_minima(knots, mix, gradients, coefs, absolute, square, strengths, tol, max_sweeps=20_000):
+    """Minima of several quadratics under penalties of their own.
+
+    Parameters
+    ----------
+    knots : (m, k, k) array
+        Positive semidefinite matrices.
+    mix : (C, m) array
+        Each quadratic's is the sum of `mix` times `knots`.
+    gradients, coefs : (C, k) array
+        Where each begins.
+    absolute, square, tol
+        As for `quadratic_path`.
+    strengths : (C, 2) array
+
+    Returns
+    -------
+    minima : (C, k) array
+    lengths : (C,) array
+        Squared, of the steps there: the largest h_jj d_j^2, at most a dispersion times the squared standard errors.
+    """
+    targets, lengths = np.empty(coefs.shape), np.empty(len(coefs))
+    call(_descend_each, _EACH, np.ascontiguousarray(knots), np.ascontiguousarray(mix), np.asarray(absolute, float),
+         np.asarray(square, float), np.ascontiguousarray(strengths), np.ascontiguousarray(gradients),
+         np.ascontiguousarray(coefs), float(tol), max_sweeps, targets, lengths)
+    return targets, lengths

@@ -13,10 +13,10 @@ from daskglm_rep.model_selection.base import PARAMETERS, _PathBase
 from daskglm_rep.recipes import values
 from daskglm_rep.settings import check_choice
 from daskglm_rep.solvers.exact import solve
-from daskglm_rep.solvers.path import solve_paths
-from daskglm_rep.solvers.selection import RULES, Curve
+from daskglm_rep.solvers.selection import RULES, Curve, solve_paths
 from daskglm_rep.solvers.splits import check_splitter, split_rows, wants_responses
 
+TOL = 1e-6          # standard errors from its optimum, of the fit under the penalty chosen
 CV_HEAD = """    cv : int, "chunks", splitter or pairs of (train, test) positions, optional
         Folds; default 5. A whole number cuts the rows in their order into that many (stratified by class in a
         classifier), "chunks" holds out one chunk of a lazy input at a time, and any splitter of scikit-learn's serves:
@@ -130,8 +130,8 @@ class _CVBase(_PathBase):
     def _fit_chosen(self, prepared, coef, n_splits):
         """The fit to all rows by the solver of single fits, from where the path is."""
         penalty = prepared.elastic_net(self.alpha_, self.l1_ratio_, self.standardize, self.penalty_factor)
-        fitted = solve(prepared, penalty, weights_kind=self.weights_kind, tol=self.tol, max_iter=self.max_iter,
-                       start=prepared.raw(coef))
+        fitted = solve(prepared, penalty, weights_kind=self.weights_kind, tol=min(self.tol, TOL),
+                       max_iter=self.max_iter, start=prepared.raw(coef))
         found = covariance.compute(fitted, "nonrobust", prepared.data)
         note = (f"alpha={self.alpha_:.4g}, l1_ratio={self.l1_ratio_:g} were chosen on these rows by {n_splits} splits "
                 f"(rule {self.rule!r}):\nno standard errors, for none would know of the choice, nor would those of a "

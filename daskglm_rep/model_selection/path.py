@@ -10,7 +10,7 @@ from daskglm_rep import families, links, plotting
 from daskglm_rep.model_selection.base import PARAMETERS, _PathBase
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.settings import check_number
-from daskglm_rep.solvers.path import solve_paths
+from daskglm_rep.solvers.selection import solve_paths
 from daskglm_rep.solvers.splits import undivided
 
 

@@ -1,10 +1,21 @@
-"""Which penalty to take: the mean held-out deviance along paths, its standard error, and two rules."""
+"""Paths of any model, and which penalty to take: the mean held-out deviance, its standard error, and two rules."""
 
 import dataclasses
 
 import numpy as np
 
+from daskglm_rep.solvers.joint_path import solve_joint
+from daskglm_rep.solvers.linear_path import solve_linear
+from daskglm_rep.solvers.rows_path import solve_in_memory
+
 RULES = ("min", "1se")
+
+
+def solve_paths(prepared, splits, settings):
+    """`Paths` of any model: from the Gram, from rows that are all at home, or by sweeps at many coefficient vectors."""
+    if prepared.model.is_linear:
+        return solve_linear(prepared, splits, settings)
+    return (solve_in_memory if prepared.found.pilot_is_all else solve_joint)(prepared, splits, settings)
 
 
 @dataclasses.dataclass(frozen=True)

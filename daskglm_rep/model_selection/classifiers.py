@@ -1,0 +1,34 @@
+"""The cross-validated classifier."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from daskglm_rep.classifiers import _GLMClassifierBase
+from daskglm_rep.model_selection.cross_validation import _CVBase, documented
+from daskglm_rep.model_selection.regressors import RATIO_HEAD
+from daskglm_rep.models.glm import GLM
+
+
+@documented(RATIO_HEAD.format(default=0))
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
+class LogisticRegressionCV(_GLMClassifierBase, _CVBase):
+    """Logistic regression of two classes under a penalty chosen by cross-validation: the least held-out deviance.
+
+    The mean deviance is twice the log loss; alpha is 1 / (C n) of scikit-learn's.
+    """
+
+    l1_ratio: float | Sequence[float] = 0.0
+
+    def _glm(self):
+        return GLM.of("binomial")
+
+    def _class_model(self, n_classes):
+        if n_classes > 2:
+            raise ValueError(f"Only binary classification is supported. The type of the target is multiclass: y has "
+                             f"{n_classes} classes; search the alphas of LogisticRegression by GridSearchCV.")
+        return self._glm()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
