@@ -171,6 +171,10 @@ class _GLMBase(Versioned, BaseEstimator):
     def _last_raw(self):
         return np.nan_to_num(self.results_.params.to_numpy())
 
+    def _reweighted(self, data):
+        """The rows with the weights of their classes, where there are some."""
+        return data
+
     def _publish(self, raw):
         """Set coef_ and intercept_ from (n_equations, q) raw coefficients, the intercept first."""
         self.coef_ = raw[0, int(self.fit_intercept):].copy()
@@ -309,10 +313,6 @@ class _ExactBase(_GLMBase):
     penalty: object = None
 
     _classify, _takes_sparse = False, True
-
-    def _reweighted(self, data):
-        """The rows with the weights of their classes, where there are some."""
-        return data
 
     def _check_parameters(self):
         solver_of(self.solver)

@@ -92,7 +92,7 @@ class Basis:
 
     def raw(self, coef):
         """Raw coefficients, (n_equations * q,), of standardised ones."""
-        raw = np.array(coef, float).reshape(-1, self.n_coef)
+        raw = np.array(coef, float).reshape(coef.size // max(self.n_coef, 1), self.n_coef)
         raw[:, int(self.intercept):] /= self.scale
         if self.intercept:
             raw[:, 0] -= raw[:, 1:] @ self.center
@@ -110,7 +110,7 @@ class Basis:
 
     def covariance(self, cov):
         """Covariance of raw coefficients from that of standardised ones."""
-        T = np.kron(np.eye(cov.shape[0] // self.n_coef), self.to_raw)
+        T = np.kron(np.eye(cov.shape[0] // max(self.n_coef, 1)), self.to_raw)
         return T @ cov @ T.T
 
     def keep(self, which):

@@ -97,7 +97,7 @@ class _CVBase(_PathBase):
             raise ValueError("cv='chunks' holds out the chunks of a lazy input, and X is in memory: pass a dask "
                              "collection, or a number of folds.")
         data = self._build(X, y, sample_weight, offset, exposure, raw_labels=self._classify)
-        prepared = self._prepare(data if splitter == "chunks" else data.coalesced())
+        prepared = self._prepare(self._reweighted(data if splitter == "chunks" else data.coalesced()))
         paths = solve_paths(prepared, self._split(splitter, prepared, groups), settings)
         curve = Curve.of(paths)
         r, l = curve.chosen(self.rule)
