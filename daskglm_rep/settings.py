@@ -23,6 +23,11 @@ ELSEWHERE = {           # parameters of scikit-learn's linear models that go by 
     "lambda_": "the penalty is alpha"}
 
 
+def _is_word(value):
+    """Whether a value is one of scikit-learn's names of penalties."""
+    return isinstance(value, str) and value in ("l1", "l2", "elasticnet", "none")
+
+
 def refuse_elsewhere(cls, given, kind):
     """Tell where parameters of scikit-learn's models go, those that a class has not itself.
 
@@ -32,7 +37,7 @@ def refuse_elsewhere(cls, given, kind):
         `kind`.
     """
     for name in given:
-        if name in ELSEWHERE and (name not in cls._get_param_names() or isinstance(given[name], str)):
+        if name in ELSEWHERE and (name not in cls._get_param_names() or _is_word(given[name])):
             raise kind(f"{cls.__name__} has no parameter {name!r} of scikit-learn's: {ELSEWHERE[name]}.")
 
 
