@@ -8,7 +8,7 @@ import warnings
 
 from numba.core import event
 
-FORMAT = "{desc} |{bar:12}| {elapsed}"
+FORMAT = "{desc} |{bar}| {elapsed}"
 COMPILING = "compiling for this machine, once per installation"
 
 _thread = threading.local()          # fits in threads of their own have bars of their own

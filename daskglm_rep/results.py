@@ -177,7 +177,11 @@ class GLMResults(HypothesisTests, MarginalEffects):
         return map_rows(self._matrix(X), function, n_outputs, self.fitted.names, columns, offset, exposure)
 
     def fittedvalues(self, X, offset=None, exposure=None):
-        """Means of rows (probabilities of the classes), of the kind of X and lazy where X is: results hold no rows.
+        """`predict`, by statsmodels' name: results hold no rows, so that it takes those of the fit."""
+        return self.predict(X, offset, exposure)
+
+    def predict(self, X, offset=None, exposure=None):
+        """Means of rows (probabilities of the classes), of the kind of X and lazy where X is.
 
         Parameters
         ----------

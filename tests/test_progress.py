@@ -63,7 +63,7 @@ def test_a_fit_has_one_bar_where_it_is_asked_for(capsys, name):
 
 def test_the_bar_fills_to_the_optimum(capsys):
     FITS["estimator"](1)
-    assert "████████████" in capsys.readouterr().err.split("\r")[-1]
+    assert "██████████" in capsys.readouterr().err.split("\r")[-1]
 
 
 def test_searches_and_pipelines_are_silent(capsys):

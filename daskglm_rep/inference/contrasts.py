@@ -27,6 +27,19 @@ class Contrasts(Printable):
     null : (r,) array
     df_denom : (r,) array or None
         Degrees of freedom of t tests; None for normal ones.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> contrasts = results.hypotheses("exp(10 * age) = 1, C(plan)[T.b] = 0")
+    >>> contrasts.names
+    ['exp(10 * age) = 1', 'C(plan)[T.b] = 0']
+    >>> contrasts.summary_frame().shape
+    (2, 6)
     """
 
     def __init__(self, names, effect, cov, null, df, level=0.95):

@@ -103,6 +103,18 @@ class FitChecks:
         weight, fitted, leverage, cooks_distance, residuals.
     quantile : float
         Half width of the pictures' limits in standard errors.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskglm_rep import glm
+    >>> data = pd.DataFrame({"visits": [2, 0, 1, 3, 5, 4, 1, 2], "plan": list("aabbabba")})
+    >>> data["age"] = [30, 25, 41, 38, 62, 57, 33, 45]
+    >>> results = glm("visits ~ age + C(plan)", data, family="poisson")
+    >>> checks = results.fit_checks(data, n_bins=2)
+    >>> list(checks.binned.columns)
+    ['rows', 'fitted', 'observed', 'se', 'z']
+    >>> axes = checks.plot()
     """
 
     def __init__(self, rule, data, what, observed, n_bins, quantile):
