@@ -78,7 +78,18 @@ class ReadWarning(UserWarning):
 
 
 class PenaltyWarning(UserWarning):
-    """A penalty that leaves nothing, cannot be scaled, or needs much memory."""
+    """A penalty that leaves nothing, cannot be scaled, or needs much memory.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from daskglm_rep import GLMRegressor, PenaltyWarning
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always", PenaltyWarning)
+    ...     model = GLMRegressor(alpha=1e3, l1_ratio=1.0).fit([[1.0], [2.0], [4.0]], [1.0, 3.0, 2.0])
+    >>> [issubclass(warning.category, PenaltyWarning) for warning in told]
+    [True]
+    """
 
 
 class VersionWarning(UserWarning):
