@@ -76,7 +76,8 @@ def compare(X, y, blocks, oracle=None):
     full = GLMRegressor("binomial").fit(X, y)
     lines = [_line("full", full, full, oracle, time.perf_counter() - start)]
     for name, (kind, n_rounds) in METHODS.items():
-        est = RepresentativeGLM(representative=kind, partition=Natural(), n_rounds=n_rounds, tol=1e-9)
+        est = RepresentativeGLM(representative=kind, partition=Natural(), n_rounds=n_rounds, tol=1e-9,
+                                min_block_size=1)
         start = time.perf_counter()
         est.fit(X, y, blocks=blocks)
         lines.append(_line(name, est, full, oracle, time.perf_counter() - start))

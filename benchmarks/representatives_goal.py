@@ -30,9 +30,9 @@ def cases(X, y, subset):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=float, default=1e5)
-    parser.add_argument("--methods", default="moment-matched,score-matching,response-aided,corrected")
+    parser.add_argument("--methods", default="calibrated,moment-matched,score-matching,response-aided,corrected")
     parser.add_argument("--settings", default=",".join(datasets.SETTINGS))
-    parser.add_argument("--min-block-size", type=int, default=1)
+    parser.add_argument("--min-block-size", type=int, default=10)
     parser.add_argument("--polish", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     how = parser.parse_args(arguments)

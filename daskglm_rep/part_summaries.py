@@ -18,25 +18,25 @@ class PartSums:
     sums : (K, c) array
     low, high : (K, d) array
         May have no columns.
-    sent : tuple of (block, parts, bytes)
-        What left each block.
     totals : (t,) array
         Plain sums beside those of the parts.
     blocks : (m,) int64 array
         Keys of the partition's blocks, where they are not the parts.
+    delta : float
+        Largest diagonal of a part's box within a block of rows, in the units of X; NaN where blocks keep it.
     """
 
     keys: np.ndarray
     sums: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    sent: tuple = ()
     totals: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     blocks: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    delta: float = 0.0
 
     def merge(self, other):
-        common = dict(sent=self.sent + other.sent, totals=self.totals + other.totals,
-                      blocks=np.union1d(self.blocks, other.blocks))
+        common = dict(totals=self.totals + other.totals, blocks=np.union1d(self.blocks, other.blocks),
+                      delta=max(self.delta, other.delta))
         if not self.keys.size or not other.keys.size or self.keys[-1] < other.keys[0]:
             joined = (np.concatenate([getattr(self, f), getattr(other, f)]) for f in ("keys", "sums", "low", "high"))
             return PartSums(*joined, **common)

@@ -11,13 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from daskglm_rep import families, links, progress
+from daskglm_rep.audit import Audit
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.penalties import elastic_net
 from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
 from daskglm_rep.representatives import fitting
-from daskglm_rep.representatives.rounds import AUTO_ROUNDS, METHODS, Rounds
+from daskglm_rep.representatives.methods import METHODS
+from daskglm_rep.representatives.rounds import AUTO_ROUNDS, Rounds
 from daskglm_rep.results import GLMResults
 from daskglm_rep.settings import check_alpha, check_choice, check_flag, check_number
 from daskglm_rep.telling import tell
@@ -29,23 +31,27 @@ COV_TYPES = ("nonrobust", "cluster")
 class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     """Generalized linear model fitted on representatives of blocks of rows, with a certified distance to the MLE.
 
-    Rows stay in their chunks. What leaves them is written down in `audit_`: sums of parts of at least `min_block_size`
-    rows, and per round a score vector (or, for the score-matching methods, score sums of the parts).
+    Rows stay in their chunks. What leaves them is weighed and written down in `audit_`: sums of parts of at least
+    `min_block_size` effective rows, and per round a score vector, with an information matrix in the first (or, for the
+    score-matching methods, score sums of the parts).
 
-    Grids and clusters that span chunks are learnt centrally, from column sketches and a subset of rows; with
-    `min_block_size` above 1 those are means of at least so many values or rows. With `Natural(within=...)` each block
-    learns its own, and nothing but its sums leaves it. The survey sends each column's mean, variance and extremes, and
-    score-matching each part's extremes of the linear predictor.
+    Grids and clusters that span chunks are learnt centrally, from column sketches and a subset of rows, which under the
+    guard (`min_block_size` above 1) are means of at least so many values or rows; so are the extremes of columns. With
+    `Natural(within=...)` each block learns its own, and nothing but its sums leaves it. Guarded score-matching divides
+    parts as in its first round in every later one. The guard is of one fit: two fits whose `blocks=` or rows differ by
+    one row subtract to that row, and only sites with a memory (`daskglm_rep.localised`) refuse that.
 
     ================== ================================================================================================
-    mean               block means; one collection, no rounds (Li & Yang's MR)
+    mean               block means; one collection, no rounds (Li & Yang's MR); p + 2 numbers a part
     median, midpoint   the paper's comparisons
     score-matching     Algorithm 1 of Li & Yang (SMR): representatives that match each block's score, anew each round
     response-aided     blocks split by the sign of the residual; converges to the exact MLE linearly
     corrected          mean representatives as a surrogate likelihood, corrected by the exact score
-    moment-matched     the method to use: points at mean +- spread vectors, which carry each part's covariance,
-                       corrected by the exact score and by secants of past rounds. Below 1e-2 standard errors after
-                       3 rounds where score-matching stays at 0.1 to 10, with p + 4 numbers a block and round
+    moment-matched     points at mean +- spread vectors, which carry each part's covariance, corrected by the exact
+                       score and by secants of past rounds, with p + 5 numbers a block and round
+    calibrated         the method to use: the same points give the change of curvature alone, from exact informations
+                       at the first estimate (q (q + 1) / 2 numbers a block, q = p + 1) and at later ones that are
+                       more than a standard error away. Below 1e-2 standard errors after 1 round, 1e-3 after 2
     ================== ================================================================================================
 
     Parameters
@@ -54,16 +60,21 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         With "binomial", y holds 0 and 1 or proportions; a negative binomial needs its alpha, NegativeBinomial(0.5).
     link : str or links.Link, default "logit"
         None takes the family's default; with a family other than binomial, "logit" counts as None.
-    representative : str, default "score-matching"
+    representative : str, default "calibrated"
         One of the above.
     partition : partitions.Partition, optional
         Default: KMeans(1000, subset=100_000).
     n_rounds : int or "auto", default 3
         Rounds at most; "auto" goes on until `tol` (25 at most).
-    min_block_size : int, default 1
-        Parts of fewer rows do not leave a chunk: they join the nearest part of their chunk (`n_joined_` counts them).
+    min_block_size : int, default 10
+        Parts of fewer effective rows, (sum w)^2 / sum w^2, do not leave a chunk: they join the nearest part of their
+        chunk (`n_joined_` counts them). 1 sets no guard: single rows may leave. From few rows' sums the rows follow:
+        2 to 9 protect little.
+    n_parts : int, optional
+        Parts that "moment-matched" and "calibrated" cut for; default half as many again as there are blocks, at least
+        1000 and 100 a coefficient, or 2500 and 250. A tenth of them costs a digit or two in each round.
     polish : bool, default False
-        Follow with Newton rounds on the rows, to 1e-6 standard errors: p x p informations leave the blocks then.
+        Follow with Newton rounds on the rows, to `tol`: q x q informations leave the blocks then.
     tol : float, default 1e-3
         Distance to the MLE, in standard errors, at which the rounds stop.
     certify : bool, default True
@@ -95,7 +106,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     block_sizes_ : Series
         Rows of each part.
     delta_ : float
-        Largest diagonal of a block's box in the units of X: between the block diameter and sqrt(p) times it.
+        Largest diagonal of a part's box within a chunk, in the units of X: between its diameter there and sqrt(p) times
+        it. NaN under the guard.
     n_joined_ : int
         Blocks of a chunk below `min_block_size` that were joined to others.
     history_ : DataFrame
@@ -107,7 +119,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     results_ : GLMResults
         Deviance exact at the coefficients; standard errors from the points' information.
     audit_ : DataFrame
-        What left each block: round, content, block, parts, bytes.
+        What left each block, a line a message: round, content, block, numbers, bytes; and the bytes received.
     n_iter_, n_passes_, dispersion_, n_features_in_, feature_names_in_
 
     Examples
@@ -117,7 +129,7 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(2000, 2))
     >>> y = (X[:, 0] + rng.logistic(size=2000) > 0).astype(float)
-    >>> model = RepresentativeGLM(representative="moment-matched", partition=partitions.KMeans(30)).fit(X, y)
+    >>> model = RepresentativeGLM(partition=partitions.KMeans(30)).fit(X, y)
     >>> model.distance_to_mle_ < 0.01
     True
     >>> list(model.representatives_.columns)[:3]
@@ -127,10 +139,11 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
     family: str | families.Family = "binomial"
     link: str | links.Link | None = "logit"
     _: dataclasses.KW_ONLY
-    representative: str = "score-matching"
+    representative: str = "calibrated"
     partition: Partition | None = None
     n_rounds: int | str = 3
-    min_block_size: int = 1
+    min_block_size: int = 10
+    n_parts: int | None = None
     polish: bool = False
     tol: float = 1e-3
     certify: bool = True
@@ -159,6 +172,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         whole = (numbers.Integral, np.integer)
         if not (self.n_rounds == "auto" or isinstance(self.n_rounds, whole) and self.n_rounds >= 0):
             raise ValueError(f"n_rounds must be a whole number >= 0 or 'auto', got {self.n_rounds!r}.")
+        if not (self.n_parts is None or isinstance(self.n_parts, whole) and self.n_parts >= 1):
+            raise ValueError(f"n_parts must be a whole number >= 1 or None, got {self.n_parts!r}.")
         if not (isinstance(self.min_block_size, whole) and self.min_block_size >= 1):
             raise ValueError(f"min_block_size must be a whole number >= 1, got {self.min_block_size!r}.")
 
@@ -189,25 +204,25 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         if blocks is not None and not isinstance(partition, Natural):
             raise ValueError("blocks= labels natural blocks: pass partition=partitions.Natural() with them.")
         data = self._build(X, y, sample_weight, offset, exposure, blocks=blocks)
-        refined = self.representative == "moment-matched"
-        prepared = fitting.prepare(data, model, partition, self.fit_intercept, refined, int(self.min_block_size),
-                                   self.random_state)
+        method, audit = METHODS[self.representative], Audit()
+        prepared = fitting.prepare(data, model, partition, method, audit, self.fit_intercept, int(self.min_block_size),
+                                   self.random_state, self.n_parts)
         n_rounds = AUTO_ROUNDS if self.n_rounds == "auto" else int(self.n_rounds)
         quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")     # wild points are met and refused
         with progress.shown(self.verbose), quiet:
-            solved = fitting.solve(data, prepared, model, self.representative, n_rounds, self.tol, self.certify,
+            solved = fitting.solve(data, prepared, model, method, audit, n_rounds, self.tol, self.certify,
                                    self.polish, float(self.max_radius), self.verbose)
         self._prepared, self._exact, self._fitted_model = prepared, solved.exact, model
         self._columns = prepared.collection.basis.columns
-        self._conclude(data, prepared, solved, model)
+        self._conclude(data, prepared, solved, model, audit)
         return self
 
-    def _conclude(self, data, prepared, solved, model):
-        fitted, sent = solved.fitted, list(solved.sent)
+    def _conclude(self, data, prepared, solved, model, audit):
+        fitted = solved.fitted
         if self.cov_type == "cluster":
             row_model = model.for_responses(prepared.found.response)
-            covariance, records = fitting.clustered(data, prepared, row_model, fitted.fit)
-            sent.append((len(solved.outcome.history) + 1, "scores of parts", records))
+            number = len(solved.outcome.history) + 1
+            covariance = fitting.clustered(data, prepared, row_model, fitted.fit, audit, number)
         else:
             covariance = model_based(fitted)
         fitted = dataclasses.replace(fitted, n_passes=data.n_passes)
@@ -218,8 +233,9 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         self.representatives_ = fitting.table(solved.representatives, c, data.names, self.fit_intercept)
         self.history_ = pd.DataFrame([{k: v for k, v in row.items() if k != "coef"} for row in solved.outcome.history])
         self.coef_path_ = np.array([c.basis.raw(row["coef"]) for row in solved.outcome.history])
-        self.audit_ = fitting.audit(sent)
-        self._warn_if_far(fitted.fit.distance)
+        self.audit_ = audit.table()
+        if not solved.separated:
+            self._warn_if_far(fitted.fit.distance)
         self.n_passes_ = data.n_passes
         self._report(fitted, covariance, data.prepare.response)
 
@@ -231,8 +247,8 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
             how = "the data may be separated, or the blocks too few: fit the rows (GLMRegressor) to see"
         else:
             what = f"the coefficients are {distance:.2g} standard errors from the maximum likelihood estimate"
-            how = ("take representative='moment-matched', " if self.representative != "moment-matched" else "") + (
-                "more rounds (n_rounds='auto') or more blocks")
+            how = ("take representative='calibrated', " if self.representative != "calibrated" else "") + (
+                "more rounds (n_rounds='auto', which names columns that separate the responses) or more blocks")
         n = len(self.history_)
         tell(f"After {n} sweep{'s' * (n > 1)} {what}: {how}.", ConvergenceWarning)
 
@@ -336,13 +352,13 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
             raise ValueError("A penalized refit has no distance to the maximum likelihood estimate: use alpha=0.")
         model, n_rows = self._glm(), self.results_.fitted.n_rows
         data = self._known_data(X, y, sample_weight, offset, exposure)
-        found, _ = fitting.take_survey(data, model.family, Natural(), 0, False)
+        found, _ = fitting.take_survey(data, model.family, Natural(), 0, False, int(self.min_block_size), Audit())
         if found.response.n_kept != n_rows:
             raise ValueError(f"The fit stands for {n_rows:.0f} rows of positive weight, and "
                              f"{found.response.n_kept:.0f} were given: a certificate needs them all.")
         rounds = Rounds(data, prepared.plan, prepared.collection.keep(self._which()), model,
-                        model.for_responses(prepared.found.response), "mean", n_rows, self.tol)
-        sweep = rounds.run(fit.point.coef, 0).best
+                        model.for_responses(prepared.found.response), METHODS["mean"], n_rows, self.tol)
+        sweep = rounds.run([fit.point.coef], 0).best
         if sweep is None or not math.isfinite(sweep.deviance):
             raise ValueError(f"The coefficients give some rows means outside the domain of the {model} model.")
         fitted = dataclasses.replace(self.results_.fitted, fit=fitting.certified(fit, sweep, self.tol))

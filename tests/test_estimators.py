@@ -25,11 +25,12 @@ from daskglm_rep import (DistributedModel, DivideAndConquerGLM, GLMClassifier, G
 EXACT = ["GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegressor", "LinearRegression",
          "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor"]
 SELECTED = ["ElasticNetCV", "GLMCV", "LassoCV", "LogisticRegressionCV", "RidgeCV"]
-RIVALS = ["DistributedModel", "DivideAndConquerGLM", "RepresentativeGLM", "StochasticGLM", "SubsampledGLM"]
+RIVALS = ["DistributedModel", "DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM"]
 ESTIMATORS = [*(getattr(daskglm_rep, name)() for name in EXACT + SELECTED), daskglm_rep.ElasticNetPath(),
               *(getattr(daskglm_rep, name)(family="gaussian") for name in RIVALS),        # of responses of any sign
               DistributedModel(method="regularized", alpha=0.01), SubsampledGLM("iboss", family="gaussian"),
-              RepresentativeGLM(family="gaussian", representative="moment-matched")]
+              *(RepresentativeGLM(family="gaussian", representative=method, min_block_size=1)      # its guard has
+                for method in ("score-matching", "moment-matched", "calibrated"))]                # laws of its own
 CANNOT = {"StochasticGLM(family='gaussian')": {"check_sample_weight_equivalence_on_dense_data": (
     "One pass of descent ends elsewhere when a row of weight 2 is walked through as two rows, or another order.")},
           "DistributedModel()": {"check_sample_weight_equivalence_on_dense_data": (

@@ -393,6 +393,13 @@ def test_attack_3_few_rows_and_columns_of_few(frames):
     assert "most_share" in refusal(Site(rich).answer(ask("survey", "died ~ wage")))
 
 
+def test_attack_3_one_case_among_controls(frames):
+    """At coefficients zero the score is sum (y - 1/2) z: of one case it is that patient."""
+    one = frames[0].assign(died=(np.arange(1500) == 77) * 1)
+    for question in (ask("survey"), ask("moments", coef=[0.0, 0.0, 0.0], basis=raw(2))):
+        assert "value of the response" in refusal(Site(one).answer(question))
+
+
 def test_attack_4_the_survey_holds_no_value_of_a_row(frames):
     frame = frames[0]
     site = Site(frame)

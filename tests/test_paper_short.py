@@ -70,7 +70,8 @@ def test_far_points_do_not_spoil_the_first_estimate():
     X = rng.normal(size=(40_000, 2))
     X[:3] = [[150.0, 90.0], [-120.0, -160.0], [200.0, 150.0]]
     y = (rng.random(40_000) < 1 / (1 + np.exp(-(X @ [0.5, 0.5]).clip(-700, 700)))).astype(float)
-    est = RepresentativeGLM(representative="moment-matched", partition=KMeans(200), random_state=0).fit(X, y)
+    est = RepresentativeGLM(representative="moment-matched", partition=KMeans(200), random_state=0,
+                            min_block_size=1).fit(X, y)
     assert est.history_["distance"].iloc[0] < 5
     assert est.distance_to_mle_ < 1e-2
 

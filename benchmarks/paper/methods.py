@@ -85,7 +85,7 @@ def representatives(data, partition, name, blocks=None, ours=True):
     "SMR" is Algorithm 1 as published, without the library's guard, after three rounds and ("SMR 4") after four;
     "SMR guarded" is the library's, after three.
     """
-    given = dict(data.family, certify=False, random_state=data.seed)
+    given = dict(data.family, certify=False, random_state=data.seed, min_block_size=1)
     labels = {} if blocks is None else {"blocks": blocks}
     smr = RepresentativeGLM(representative="score-matching", partition=partition, n_rounds=4, tol=1e-12,
                             max_radius=math.inf, **given).fit(data.X, data.y, **labels)
@@ -110,7 +110,7 @@ def k_means(data):
     that matters for ueNormal alone, where distances in raw units all but ignore the columns of small variance.
     """
     partition = Found(KMeans(data.n_clusters, subset=100_000, standardize=True, max_iter=10))
-    given = dict(data.family, certify=False, random_state=data.seed, partition=partition)
+    given = dict(data.family, certify=False, random_state=data.seed, partition=partition, min_block_size=1)
     mmr = RepresentativeGLM(representative="moment-matched", n_rounds=3, tol=1e-6, **given).fit(data.X, data.y)
     if not isinstance(data.X, np.ndarray):
         return representatives(data, partition, "k-means", ours=False) | {f"k-means {OURS}": mmr.coef_}
@@ -136,7 +136,7 @@ def part_random_part_grid(X, k, seed):
 def simple_representative(kind, name):
     def method(data):
         est = RepresentativeGLM(representative=kind, partition=EqualDepth(data.n_splits), certify=False,
-                                random_state=data.seed, **data.family)
+                                random_state=data.seed, min_block_size=1, **data.family)
         return {f"equal-depth {name}": est.fit(data.X, data.y).coef_}
 
     return method

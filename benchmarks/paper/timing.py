@@ -52,10 +52,11 @@ def _times(data):
 def _timed(data, blocks):
     def representative(kind, n_rounds):
         est = RepresentativeGLM(representative=kind, partition=m.Labels(), n_rounds=n_rounds, certify=False,
-                                **data.family)
+                                min_block_size=1, **data.family)
         return lambda: est.fit(data.X, data.y, blocks=blocks)
 
-    ours = RepresentativeGLM(representative="corrected", partition=m.Labels(), n_rounds=1, certify=False, **data.family)
+    ours = RepresentativeGLM(representative="corrected", partition=m.Labels(), n_rounds=1, certify=False,
+                             min_block_size=1, **data.family)
     return {"full": lambda: GLMRegressor(**data.family).fit(data.X, data.y), "MR": representative("mean", 0),
             "SMR": representative("score-matching", 1), "A-opt": lambda: m.A_OPTIMAL(data),
             "DC": lambda: m.divide_and_conquer(data),

@@ -119,40 +119,76 @@ def part_means(x, codes, n_parts):
     return n, total / np.maximum(n, 1)[:, None]
 
 
-def join_small(keys, x, least):
-    """Give the rows of parts below `least` rows to the nearest part (by means) that has enough.
+def effective_rows(codes, weight, n_parts):
+    """Rows of each part, or fewer where weights are uneven: (sum w)^2 / sum w^2 (Kish 1965), (K,) array."""
+    n = np.bincount(codes, minlength=n_parts).astype(float)
+    if weight is None or weight.size and weight.min() == weight.max():
+        return n
+    squares = np.bincount(codes, weight * weight, n_parts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kish = np.bincount(codes, weight, n_parts) ** 2 / squares
+    return np.minimum(n, np.where(squares > 0, kish * (1 + 1e-12), 0.0))
+
+
+def join_small(keys, x, least, weight=None, fresh=0):
+    """Give the rows of parts below `least` effective rows to the nearest part (by means) that has enough.
 
     Parameters
     ----------
     keys : (n,) int64 array
     x : (n, p) array
         Standardised columns.
+    weight : (n,) array, optional
+    fresh : int
+        Where most rows are in small parts, as of a grid finer than the rows, neighbours among them are grouped instead,
+        under new keys fresh - 1, fresh - 2, ...: no key is then that of a single row.
 
     Returns
     -------
     keys : (n,) int64 array
     n_joined : int
-        Parts that were too small. Where most rows are in such parts, as of a grid finer than the rows, neighbours
-        among them are grouped instead: each group takes the key of one of its rows.
+        Parts that were too small.
+
+    Raises
+    ------
+    ValueError
+        All rows together are too few.
     """
     if least <= 1 or not keys.size:
         return keys, 0
     distinct, codes = compress(keys)
-    n, mean = part_means(x, codes, distinct.size)
-    small = n < least
-    if not small.any():
+    small = effective_rows(codes, weight, distinct.size) < least
+    n_joined = int(small.sum())
+    if not n_joined:
         return keys, 0
-    home, loose = np.arange(distinct.size), small[codes]
-    if 2 * loose.sum() <= len(keys):
-        large = np.flatnonzero(~small)
+    loose = small[codes]
+    if 2 * loose.sum() > len(keys):
+        one = np.zeros(loose.sum(), np.int64)
+        group = bisect(x[loose], one, one.size // least, least).route(one, x[loose])
+        keys = np.array(keys)
+        keys[loose] = fresh - 1 - group
+        distinct, codes = compress(keys)
+    return distinct[_joined(codes, x, least, weight, distinct.size)], n_joined
+
+
+def _joined(codes, x, least, weight, n_parts):
+    """Codes after small parts went to their nearest large one, again while heavy rows make large ones small."""
+    for _ in range(n_parts):
+        small = (effective_rows(codes, weight, n_parts) < least) & (np.bincount(codes, minlength=n_parts) > 0)
+        if not small.any():
+            return codes
+        large = np.flatnonzero(~small & (np.bincount(codes, minlength=n_parts) > 0))
+        home = np.arange(n_parts)
+        if not large.size:
+            break
+        _, mean = part_means(x, codes, n_parts)
         home[small] = large[cKDTree(mean[large]).query(mean[small])[1]]
-        return distinct[home][codes], int(small.sum())
-    one = np.zeros(loose.sum(), np.int64)
-    group = bisect(x[loose], one, one.size // least, least).route(one, x[loose])
-    _, first = np.unique(group, return_index=True)
-    keys = np.array(keys)
-    keys[loose] = keys[loose][first][group]
-    return keys, int(small.sum())
+        codes = home[codes]
+    one = np.zeros_like(codes)
+    together = effective_rows(one, weight, 1)[0]
+    if together < least:
+        raise ValueError(f"its rows count as {together:.3g} by their weights")
+    return one
 
 
 # ---------------------------------------------------------------- bisection of wide parts

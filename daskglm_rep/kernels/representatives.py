@@ -115,10 +115,11 @@ def _score_sums(Z, eta, y, weight, mu, nu, codes, sums, low, high):
         sums[k, 7] += w * e
         square = 0.0
         for j in range(d):
-            sums[k, 9 + j] += w * Z[i, j]
-            sums[k, 9 + d + j] += r * Z[i, j]
+            sums[k, 10 + j] += w * Z[i, j]
+            sums[k, 10 + d + j] += r * Z[i, j]
             square += Z[i, j] * Z[i, j]
         sums[k, 8] += w * square
+        sums[k, 9] += w * e * e
         low[k, 0] = min(low[k, 0], e)
         high[k, 0] = max(high[k, 0], e)
 
@@ -128,13 +129,14 @@ def score_sums(Z, eta, y, weight, mu, nu, codes, n_parts):
 
     Returns
     -------
-    sums : (K, 9 + 2 d) array
-        Rows; sum w; sum w y; sum w nu y eta; sum w nu eta; sum r eta; sum r; sum w eta; sum w |z|^2; sum w z; sum r z.
+    sums : (K, 10 + 2 d) array
+        Rows; sum w; sum w y; sum w nu y eta; sum w nu eta; sum r eta; sum r; sum w eta; sum w |z|^2; sum w eta^2;
+        sum w z; sum r z.
     low, high : (K, 1) array
         Extremes of eta.
     """
     d = Z.shape[1]
-    sums = np.zeros((n_parts, 9 + 2 * d))
+    sums = np.zeros((n_parts, 10 + 2 * d))
     low, high = np.full((n_parts, 1), np.inf), np.full((n_parts, 1), -np.inf)
     call(_score_sums, (MATRIX,) + (FLOATS,) * 5 + (INDEX,) + (OUT2,) * 3, Z, eta, y, weight, mu, nu, codes, sums, low,
          high)

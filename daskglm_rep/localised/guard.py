@@ -63,7 +63,7 @@ def hash_rows(frame):
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """Rows of each value of the columns that have few, None for others, and the rows' weights."""
+    """Rows of each value of the columns, the response the last, None where values are many; and the rows' weights."""
 
     rows: tuple
     weight: Carried
@@ -82,7 +82,7 @@ class Values:
 
 def column_values(block):
     """Kernel: `Values` of the rows that count."""
-    X, rows = block.X[block.weight > 0], []
+    X, rows = np.column_stack([block.X, block.y])[block.weight > 0], []
     for j in range(X.shape[1]):
         found, n = np.unique(X[:, j], return_counts=True)
         rows.append(dict(zip(found.tolist(), n.tolist())) if found.size <= MANY else None)
@@ -158,6 +158,9 @@ def check_columns(values, squares, names, n_rows, n_coef, rules):
     if n_rows < rules.rows_per_coefficient * n_coef:
         raise Refused(f"rows_per_coefficient: {n_coef} coefficients need {rules.rows_per_coefficient * n_coef:g} rows")
     unusual = values.unusual()
+    if 0 < unusual[-1] < least:
+        raise Refused(f"least_rows: all but {least - 1} rows or fewer have one value of the response")
+    unusual = unusual[:-1]
     for j in np.flatnonzero((unusual > 0) & (unusual < least))[:1]:
         raise Refused(f"least_rows: all but {least - 1} rows or fewer have one value of {names[j]!r}")
     for j in np.flatnonzero(squares.share > rules.most_share)[:1]:

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 
-from daskglm_rep import passes
 from daskglm_rep.diagnostics import independent
 from daskglm_rep.kernels.assignment import bisect, compress, join_small
 from daskglm_rep.kernels.representatives import histograms, moment_sums
@@ -13,7 +12,6 @@ from daskglm_rep.kernels.survey import survey
 from daskglm_rep.part_summaries import ColumnSketch, PartSums
 from daskglm_rep.summaries import Pair, Total
 
-N_SKETCHES = 2           # spread vectors a part: one leaves the surrogate's information twice as noisy, more cost bytes
 FEWEST = 10              # rows on each side of a cut: a spread vector of fewer says little about its part
 BINS, MEDIAN_SWEEPS = 64, 4
 
@@ -21,12 +19,33 @@ BINS, MEDIAN_SWEEPS = 64, 4
 def guarded_survey(block, family, pilot, least, sketched):
     """The survey of a block and, where asked for, sketches of its columns; a guard lets no single row or value leave.
 
-    The rows brought home are then means of groups of at least `least` rows, found by bisection.
+    The rows brought home are then means of groups of at least `least` rows, found by bisection, the columns' extremes
+    means of their `least` smallest and largest values, and the response's are left out.
     """
     found = survey(block, family, pilot)
-    if least > 1 and found.pilot[0].n_rows:
-        found = dataclasses.replace(found, pilot=(_grouped(_occupied(found.pilot[0]), least),), pilot_is_all=False)
+    if least > 1:
+        rows = found.pilot[0]
+        pilot_rows = _grouped(_occupied(rows), least) if rows.n_rows else rows
+        found = dataclasses.replace(found, pilot=(pilot_rows,), pilot_is_all=False, response=_blurred(found.response),
+                                    columns=_guarded(found.columns, block, least))
     return Pair(found, ColumnSketch.of(block.X, least) if sketched else Total(0))
+
+
+def _guarded(columns, block, least):
+    """A `Spread` whose extremes are means of the `least` smallest and largest values."""
+    X = block.X[block.weight > 0]
+    if len(X) < least or not np.isfinite(X).all():
+        return dataclasses.replace(columns, low=columns.mean, high=columns.mean)
+    ends = np.sort(X, axis=0)
+    low, high = ends[:least].mean(axis=0), ends[-least:].mean(axis=0)
+    constant = ends[0] == ends[-1]
+    return dataclasses.replace(columns, low=np.where(constant, ends[0], low), high=np.where(constant, ends[0], high))
+
+
+def _blurred(response):
+    """A `Response` without its extremes."""
+    around = dataclasses.replace(response.spread, low=response.spread.mean, high=response.spread.mean)
+    return dataclasses.replace(response, low=response.mean, high=response.mean, spread=around)
 
 
 def _occupied(block):
@@ -42,6 +61,8 @@ def _grouped(rows, least):
     x = (rows.X - rows.X.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     codes = np.zeros(rows.n_rows, np.int64)
     codes = bisect(x, codes, max(1, rows.n_rows // (2 * least)), least).route(codes, x)
+    if least > 1:
+        codes = compress(guarded_keys(codes, x, rows, least)[0])[1]
     n = int(codes.max()) + 1
     weight = np.bincount(codes, rows.weight, n)
 
@@ -50,6 +71,16 @@ def _grouped(rows, least):
 
     X = np.stack([mean(rows.X[:, j]) for j in range(rows.X.shape[1])], 1)
     return dataclasses.replace(rows, X=X, y=mean(rows.y), weight=weight, offset=mean(rows.offset))
+
+
+def guarded_keys(keys, x, block, least, fresh=0):
+    """`join_small` of a block's rows, whose complaint names the block."""
+    try:
+        return join_small(keys, x, least, block.weight, fresh)
+    except ValueError as error:
+        raise ValueError(f"Block {block.index}: {error}, below min_block_size={least}: nothing of it may leave; merge "
+                         "this chunk with another of the same place, or leave it out (min_block_size=1 sets no guard)."
+                         ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +105,17 @@ class Plan:
         Above 0 every block cuts its parts until it has this share of its rows.
     cuts : tuple or None
         (keys, Bisections) of parts that span blocks.
+    n_sketches : int
+        Spread vectors a part; with 0 only rows, weights and means are sent.
+    has_weights : bool
+        False: all weights are 1, and their sums are the rows.
+    has_extremes : bool
+        Whether the parts' extremes are sent.
+    split_at : (d,) array or None
+        Under a guard, the coefficients whose linear predictors or residuals divide parts in every round: halves that
+        were divided anew would differ by single rows.
+    first : int
+        Number of the first block, of data that came later.
     """
 
     basis: object
@@ -85,6 +127,11 @@ class Plan:
     seed: int
     parts_per_row: float = 0.0
     cuts: tuple = None
+    n_sketches: int = 0
+    has_weights: bool = True
+    has_extremes: bool = False
+    split_at: np.ndarray = None
+    first: int = 0
 
     def design(self, block):
         """(n, d) columns: the basis, and the offset."""
@@ -92,8 +139,9 @@ class Plan:
         return np.column_stack([Z, block.offset]) if self.has_offset else Z
 
     def rows(self, block):
-        """The rows that count: under a guard those of positive weight."""
-        return _occupied(block) if self.least > 1 else block
+        """The rows that count: under a guard those of positive weight; blocks that came later are numbered on."""
+        block = _occupied(block) if self.least > 1 else block
+        return dataclasses.replace(block, index=block.index + self.first) if self.first else block
 
     def keys(self, block):
         """Keys of the rows' parts, and how many parts were too small to leave the block."""
@@ -102,7 +150,7 @@ class Plan:
         if block.n_rows < self.least:
             raise ValueError(f"Block {block.index} has {block.n_rows} rows of positive weight, below min_block_size="
                              f"{self.least}: nothing of it may leave; merge this chunk with another of the same place, "
-                             "or leave it out.")
+                             "or leave it out (min_block_size=1 sets no guard).")
         keys = self.assigner.keys(block)
         if self.cuts is not None:
             known, cuts = self.cuts
@@ -111,9 +159,18 @@ class Plan:
             moved = cuts.route(place[rows], self.layout.standardise(block.X[rows]))
             keys = np.array(keys)
             keys[rows] = np.where(moved == place[rows], keys[rows], -1 - moved)
+        return self.joined(keys, block)
+
+    def joined(self, keys, block, number=0):
+        """Keys after parts of too few effective rows went to others, under new keys where they are mostly small."""
         if self.least <= 1:
             return keys, 0
-        return join_small(keys, self.layout.standardise(block.X), self.least)
+        fresh = self.local(block, 1 + number) - 1
+        return guarded_keys(keys, self.layout.standardise(block.X), block, self.least, fresh)
+
+    def local(self, block, number):
+        """The largest of the negative keys that parts of one block may have by themselves, for some purpose."""
+        return -((np.int64(block.index) * 8 + number + 1) << 36)
 
 
 def collect_block(block, plan):
@@ -124,28 +181,71 @@ def collect_block(block, plan):
     keys, n_joined = plan.keys(block)
     blocks = np.unique(keys[keys >= 0])
     if plan.parts_per_row:
-        distinct, codes = compress(keys)
-        x = plan.layout.standardise(block.X)
-        target = max(distinct.size, math.ceil(plan.parts_per_row * block.n_rows))
-        codes = bisect(x, codes, target, max(plan.least, FEWEST)).route(codes, x)
-        keys = (np.int64(block.index) << 40) + codes
+        keys = _cut(keys, block, plan)
     distinct, codes = compress(keys)
     seed = np.random.default_rng().integers(2 ** 63) if plan.seed is None else plan.seed
     Z = plan.design(block)
-    sums, low, high = moment_sums(Z, block.y, block.weight, codes, distinct.size, seed, int(plan.starts[block.index]),
-                                  N_SKETCHES)
+    start = int(plan.starts[block.index - plan.first])
+    sums, low, high = moment_sums(Z, block.y, block.weight, codes, distinct.size, seed, start, plan.n_sketches)
     delta = _diagonal(low, high, plan)
     if plan.least > 1:                       # extremes are values of single rows: a guarded block keeps them
+        delta = math.nan
+        unusual = _unusual(block.y, codes, sums[:, 0])
+        rare = (unusual > 0) & (unusual < np.minimum(plan.least, sums[:, 0] - 1))
+        d = Z.shape[1]                       # of one case among controls, sum w y z is that case's row
+        sums[rare, 4 + d:4 + 2 * d] = (sums[rare, 2] / sums[rare, 1])[:, None] * sums[rare, 4:4 + d]
+    if plan.least > 1 or not plan.has_extremes:
         low, high = low[:, :0], high[:, :0]
-    sent = (block.index, distinct.size, sums.nbytes + low.nbytes + high.nbytes + distinct.nbytes, delta)
-    return PartSums(distinct, sums, low, high, (sent,), np.array([float(n_joined)]), blocks)
+    return PartSums(distinct, sums[:, _sent_columns(plan)], low, high, np.array([float(n_joined)]), blocks, delta)
+
+
+def _unusual(y, codes, n_rows):
+    """Rows of each part that have not its most frequent response, (K,) array."""
+    order = np.lexsort((y, codes))
+    starts = np.flatnonzero(np.r_[True, (np.diff(codes[order]) != 0) | (np.diff(y[order]) != 0)])
+    longest = np.zeros(n_rows.size)
+    np.maximum.at(longest, codes[order][starts], np.diff(np.r_[starts, y.size]))
+    return n_rows - longest
+
+
+def _cut(keys, block, plan):
+    """Keys after the widest parts were cut within the block; what is not cut off stays with its part elsewhere."""
+    distinct, codes = compress(keys)
+    x = plan.layout.standardise(block.X)
+    target = max(distinct.size, math.ceil(plan.parts_per_row * block.n_rows))
+    cut = bisect(x, codes, target, max(plan.least, FEWEST)).route(codes, x)
+    kept = cut < distinct.size
+    keys = np.where(kept, distinct[np.where(kept, cut, 0)], plan.local(block, 0) - cut)
+    return plan.joined(keys, block, 1)[0]
+
+
+def _sent_columns(plan):
+    """Columns of `moment_sums` that leave: without spread vectors rows, weights where they differ, y and means."""
+    d = plan.basis.n_coef + plan.has_offset
+    if plan.n_sketches:
+        return np.arange(4 + 2 * d + plan.n_sketches * (d + 1))
+    return np.r_[0, [1] * plan.has_weights, 2, 4 + int(plan.basis.intercept):4 + d].astype(int)
+
+
+def _all_columns(sums, plan):
+    """Inverse of `_sent_columns`, zeros in what was not sent."""
+    d = plan.basis.n_coef + plan.has_offset
+    if plan.n_sketches:
+        return sums
+    full = np.zeros((len(sums), 4 + 2 * d))
+    full[:, _sent_columns(plan)] = sums
+    if not plan.has_weights:
+        full[:, 1] = full[:, 0]
+    if plan.basis.intercept:
+        full[:, 4] = full[:, 1]
+    return full
 
 
 def _nothing(plan):
     d = plan.basis.n_coef + plan.has_offset
-    empty = np.zeros((0, 0 if plan.least > 1 else d))
-    return PartSums(np.zeros(0, np.int64), np.zeros((0, 4 + 2 * d + N_SKETCHES * (d + 1))), empty, empty,
-                    totals=np.zeros(1))
+    empty = np.zeros((0, d if plan.has_extremes and plan.least <= 1 else 0))
+    return PartSums(np.zeros(0, np.int64), np.zeros((0, _sent_columns(plan).size)), empty, empty, totals=np.zeros(1),
+                    delta=math.nan if plan.least > 1 else 0.0)
 
 
 def _diagonal(low, high, plan):
@@ -190,22 +290,23 @@ class Collection:
     high: np.ndarray
 
     @classmethod
-    def of(cls, parts, basis, has_offset):
-        """From merged `PartSums`; parts without weight are left out."""
-        kept = parts.sums[:, 1] > 0
-        s, d = parts.sums[kept], basis.n_coef + has_offset
+    def of(cls, parts, plan):
+        """From merged `PartSums` of a plan; parts without weight are left out."""
+        basis, has_offset, s = plan.basis, plan.has_offset, _all_columns(parts.sums, plan)
+        kept = s[:, 1] > 0
+        s, d = s[kept], basis.n_coef + has_offset
         weight = s[:, 1]
         mean, mean_y = s[:, 4:4 + d] / weight[:, None], s[:, 2] / weight
-        cross = s[:, 4 + d:4 + 2 * d] - (weight * mean_y)[:, None] * mean
-        sketches = s[:, 4 + 2 * d:].reshape(len(s), N_SKETCHES, d + 1)
+        cross = s[:, 4 + d:4 + 2 * d] - (weight * mean_y)[:, None] * mean if plan.n_sketches else np.zeros_like(mean)
+        sketches = s[:, 4 + 2 * d:].reshape(len(s), plan.n_sketches, d + 1)
         spread = (sketches[:, :, 1:] - sketches[:, :, :1] * mean[:, None, :]) / np.sqrt(weight)[:, None, None]
         within = np.maximum(s[:, 3] / weight - np.einsum("kj,kj->k", mean, mean), 0.0)
         return cls(basis, has_offset, parts.keys[kept], s[:, 0], weight, mean_y, mean,
                    np.ascontiguousarray(spread.transpose(1, 0, 2)), cross, within, parts.low[kept], parts.high[kept])
 
     def points(self, sketched=True):
-        """Weighted points (weight, (n, q) columns, offset): the means, or mean +- each spread vector."""
-        if not sketched:
+        """Weighted points (weight, (n, q) columns, offset): the means, or mean +- each spread vector there is."""
+        if not sketched or not len(self.spread):
             return self._split(self.weight, self.mean)
         n_sketches = len(self.spread)
         Z = np.concatenate([self.mean + sign * z for z in self.spread for sign in (1.0, -1.0)])
@@ -229,56 +330,36 @@ class Collection:
         weight, Z, _ = self.points(sketched)
         return independent((Z * weight[:, None]).T @ Z)
 
-    @property
-    def delta(self):
-        """Largest diagonal of a part's box, in the units of X (an upper bound of its diameter)."""
-        first, k = int(self.basis.intercept), self.basis.columns.size
-        span = (self.high - self.low)[:, first:first + k] * self.basis.scale
-        return float(np.sqrt(np.einsum("kj,kj->k", span, span)).max(initial=0.0))
-
-
-def collect(data, plan):
-    """One sweep.
-
-    Returns
-    -------
-    collection : Collection
-    parts : PartSums
-        As merged: what was sent, the blocks and the count of joined parts.
-    """
-    parts = passes.run(collect_block, data, plan)
-    return Collection.of(parts, plan.basis, plan.has_offset), parts
-
 
 def histogram_block(block, plan, keys, low, width):
+    """Weights in bins of each part's columns, for the lower and the upper middle value: low, width (2, K, d)."""
     block = plan.rows(block)
     codes = np.searchsorted(keys, plan.keys(block)[0])
     rows = np.flatnonzero(block.weight > 0)
-    sums = histograms(plan.design(block)[rows], block.weight[rows], codes[rows], low, width, BINS)
-    distinct = np.arange(len(keys))
-    none = np.zeros((len(keys), 0))
-    return PartSums(distinct, sums, none, none, ((block.index, len(keys), sums.nbytes, 0.0),))
+    Z, weight, codes = plan.design(block)[rows], block.weight[rows], codes[rows]
+    return Total(np.array([histograms(Z, weight, codes, a, b, BINS) for a, b in zip(low, width)]))
 
 
-def medians(data, plan, collection):
+def medians(data, plan, collection, audit):
     """Weighted median of every column in every part, by histograms that narrow 64-fold a sweep.
+
+    The mean of the lower and the upper middle value, as numpy's: half the weight lies at or below the one, and more
+    than half at or below the other.
 
     Returns
     -------
-    median : (K, d) array
+    (K, d) array
         To 64^-4 of the part's range.
-    sent : list of tuples
-        What left the blocks, sweep by sweep.
     """
-    low, high = collection.low, collection.high
-    half, sent = 0.5 * collection.weight[:, None], []
-    width = high - low
+    low = np.array([collection.low] * 2)
+    width, half = np.array([collection.high] * 2) - low, 0.5 * collection.weight[:, None, None]
     for _ in range(MEDIAN_SWEEPS):
         reach = width * (1 + 1e-12)
-        merged = passes.run(histogram_block, data, plan, collection.keys, low, reach)
-        sent.append(merged.sent)
-        counts = merged.sums.reshape(len(low), low.shape[1], BINS + 2)
-        position = np.clip((np.cumsum(counts, axis=2)[:, :, :-1] < half[:, :, None]).sum(axis=2) - 1, 0, BINS - 1)
+        sums = audit.run(0, "histograms", histogram_block, data, plan, collection.keys, low, reach).value
+        below = np.cumsum(sums.reshape(2, *low.shape[1:], BINS + 2), axis=3)[..., :-1]
+        slack = 1e-12 * half
+        before = np.array([below[0] < half - slack, below[1] <= half + slack])
+        position = np.clip(before.sum(axis=3) - 1, 0, BINS - 1)
         width = reach / BINS
         low = low + position * width
-    return np.where(width > 0, low + 0.5 * width, low), sent
+    return np.where(width > 0, low + 0.5 * width, low).mean(axis=0)

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from daskglm_rep import passes
 from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.assignment import bisect, compress
@@ -18,21 +17,21 @@ from daskglm_rep.partitions import Layout
 from daskglm_rep.penalties import NONE
 from daskglm_rep.preparation import basis_of, check, check_dense
 from daskglm_rep.representatives import surrogate
-from daskglm_rep.representatives.collection import FEWEST, Plan, collect, guarded_survey, medians
-from daskglm_rep.representatives.rounds import ITERATED, Rounds, Sweep
+from daskglm_rep.representatives.collection import FEWEST, Collection, Plan, guarded_survey
+from daskglm_rep.representatives.rounds import Rounds, Sweep
 from daskglm_rep.representatives.score_matching import MAX_RADIUS, Representatives, score_block
 from daskglm_rep.representatives.surrogate import Points
 from daskglm_rep.solvers.polish import polish
 from daskglm_rep.summaries import Moments
-from daskglm_rep.telling import AliasWarning, tell
+from daskglm_rep.telling import AliasWarning, SeparationWarning, tell
 
-PARTS, PARTS_PER_COEF, GROWTH = 1000, 100, 1.5      # moment-matched parts: at least, per coefficient, per block
+GROWTH = 1.5                                        # parts a block of the partition that a refined method cuts for
 SUBSET_SIDE = 5                                     # rows of the subset on each side of a cut that all rows follow
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What the first two sweeps bring: survey (its rows left behind), plan, collection, what left the blocks.
+    """What the first two sweeps bring: survey (its rows left behind), plan, collection.
 
     Attributes
     ----------
@@ -42,7 +41,10 @@ class Prepared:
         Of the partition, before any cut.
     n_joined : int
         Blocks of a chunk that the guard joined to others.
-    sent : list of (round, what, tuples)
+    parts : PartSums
+        What was collected, in all columns.
+    fits : LocalFits or None
+        The blocks' own.
     """
 
     found: object
@@ -52,30 +54,24 @@ class Prepared:
     n_blocks: int
     n_joined: int
     delta: float
-    sent: list
+    parts: object
+    fits: object = None
 
 
-def take_survey(data, family, partition, random_state, refined, fewest=1):
+def take_survey(data, family, partition, random_state, refined, fewest, audit):
     """First sweep: the survey, with a subset of rows or column sketches where the partition needs them."""
     least = 0 if partition.is_local else -(-partition.subset // data.n_blocks)
     if not (refined or hasattr(partition, "n_clusters")):
         least = 0
     pilot = Pilot(least, 0.0, least, random_state or 0)
-    pair = passes.run(guarded_survey, data, family, pilot, fewest, partition.needs_sketch)
+    pair = audit.run(0, "survey", guarded_survey, data, family, pilot, fewest, partition.needs_sketch)
     found, sketch = pair.first, pair.second if partition.needs_sketch else None
     check_dense(found, "representatives of sparse rows are dense")
     check(found, data, family)
     return found, sketch
 
 
-def _survey_sent(found, sketch, p):
-    per_block = 8 * (4 * p + 24)
-    column = 0 if sketch is None else 16 * p
-    return [(i, b.n_rows, per_block + 8 * b.n_rows * (p + 3) + column * min(n, 65_536), 0.0)
-            for i, (n, b) in enumerate(zip(found.lengths, found.pilot))]
-
-
-def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, random_state=0):
+def prepare(data, model, partition, method, audit, fit_intercept=True, least=1, random_state=0, n_parts=None):
     """Survey and collection.
 
     Parameters
@@ -83,18 +79,21 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     data : design.Data
     model : models.glm.GLM
     partition : partitions.Partition
-    refined : bool
-        Cut parts until there are enough for moment-matched representatives.
+    method : methods.Method
+    audit : Audit
     least : int
         Rows of the smallest part that may leave a block.
     random_state : int or None
         None: signs are drawn in secret inside each block.
+    n_parts : int, optional
+        Parts that a refined method cuts for; default a thousand, a hundred a coefficient, and half as many again as
+        blocks.
 
     Returns
     -------
     Prepared
     """
-    found, sketch = take_survey(data, model.family, partition, random_state, refined, least)
+    found, sketch = take_survey(data, model.family, partition, random_state, method.is_refined, least, audit)
     mean = found.response.mean
     if fit_intercept and not model.family.accepts_mean(mean):
         raise ValueError(f"All responses are {mean:g}: the likelihood of a {model} model has no maximum for them.")
@@ -102,31 +101,35 @@ def prepare(data, model, partition, fit_intercept=True, refined=False, least=1, 
     rows = concatenate(found.pilot)
     assigner = partition.assigner(layout, rows, sketch, random_state or 0)
     starts = np.r_[0, np.cumsum(found.lengths)[:-1]]
-    plan = Plan(basis, found.has_offset, layout, assigner, least, starts, random_state)
-    sent = [(0, "survey", _survey_sent(found, sketch, len(data.names)))]
-    if refined and partition.is_local:
+    plan = Plan(basis, found.has_offset, layout, assigner, least, starts, random_state, n_sketches=method.n_sketches,
+                has_weights=bool(found.response.weight != sum(found.lengths)), has_extremes=method.has_extremes)
+    if method.is_refined and partition.is_local:
         n_rows = sum(found.lengths)
         within = getattr(partition.within, "n_clusters", 0) * data.n_blocks
-        target = max(PARTS, PARTS_PER_COEF * basis.n_coef, GROWTH * within)
+        target = n_parts or max(method.parts, method.parts_per_coef * basis.n_coef, GROWTH * within)
         plan = dataclasses.replace(plan, parts_per_row=min(target / n_rows, 1.0 / FEWEST))
-    elif refined and rows.n_rows:
-        plan = dataclasses.replace(plan, cuts=_cuts(rows, assigner, layout, basis.n_coef))
-    collection, parts = collect(data, plan)
-    sent.append((0, "collection", parts.sent))
-    kept = collection.independent(refined)
+    elif method.is_refined and rows.n_rows:
+        plan = dataclasses.replace(plan, cuts=_cuts(rows, assigner, layout, basis.n_coef, method, n_parts, least > 1))
+    parts, fits = method.collect(data, plan, model.for_responses(found.response), audit)
+    collection = Collection.of(parts, plan)
+    kept = collection.independent(method.is_refined)
     _warn_aliased(kept, basis, data.names, len(collection.keys))
-    delta = collection.delta if collection.low.shape[1] else max((s[3] for s in parts.sent), default=0.0)
-    collection = collection.keep(np.flatnonzero(kept))
+    return _prepared(found, plan, parts, kept, fits)
+
+
+def _prepared(found, plan, parts, kept, fits=None):
+    """`Prepared` from merged parts, in the coefficients that are kept."""
+    collection = Collection.of(parts, plan).keep(np.flatnonzero(kept))
     return Prepared(found.without_rows(), dataclasses.replace(plan, basis=collection.basis), collection, kept,
-                    parts.blocks.size, int(parts.totals[0]), delta, sent)
+                    parts.blocks.size, int(parts.totals[0]), parts.delta, parts, fits)
 
 
-def _cuts(rows, assigner, layout, n_coef):
+def _cuts(rows, assigner, layout, n_coef, method, n_parts, grouped):
     """Cuts of the widest parts, learnt on the subset; (keys of its blocks, Bisections)."""
     block = dataclasses.replace(rows, index=0)
     known, codes = compress(assigner.keys(block))
-    target = max(int(GROWTH * known.size), PARTS, PARTS_PER_COEF * n_coef)
-    return known, bisect(layout.standardise(rows.X), codes, target, SUBSET_SIDE)
+    target = n_parts or max(int(GROWTH * known.size), method.parts, method.parts_per_coef * n_coef)
+    return known, bisect(layout.standardise(rows.X), codes, target, 1 if grouped else SUBSET_SIDE)
 
 
 def _warn_aliased(kept, basis, names, n_parts):
@@ -146,19 +149,25 @@ def _warn_aliased(kept, basis, names, n_parts):
 class Solved:
     """A fit from representatives: the state for results, the loop's outcome, the representatives shown.
 
-    `exact` holds coefficients at which score and deviance of all rows are known.
+    `exact` holds coefficients at which score and deviance of all rows are known; `separated` says that a warning has
+    named columns.
     """
 
     fitted: Fitted
     outcome: object
     representatives: Representatives
-    sent: list
     exact: Sweep
+    separated: bool
 
 
-def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=False, max_radius=MAX_RADIUS,
+def solve(data, prepared, model, method, audit, n_rounds, tol, certify=True, polished=False, max_radius=MAX_RADIUS,
           verbose=0):
     """Rounds from the collection's first estimate, and Newton rounds on the rows where `polished`.
+
+    Parameters
+    ----------
+    method : methods.Method
+    audit : Audit
 
     Returns
     -------
@@ -167,13 +176,14 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     c, found = prepared.collection, prepared.found
     n_rows = found.response.n_kept
     row_model = model.for_responses(found.response)
-    coef, shown, sent = start(data, prepared, model, method)
-    if method not in ITERATED:
+    starts, shown = method.start(data, prepared, model, audit)
+    if not method.is_iterated:
         n_rounds = 0
     null = _null_deviance(prepared, model)
     null_dispersion = null / max(n_rows - 1.0, 1.0) if math.isfinite(null) and null > 0 else math.inf
-    rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol, max_radius, null_dispersion, verbose)
-    outcome = rounds.run(coef, n_rounds, certify or n_rounds == 0)
+    rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol, max_radius, null_dispersion, audit,
+                    verbose)
+    outcome = rounds.run(starts, n_rounds, certify or n_rounds == 0)
     best = outcome.best
     if best is None or not math.isfinite(outcome.exact.deviance):
         raise ValueError(f"The representatives' estimate leaves the domain of the {model} model for some rows: use a "
@@ -183,27 +193,47 @@ def solve(data, prepared, model, method, n_rounds, tol, certify=True, polished=F
     step = best.coef - outcome.history[-2]["coef"] if len(outcome.history) > 1 else np.zeros_like(best.coef)
     fit = Fit(objective, objective.point(best.coef, moments), step, best.distance, len(outcome.history),
               outcome.converged)
-    sent, exact = prepared.sent + sent + outcome.sent, outcome.exact
+    exact = outcome.exact
     if polished:
-        fit = polish(objective, data, _pilot(c), best.coef, n_rows, min(tol, 1e-6))
+        fit = polish(objective, _Weighed(data, audit, len(outcome.history)), _pilot(c), best.coef, n_rows, tol)
         m = fit.point.moments
         exact = dataclasses.replace(exact, coef=fit.point.coef, score=m.score, deviance=m.deviance, pearson=m.pearson)
-        a_round = _newton_sent(data.n_blocks, c.basis.n_coef)
-        sent = sent + [(len(outcome.history) + 1 + i, "scores and informations", a_round) for i in range(fit.n_iter)]
+    separated = rounds.separated(outcome.exact)
+    fit = _told_if_separated(fit, separated, c.basis, data.names)
     if outcome.representatives is not None:
         shown = outcome.representatives
     fitted = Fitted(fit, found, list(data.names), prepared.kept, n_rows, data.n_passes, None, null)
-    return Solved(fitted, outcome, shown, sent, exact)
+    return Solved(fitted, outcome, shown, exact, separated.size > 0)
+
+
+def _told_if_separated(fit, coefficients, basis, names):
+    """The fit without its certificate, and a warning, where it runs off along some coefficients."""
+    if not coefficients.size:
+        return fit
+    which = ", ".join(repr(names[basis.columns[j - int(basis.intercept)]]) for j in coefficients[:10])
+    tell(f"The likelihood still rises along {which}: the responses seem separated by it, and the estimate, its "
+         "standard errors and its distance mean nothing. Penalize, drop or merge these columns, or look at the rows "
+         "where they are.", SeparationWarning)
+    return dataclasses.replace(fit, distance=math.inf, converged=False)
+
+
+class _Weighed:
+    """Data whose sweeps go through an audit."""
+
+    def __init__(self, data, audit, number):
+        self.data, self.audit, self.number = data, audit, number
+
+    collections = property(lambda self: self.data.collections)
+
+    def ask(self, kernel, arguments):
+        self.number += 1
+        return self.audit.run(self.number, "scores and informations", kernel, self.data, *arguments)
 
 
 def _null_deviance(prepared, model):
     """Of the model without slopes; unknown where there is an offset."""
     found, intercept = prepared.found, prepared.collection.basis.intercept
     return math.nan if found.has_offset else model.null_deviance(found.response, intercept)
-
-
-def _newton_sent(n_blocks, q):
-    return [(i, 1, 8 * (q * (q + 1) // 2 + q + 3), 0.0) for i in range(n_blocks)]
 
 
 def _pilot(collection):
@@ -215,83 +245,29 @@ def _pilot(collection):
     return in_memory(Block(X, y, points.weight, points.offset))
 
 
-def start(data, prepared, model, method):
-    """First estimate of a method, its representatives, and what a median's sweeps sent.
-
-    Returns
-    -------
-    coef : (q,) array
-    Representatives
-    sent : list
-    """
-    c, sent = prepared.collection, []
-    if method == "moment-matched":
-        points = Points(*c.points())
-        repeated = np.tile(c.mean_y, len(points.weight) // len(c.mean_y))
-        shown = Representatives(points.weight, _with_offset(points, c), repeated)
-        return surrogate.first_estimate(c, model), shown, sent
-    Z = c.mean
-    if method == "median":
-        _needs_extremes(c, method)
-        Z, swept = medians(data, prepared.plan, c)
-        sent = [(0, "histograms", s) for s in swept]
-    elif method == "midpoint":
-        _needs_extremes(c, method)
-        Z = _midpoints(prepared.plan, c)
-    q = c.basis.n_coef
-    offset = np.ascontiguousarray(Z[:, q]) if c.has_offset else np.zeros(len(Z))
-    points = Points(c.weight, np.ascontiguousarray(Z[:, :q]), offset)
-    coef = surrogate.fit_weighted(points, c.mean_y, model)
-    if coef is None or (model.always_valid and np.abs(points.eta(coef)).max(initial=0.0) > 2 * surrogate.WILD):
-        coef = surrogate.first_estimate(c, model)
-    return coef, Representatives(c.weight, Z, c.mean_y), sent
-
-
-def _with_offset(points, collection):
-    return np.column_stack([points.Z, points.offset]) if collection.has_offset else points.Z
-
-
-def _needs_extremes(collection, method):
-    if not collection.low.shape[1]:
-        raise ValueError(f"representative={method!r} needs the extremes of each block, which are values of single rows "
-                         "and do not leave a guarded block: use min_block_size=1, or another representative.")
-
-
-def _midpoints(plan, collection):
-    """Middles of the grid's cells where the partition is a grid of all columns, else of the rows' boxes."""
-    Z = 0.5 * (collection.low + collection.high)
-    raw = plan.assigner.midpoints(collection.keys)
-    if raw is not None:
-        first, k = int(plan.basis.intercept), plan.basis.columns.size
-        Z[:, first:first + k] = (raw[:, plan.basis.columns] - plan.basis.center) / plan.basis.scale
-    return Z
-
-
 # ---------------------------------------------------------------- inference, tables
 
 
-def clustered(data, prepared, model, fit):
+def clustered(data, prepared, model, fit, audit, number):
     """Sandwich with the partition's blocks as clusters, natural ones whole, from one sweep of their scores and the
     points' information.
 
     Returns
     -------
     Covariance
-    tuple
-        What was sent.
     """
     c, coef = prepared.collection, fit.point.coef
     q = c.basis.n_coef
     extended = np.r_[coef, 1.0] if c.has_offset else coef
     plan = dataclasses.replace(prepared.plan, assigner=prepared.plan.assigner.whole(), cuts=None)
-    parts = passes.run(score_block, data, plan, model, extended, None)
+    parts = audit.run(number, "scores of parts", score_block, data, plan, model, extended, None)
     scores = parts.sums[:, -(q + c.has_offset):][:, :q]
     n = len(scores)
     if n <= q:
         raise ValueError(f"cov_type='cluster' takes the {n} blocks as clusters; {q} coefficients need more of them.")
     bread = inverse(fit.point.moments.expected)
     matrix = c.basis.covariance(bread @ (scores.T @ scores) @ bread) * (n / (n - 1))
-    return Covariance(matrix, "cluster", None, f"{n} blocks of the partition as clusters"), parts.sent
+    return Covariance(matrix, "cluster", None, f"{n} blocks of the partition as clusters")
 
 
 def table(representatives, collection, names, fit_intercept):
@@ -309,12 +285,6 @@ def table(representatives, collection, names, fit_intercept):
     if collection.has_offset:
         frame[ours["offset"]] = Z[:, -1]
     return pd.DataFrame(frame)
-
-
-def audit(sent):
-    """What left each block, one row a block and round: round, content, block, parts, bytes."""
-    rows = [(number, what, *record[:3]) for number, what, records in sent for record in records]
-    return pd.DataFrame(rows, columns=["round", "content", "block", "parts", "bytes"])
 
 
 # ---------------------------------------------------------------- other models from one collection

@@ -4,32 +4,36 @@ import dataclasses
 import math
 
 import numpy as np
+from scipy import linalg
 
-from daskglm_rep import passes, progress
+from daskglm_rep import progress
+from daskglm_rep.audit import Audit
 from daskglm_rep.kernels.block import tiles
+from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.representatives import mean_rows
 from daskglm_rep.kernels.rows import inside, working_rows
 from daskglm_rep.objective import inverse
 from daskglm_rep.representatives import surrogate
-from daskglm_rep.representatives.score_matching import MAX_RADIUS, response_aided, score_block, score_matched
+from daskglm_rep.representatives.score_matching import MAX_RADIUS
 from daskglm_rep.representatives.surrogate import Points
+from daskglm_rep.solvers.polish import BELIEVED
 
-METHODS = ("mean", "median", "midpoint", "score-matching", "response-aided", "corrected", "moment-matched")
-SPLITS = {"score-matching": "eta", "response-aided": "residual"}
-ITERATED = ("score-matching", "response-aided", "corrected", "moment-matched")
 AUTO_ROUNDS = 25
+LEAP, VAGUE = 0.5, 9.0   # a step within a standard error that moves a point's linear predictor so far, or a variance of
+                         # a point's linear predictor: no neighbourhood of an optimum, the rows are separated
 
 
 @dataclasses.dataclass(frozen=True)
 class ExactScore:
-    """Score (q,); deviance, Pearson chi-squared, sum of working weights, invalid rows (4,); what each block sent."""
+    """Score (q,); deviance, Pearson chi-squared, sum of working weights, invalid rows (4,); lower triangles of the
+    expected and, where it differs, the observed information, (0 or 1 or 2, q (q + 1) / 2)."""
 
     score: np.ndarray
     totals: np.ndarray
-    sent: tuple
+    triangles: np.ndarray
 
     def merge(self, other):
-        return ExactScore(self.score + other.score, self.totals + other.totals, self.sent + other.sent)
+        return ExactScore(self.score + other.score, self.totals + other.totals, self.triangles + other.triangles)
 
 
 def exact_score(block, model, basis, coef):
@@ -41,8 +45,40 @@ def exact_score(block, model, basis, coef):
             residual, expected, _ = working_rows(model, eta, block.y[rows], block.weight[rows], totals)
             score += Z.T @ residual
             weight += expected.sum()
-    sent = ((block.index, 1, score.nbytes + 32, 0.0),)
-    return ExactScore(score, np.r_[totals[:2], weight, totals[2]], sent)
+    q = basis.n_coef
+    return ExactScore(score, np.r_[totals[:2], weight, totals[2]], np.zeros((0, q * (q + 1) // 2)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+    """`ExactScore`s at several coefficient vectors."""
+
+    each: tuple
+
+    def merge(self, other):
+        return Each(tuple(a.merge(b) for a, b in zip(self.each, other.each)))
+
+
+def exact_informations(block, model, basis, coefs):
+    """The same with the informations, at each of some coefficient vectors."""
+    return Each(tuple(_exact_information(block, model, basis, coef) for coef in coefs))
+
+
+def _exact_information(block, model, basis, coef):
+    """q (q + 1) / 2 numbers more than a score, twice as many for links that are not canonical."""
+    m, q = block_moments(block, model, basis, coef), basis.n_coef
+    weight = m.expected[0, 0] if basis.intercept else math.nan
+    kinds = (m.expected,) if m.observed is m.expected else (m.expected, m.observed)
+    triangles = np.array([kind[np.tril_indices(q)] for kind in kinds])
+    if not math.isfinite(m.deviance):
+        return ExactScore(np.zeros(q), np.array([0.0, 0.0, 0.0, m.n_invalid]), np.zeros_like(triangles))
+    return ExactScore(m.score, np.array([m.deviance, m.pearson, weight, m.n_invalid]), triangles)
+
+
+def _square(triangle, q):
+    matrix = np.zeros((q, q))
+    matrix[np.tril_indices(q)] = triangle
+    return matrix + np.tril(matrix, -1).T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +90,7 @@ class Sweep:
     coef, score : (q,) array
     deviance, pearson, weight : float
     information : (q, q) array
-        Of the collected points, expected.
+        Expected: of the collected points, corrected by an exact one where there is one.
     distance : float
         To the maximum likelihood estimate, in standard errors.
     parts : PartSums or None
@@ -83,18 +119,48 @@ class Outcome:
         The last ones built at a coefficient vector.
     history : list of dict
         One a round.
-    sent : list of (round, what, tuples)
     converged : bool
     exact : Sweep or None
         The last that counted: `best` itself, unless it was moved on without a certificate.
+    calibration : Calibration or None
     """
 
     best: Sweep
     representatives: object
     history: list
-    sent: list
     converged: bool
     exact: Sweep
+    calibration: object = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What exact informations at one coefficient vector add to those of the points.
+
+    Attributes
+    ----------
+    expected, observed : (q, q) array
+        Exact less the points'.
+    strange : bool
+        Whether the points' information is so far from the exact one in some direction that their change of curvature is
+        not to be believed.
+    exact : (q, q) array
+        The observed information itself.
+    """
+
+    expected: np.ndarray
+    observed: np.ndarray
+    strange: bool
+    exact: np.ndarray
+
+
+def _disagree(points, exact):
+    """Whether two informations differ by more than `BELIEVED` in some direction."""
+    try:
+        ratio = linalg.eigh(points, exact, eigvals_only=True)
+    except linalg.LinAlgError:
+        return True
+    return not (np.abs(ratio - 1.0) <= BELIEVED).all()
 
 
 class Rounds:
@@ -106,8 +172,7 @@ class Rounds:
         What is fitted, in the collection's basis.
     row_model : models.glm.GLM
         The same model for the rows, whose responses may allow a cheaper twin.
-    method : str
-        One of `ITERATED`, or any other for a single certified sweep.
+    method : methods.Method
     n_rows : float
         For the dispersion.
     null_dispersion : float
@@ -117,34 +182,36 @@ class Rounds:
         Standard errors.
     max_radius : float
         Of score-matching representatives.
+    audit : Audit, optional
     verbose : int
         Above 0 each round prints a line.
     """
 
     def __init__(self, data, plan, collection, model, row_model, method, n_rows, tol, max_radius=MAX_RADIUS,
-                 null_dispersion=math.inf, verbose=0):
+                 null_dispersion=math.inf, audit=None, verbose=0):
         self.data, self.plan, self.collection, self.model, self.row_model = data, plan, collection, model, row_model
         self.method, self.n_rows, self.tol, self.max_radius, self.verbose = method, n_rows, tol, max_radius, verbose
-        self.dispersion = null_dispersion
+        self.dispersion, self.audit = null_dispersion, audit or Audit()
         self.points = Points(*collection.points())
         self.means = Points(*collection.points(False))
         null = surrogate.constant(collection, model)
         self.null_weight = 0.0 if null is None else self.means.working_weight(model, null)
-        self.history, self.sent, self.past = [], [], []
-        self.representatives = None
-        self.best = None
+        self.history, self.past = [], []
+        self.representatives = self.best = self.calibration = None
 
-    def run(self, coef, n_rounds, certify=True):
-        """From `coef`, at most `n_rounds` rounds, and a last sweep that certifies where they led.
+    def run(self, starts, n_rounds, certify=True):
+        """From the best of some starts, at most `n_rounds` rounds, and a last sweep that certifies where they led.
 
         1. Sweep at b: exact score, deviance, certificate. Below `tol`: stop.
         2. Deviance above the best so far: go back to a cubic's minimum between the two.
         3. Else the method's next b: representatives fitted anew, or a step on the surrogate.
         """
+        coef = starts[0]
         for number in range(n_rounds + 1):
             if number == n_rounds and not certify:
                 break
-            sweep = self._sweep(coef)
+            sweep = self.informed(*starts) if number == 0 and len(starts) > 1 else self.method.sweep(self, coef)
+            coef = sweep.coef
             worse = self.best is not None and not sweep.deviance <= self.best.deviance + 1e-9 * abs(self.best.deviance)
             self._record(number, sweep, worse)
             if worse:
@@ -153,34 +220,75 @@ class Rounds:
             self.best = sweep
             if sweep.distance <= self.tol or number == n_rounds:
                 break
-            coef = self._next(sweep)
+            coef = self.method.next(self, sweep)
         done = self.best is not None and self.best.distance <= self.tol
         best = exact = self.best
         if not (certify or done or best is None):
             best = self._moved(best, coef)
-        return Outcome(best, self.representatives, self.history, self.sent, done, exact)
+        return Outcome(best, self.representatives, self.history, done, exact, self.calibration)
 
-    def _sweep(self, coef):
-        split = SPLITS.get(self.method)
-        basis, parts = self.collection.basis, None
-        if split is None:
-            found = passes.run(exact_score, self.data, self.row_model, basis, coef)
-            score = found.score
-        else:
-            found = parts = passes.run(score_block, self.data, self.plan, self.row_model, self._extended(coef), split)
-            score = parts.sums[:, -(basis.n_coef + self.collection.has_offset):].sum(axis=0)[:basis.n_coef]
-        self.sent.append((len(self.sent) + 1, "scores" if split is None else "score sums of parts", found.sent))
-        deviance, pearson, weight, invalid = found.totals
+    @property
+    def number(self):
+        """Of the sweep to come, counted from 1."""
+        return len(self.history) + 1
+
+    def freeze(self, coef):
+        """Under a guard: divide parts by these coefficients in every round."""
+        self.plan = dataclasses.replace(self.plan, split_at=self.extended(coef))
+
+    def score(self, coef):
+        """A sweep for the exact score alone."""
+        basis = self.collection.basis
+        found = self.audit.run(self.number, "scores", exact_score, self.data, self.row_model, basis, coef)
+        return self.certified(coef, found.score, found.totals)
+
+    def informed(self, *coefs):
+        """A sweep for the exact score and informations, which correct those of the points from here on; of several
+        coefficients at those of least deviance."""
+        q = self.collection.basis.n_coef
+        several = self.audit.run(self.number, "scores and informations", exact_informations, self.data, self.row_model,
+                                 self.collection.basis, coefs).each
+        value = [math.inf if f.totals[3] or not math.isfinite(f.totals[0]) else f.totals[0] for f in several]
+        best = int(np.argmin(value))
+        found, coef = several[best], coefs[best]
+        points = self._at_points(coef)
+        if not found.totals[3] and points is not None:
+            exact = [_square(t, q) for t in found.triangles]
+            strange = _disagree(points, exact[0])
+            self.calibration = Calibration(exact[0] - points, exact[-1] - points, strange, exact[-1])
+        return self.certified(coef, found.score, found.totals, points is not None)
+
+    def certified(self, coef, score, totals, exact=False, parts=None):
+        """A `Sweep`: what was found, and how far it is from the optimum."""
+        deviance, pearson, weight, invalid = totals
         if invalid or not np.isfinite(deviance):
             return Sweep(coef, score, math.inf, math.nan, math.nan, None, math.inf, parts)
-        information = self.points.information(mean_rows(self.model, self.points.eta(coef))[2])
-        at_points = self.points.working_weight(self.model, coef) if inside(self.model, self.points.eta(coef)) \
-            else math.nan
-        away = surrogate.certificate(basis, information, score, self._dispersion(pearson), at_points, weight,
-                                     self.null_weight)
+        information = self.information(coef)
+        at_points = math.nan
+        if exact:
+            weight = at_points = 1.0 if math.isnan(weight) else weight
+        elif self.calibration is not None and self.collection.basis.intercept:
+            at_points = information[0, 0]
+        elif inside(self.model, self.points.eta(coef)):
+            at_points = self.points.working_weight(self.model, coef)
+        away = surrogate.certificate(self.collection.basis, information, score, self._dispersion(pearson), at_points,
+                                     weight, self.null_weight)
         return Sweep(coef, score, float(deviance), float(pearson), float(weight), information, away, parts)
 
-    def _extended(self, coef):
+    def _at_points(self, coef):
+        eta = self.points.eta(coef)
+        return self.points.information(mean_rows(self.model, eta)[2]) if inside(self.model, eta) else None
+
+    def information(self, coef):
+        """Of the points, corrected where that leaves it positive definite."""
+        points = self.points.information(mean_rows(self.model, self.points.eta(coef))[2])
+        if self.calibration is None:
+            return points
+        corrected = points + self.calibration.expected
+        scale = np.sqrt(np.maximum(np.diag(corrected), 1e-300))
+        return corrected if np.linalg.eigvalsh(corrected / np.outer(scale, scale))[0] > 1e-12 else points
+
+    def extended(self, coef):
         return np.r_[coef, 1.0] if self.collection.has_offset else coef
 
     def _dispersion(self, pearson):
@@ -193,11 +301,25 @@ class Rounds:
         """The last sweep carried on to coefficients that no sweep has seen: estimated deviance, unknown distance."""
         change = -2.0 * surrogate.Equation(self.collection, self.model).corrected(best.coef, best.score).gain(
             best.coef, coef)
-        eta = self.points.eta(coef)
-        information = best.information if not inside(self.model, eta) else self.points.information(
-            mean_rows(self.model, eta)[2])
+        information = best.information if not inside(self.model, self.points.eta(coef)) else self.information(coef)
         return dataclasses.replace(best, coef=coef, deviance=best.deviance + change, pearson=best.pearson + change,
                                    information=information, distance=math.nan)
+
+    def separated(self, sweep):
+        """Numbers of the coefficients along which the likelihood still rises although steps are short in standard
+        errors, or whose points' linear predictors nothing determines; empty where an optimum is near."""
+        if sweep is None or not self.model.dispersion_known or sweep.information is None:
+            return np.zeros(0, int)
+        A = inverse(sweep.information)
+        if not np.isfinite(A).all():
+            return np.zeros(0, int)
+        step, Z = A @ sweep.score, self.points.Z
+        moved, vague = np.abs(Z @ step).max(initial=0.0), np.einsum("ij,jk,ik->i", Z, A, Z)
+        if not (vague.max(initial=0.0) > VAGUE or moved > LEAP and sweep.distance <= 1.0):
+            return np.zeros(0, int)
+        first = int(self.collection.basis.intercept)
+        size = np.abs(step[first:])
+        return first + np.flatnonzero(size >= 0.5 * size.max()) if size.size else np.zeros(0, int)
 
     def _record(self, number, sweep, worse):
         moved = math.nan
@@ -207,7 +329,7 @@ class Rounds:
         built = self.representatives
         self.history.append({"round": number, "distance": math.inf if worse else sweep.distance,
                              "deviance": sweep.deviance,
-                             "step": moved, "bytes": sum(s[2] for s in self.sent[-1][2]),
+                             "step": moved, "bytes": self.audit.bytes_of(number + 1),
                              "n_fallbacks": built.n_fallbacks if built is not None else 0,
                              "n_outside": built.n_outside if built is not None else 0,
                              "rejected": bool(worse), "coef": sweep.coef})
@@ -226,34 +348,3 @@ class Rounds:
             if root > 0:
                 share = 1.0 - (b + math.sqrt(root) - bend) / (b - a + 2.0 * math.sqrt(root))
         return best.coef + min(max(share if math.isfinite(share) else 0.1, 0.02), 0.7) * move
-
-    def _next(self, sweep):
-        if self.method in SPLITS:
-            return self._refit(sweep)
-        points = self.points if self.method == "moment-matched" else self.means
-        curvature = self._secants(sweep) if self.method == "moment-matched" else None
-        return surrogate.step(points, self.model, sweep.coef, sweep.score, curvature)
-
-    def _refit(self, sweep):
-        if self.method == "score-matching":
-            built = score_matched(sweep.parts, self.model, self.max_radius)
-        else:
-            built = response_aided(sweep.parts, self.model, self._extended(sweep.coef))
-        self.representatives = built
-        q = self.collection.basis.n_coef
-        offset = built.Z[:, q] if self.collection.has_offset else np.zeros(len(built.Z))
-        points = Points(built.weight, np.ascontiguousarray(built.Z[:, :q]), offset)
-        coef = surrogate.fit_weighted(points, built.y, self.model, sweep.coef)
-        return sweep.coef if coef is None else coef
-
-    def _secants(self, sweep):
-        """Curvature that explains how the exact scores of past rounds differ from the points'."""
-        if not math.isfinite(sweep.distance):
-            return None
-        self.past.append((sweep.coef, sweep.score))
-        mu = mean_rows(self.model, self.points.eta(sweep.coef))[0]
-        errors = []
-        for coef, score in self.past:
-            mu_past, nu, _ = mean_rows(self.model, self.points.eta(coef))
-            errors.append(score - self.points.score(nu * (mu - mu_past)))
-        return surrogate.secants([c for c, _ in self.past], errors, sweep.information)

@@ -10,7 +10,8 @@ from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.part_summaries import PartSums
 
 MAX_RADIUS = 20.0      # in root-mean-square radii of a part
-GRID, BISECTIONS = 65, 60
+GRID, BISECTIONS, GOLDEN = 65, 60, 40
+SPAN = 3.0             # standard deviations of a guarded part's linear predictors, in the place of their extremes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,8 @@ def score_block(block, plan, model, coef, split):
     Returns
     -------
     PartSums
-        Totals: deviance, Pearson chi-squared, sum of working weights, rows outside the family's domain.
+        Totals: deviance, Pearson chi-squared, sum of working weights, rows outside the family's domain. Extremes of
+        the linear predictor, which under a guard stay in the block.
     """
     block = plan.rows(block)
     Z = plan.design(block)
@@ -55,33 +57,42 @@ def score_block(block, plan, model, coef, split):
     _, expected, _ = working_rows(model, eta, block.y, block.weight, totals)
     mu, nu, _ = mean_rows(model, eta)
     if split is not None:
-        keys = _divide(keys, eta > 0 if split == "eta" else block.y > mu, block, plan)
+        at = eta if plan.split_at is None else Z @ plan.split_at
+        side = at > 0 if split == "eta" else block.y > (mu if plan.split_at is None else mean_rows(model, at)[0])
+        keys = _divide(keys, side, block, plan)
     distinct, codes = compress(keys)
     sums, low, high = score_sums(Z, eta, block.y, block.weight, mu, nu, codes, distinct.size)
-    sent = (block.index, distinct.size, sums.nbytes + low.nbytes + high.nbytes + distinct.nbytes + 32, 0.0)
-    return PartSums(distinct, sums, low, high, (sent,), totals=np.r_[totals[:2], expected.sum(), totals[2]])
+    if plan.least > 1:
+        low, high = low[:, :0], high[:, :0]
+    return PartSums(distinct, sums, low, high, totals=np.r_[totals[:2], expected.sum(), totals[2]])
 
 
 def _divide(keys, side, block, plan):
     """Split parts by a sign; halves below the guard join the nearest half of their own sign in the block."""
     keys = 2 * keys + side
     if plan.least > 1:
-        x = plan.layout.standardise(block.X)
+        x, whole = plan.layout.standardise(block.X), 2 * (keys >> 1)
         for sign in (False, True):
             rows = np.flatnonzero(side == sign)
-            if 0 < rows.size < plan.least:                   # too few of a sign in the whole block: do not split
-                return 2 * (keys >> 1)
-        for sign in (False, True):
-            rows = np.flatnonzero(side == sign)
-            keys[rows] = join_small(keys[rows], x[rows], plan.least)[0]
+            try:
+                fresh = 2 * plan.local(block, 3 + sign)
+                keys[rows] = join_small(keys[rows], x[rows], plan.least, block.weight[rows], fresh)[0]
+            except ValueError:                               # too few of a sign in the whole block: do not split
+                return whole
     return keys
 
 
 def _columns(parts):
     kept = parts.sums[:, 1] > 0
     s = parts.sums[kept]
-    d = (s.shape[1] - 9) // 2
-    return s, s[:, 9:9 + d], s[:, 9 + d:], parts.low[kept, 0], parts.high[kept, 0]
+    d = (s.shape[1] - 10) // 2
+    if parts.low.shape[1]:
+        low, high = parts.low[kept, 0], parts.high[kept, 0]
+    else:
+        center = s[:, 7] / s[:, 1]
+        reach = SPAN * np.sqrt(np.maximum(s[:, 9] / s[:, 1] - center ** 2, 0.0))
+        low, high = center - reach, center + reach
+    return s, s[:, 10:10 + d], s[:, 10 + d:], low, high
 
 
 def score_matched(parts, model, max_radius=MAX_RADIUS):
@@ -141,26 +152,55 @@ def _inside(model, y, mean_y):
 
 
 def _root(model, y, target, low, high, near):
-    """Root of nu(e) (y - G(e)) e = target in [low, high] nearest to `near`, and whether one was bracketed."""
+    """Root of nu(e) (y - G(e)) e = target in [low, high] nearest to `near`, and whether there is one.
 
-    def excess(e):
+    Signs on a grid bracket single roots. Two roots between neighbours leave the signs as they are, but the function
+    then comes nearest to zero between them: its extremum beside each least |value| is looked for, and where the sign
+    is another there, it separates two brackets.
+    """
+
+    def excess(e, k):
         mu, nu, _ = mean_rows(model, e)
-        return nu * (y - mu) * e - target
+        return nu * (y[k] - mu) * e - target[k]
 
-    share = np.linspace(0.0, 1.0, GRID)[:, None]
-    points = low + (high - low) * share
-    values = np.array([excess(p) for p in points])
-    bracket = values[:-1] * values[1:] <= 0
-    distance = np.where(bracket, np.abs(0.5 * (points[:-1] + points[1:]) - near), np.inf)
-    j, k = distance.argmin(axis=0), np.arange(len(low))
-    found = np.isfinite(distance.min(axis=0)) if len(low) else np.zeros(0, bool)
-    a, b, value = points[j, k], points[j + 1, k], values[j, k]
+    found, nearest = np.zeros(len(low), bool), 0.5 * (low + high)
+    if not len(low):
+        return nearest, found
+    every = np.arange(len(low))
+    points = low + (high - low) * np.linspace(0.0, 1.0, GRID)[:, None]
+    values = np.array([excess(p, every) for p in points])
+    j, k = np.nonzero(values[:-1] * values[1:] <= 0)
+    brackets = [(points[j, k], points[j + 1, k], k), *_pairs(excess, points, values)]
+    a, b, k = (np.concatenate(column) for column in zip(*brackets))
+    value = excess(a, k)
     for _ in range(BISECTIONS):
         middle = 0.5 * (a + b)
-        at = excess(middle)
+        at = excess(middle, k)
         left = value * at <= 0
         b, a, value = np.where(left, middle, b), np.where(left, a, middle), np.where(left, value, at)
-    return 0.5 * (a + b), found
+    roots = 0.5 * (a + b)
+    order = np.lexsort((np.abs(roots - near[k]), k))
+    k, first = np.unique(k[order], return_index=True)
+    nearest[k], found[k] = roots[order][first], True
+    return nearest, found
+
+
+def _pairs(excess, points, values):
+    """Brackets of pairs of roots between grid points of one sign, by golden sections (Kiefer 1953)."""
+    size = np.abs(np.pad(values, ((1, 1), (0, 0)), constant_values=np.inf))
+    same = np.pad(np.sign(values), ((1, 1), (0, 0)), mode="edge")
+    least = (size[1:-1] <= size[:-2]) & (size[1:-1] <= size[2:]) & (same[:-2] == same[2:]) & (same[1:-1] == same[2:])
+    j, k = np.nonzero(least)
+    low, high = points[np.maximum(j - 1, 0), k], points[np.minimum(j + 1, len(points) - 1), k]
+    a, b, sign, ratio = low.copy(), high.copy(), np.sign(values[j, k]), 0.5 * (np.sqrt(5.0) - 1.0)
+    for _ in range(GOLDEN):
+        c, d = b - ratio * (b - a), a + ratio * (b - a)
+        lower = sign * excess(c, k) < sign * excess(d, k)
+        a, b = np.where(lower, a, c), np.where(lower, d, b)
+    middle = 0.5 * (a + b)
+    crossed = sign * excess(middle, k) < 0
+    low, middle, high, k = low[crossed], middle[crossed], high[crossed], k[crossed]
+    return [(low, middle, k), (middle, high, k)]
 
 
 def response_aided(parts, model, coef):
