@@ -6,6 +6,7 @@ from daskglm_rep.inference.margins.compute import _Job
 from daskglm_rep.inference.margins.effects import Slope, check_variables
 from daskglm_rep.inference.margins.effects import plan as plan_effects
 from daskglm_rep.inference.margins.sweep import Margins
+from daskglm_rep.inference.margins.table import Form
 from daskglm_rep.inference.margins.terms import ArrayTerms
 from daskglm_rep.localised import wire
 
@@ -79,4 +80,4 @@ def average_effects(results, design, question, variables=None):
     terms = ArrayTerms.of(names, products, factors)
     job = _SiteJob(results, terms, SiteRows(terms, results.fitted.fit, question))
     chosen = check_variables(terms, variables)
-    return job.result(plan_effects(terms, chosen, "dydx", "factors", None, None, None, {}, True), 0.95)
+    return job.result(plan_effects(terms, chosen, "dydx", "factors", None, None, None, {}, True), Form(0.95))
