@@ -80,6 +80,13 @@ class Prepared:
         """`raw`'s inverse."""
         return self.basis.standardised(np.asarray(raw, float).reshape(-1, self.kept.size)[:, self.kept])
 
+    def keep(self, which):
+        """The same without some coefficients of each equation: those of the basis that `which`, a bool array, marks
+        stay."""
+        kept = self.kept.copy()
+        kept[kept] = which
+        return dataclasses.replace(self, kept=kept, basis=self.basis.keep(np.flatnonzero(which)))
+
     def fitted(self, fit, weights_kind="prior", separated=None, response=None):
         """The state that results need, from a solver's `Fit`.
 
@@ -152,7 +159,7 @@ def prepare(data, model=None, fit_intercept=True, plan=None, seed=0, choose=None
         classes = np.asarray(labels)
     basis = basis_of(found, fit_intercept)
     prepared = Prepared(data, found, model.for_responses(found.response), basis, np.ones(basis.n_coef, bool), classes)
-    return prepared if penalized else _without_aliased(prepared, rank)
+    return prepared if penalized else without_aliased(prepared, rank)
 
 
 def pilot_plan(data, seed):
@@ -229,7 +236,7 @@ def basis_of(found, fit_intercept):
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
 
 
-def _without_aliased(prepared, rank):
+def without_aliased(prepared, rank="warn"):
     """The same without columns that others determine, which are named."""
     data, found, basis = prepared.data, prepared.found, prepared.basis
     kept = aliased(data, prepared.pilot, found.pilot_is_all, basis)
@@ -237,7 +244,7 @@ def _without_aliased(prepared, rank):
         raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} "
                          "columns, the model is a constant. Pass other columns, or fit_intercept=True.")
     if not kept.all():
-        every = ["Intercept"] * basis.intercept + list(data.names)
+        every = ["Intercept"] * basis.intercept + [data.names[j] for j in basis.columns]
         lost = [name for name, k in zip(every, kept) if not k]
         text = (f"{len(lost)} of {kept.size} columns are constant or linear combinations of earlier ones: "
                 f"{', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}.")
@@ -248,4 +255,4 @@ def _without_aliased(prepared, rank):
         if rank == "error":
             raise ValueError(f"{text} Drop them, or fit with rank='warn' to have them reported as NaN.")
         tell(f"{text} They are reported as NaN, the others are fitted; drop them to silence this.", AliasWarning)
-    return dataclasses.replace(prepared, kept=kept, basis=basis.keep(np.flatnonzero(kept)))
+    return prepared.keep(kept)

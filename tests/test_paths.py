@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from sklearn import linear_model, model_selection
 
-from daskglm_rep import ElasticNetCV, ElasticNetPath, GLMCV, GLMRegressor, LassoCV, RidgeCV
+from daskglm_rep import (ElasticNetCV, ElasticNetPath, GLMCV, GLMRegressor, LassoCV, LogisticRegressionCV, RidgeCV, glm,
+                         logit, penalties)
 
 SPLITTERS = {"folds": model_selection.KFold(3), "shuffled": model_selection.KFold(4, shuffle=True, random_state=1),
              "time": model_selection.TimeSeriesSplit(3), "gap": model_selection.TimeSeriesSplit(3, gap=7),
@@ -259,3 +260,72 @@ def test_pictures():
     assert len(path.get_legend().get_texts()) == np.any(model.coefs_ != 0, axis=1).sum()
     with pytest.raises(ValueError, match="kind='picture' is not known"):
         model.plot("picture")
+
+
+def frame(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(rng.normal(size=(n, 5)), columns=list("abcde")).assign(g=rng.choice(list("uvw"), n))
+    eta = table["a"] - 0.7 * table["b"] + 0.8 * (table["g"] == "v")
+    return table.assign(y=eta + rng.normal(size=n), event=np.where(eta + rng.logistic(size=n) > 0, "yes", "no"),
+                        firm=np.arange(n) % 40)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_formulas_choose_alpha_by_cross_validation(lazy):
+    table = frame()
+    data = dd.from_pandas(table, npartitions=3) if lazy else table
+    results = glm("y ~ a + b + c + d + e + g", data, alpha="cv", l1_ratio=[0.5, 1.0], cv=4)
+    X = pd.get_dummies(table[[*"abcdeg"]], columns=["g"], drop_first=True).to_numpy(float)
+    ours = ElasticNetCV(l1_ratio=[0.5, 1.0], cv=4).fit(X, table["y"])
+    assert (results.alpha_, results.l1_ratio_) == (pytest.approx(ours.alpha_), ours.l1_ratio_)
+    np.testing.assert_allclose(results.params, coefficients(ours), rtol=1e-6, atol=1e-9)
+    assert "were chosen on these rows by 4 splits" in str(results.summary()) and results.bse.isna().all()
+    if lazy:
+        chunks = glm("y ~ a + b + g", data, alpha="cv", l1_ratio=1.0, cv="chunks", rule="1se")
+        assert chunks.curve_.mean.shape == (1, 100) and chunks.alpha_ >= chunks.curve_.alphas[chunks.curve_.best]
+
+
+def test_formulas_of_labels_stratify():
+    table = frame()
+    results = logit("event ~ a + b + c + g", table, alpha="cv", l1_ratio=1.0)
+    X = pd.get_dummies(table[[*"abcg"]], columns=["g"], drop_first=True).to_numpy(float)
+    ours = LogisticRegressionCV(l1_ratio=1.0).fit(X, table["event"])
+    assert results.alpha_ == pytest.approx(ours.alpha_)
+    np.testing.assert_allclose(results.params, np.r_[ours.intercept_, ours.coef_[0]], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("how, words", [
+    (dict(rule="best"), "rule='best' is not known"), (dict(cv=1), "at least 2 folds"), (dict(cv="chunks"), "in memory"),
+    (dict(l1_ratio=2.0), "l1_ratio must be"), (dict(penalty=penalties.MCP()), "strength of an elastic net"),
+    (dict(cov_type="HC1"), "not defined"), (dict(family="negative_binomial"), "does not estimate")], ids=str)
+def test_bad_choices_in_formulas_are_told(how, words):
+    with pytest.raises(ValueError, match=words):
+        glm("firm ~ a + b", frame(), **{"alpha": "cv", "l1_ratio": 1.0} | how)
+
+
+def test_refits_have_the_standard_errors_of_the_selected_columns():
+    first, second = frame(), frame(seed=1)
+    results = glm("y ~ a + b + c + d + e + g", first, alpha="cv", l1_ratio=1.0, rule="1se")
+    again = results.refit(second, clusters="firm")
+    left = [name for name, value in results.params.items() if value == 0.0]
+    assert left and again.params[left].isna().all() and "fitted without one" in str(again.summary())
+    names = [*"abcde"]
+    model = LassoCV(rule="1se").fit(first[names], first["y"])
+    ours = model.refit(second[names], second["y"], cov_type="HC1")
+    used = [name for name, stays in zip(names, model.selected_) if stays]
+    plain = GLMRegressor(cov_type="HC1").fit(second[used], second["y"]).results_
+    np.testing.assert_allclose(ours.params.dropna(), plain.params, rtol=1e-9)
+    np.testing.assert_allclose(ours.bse.dropna(), plain.bse, rtol=1e-9)
+    labels = LogisticRegressionCV(l1_ratio=1.0).fit(first[names], first["event"])
+    assert labels.refit(second[names], second["event"]).bse.notna().sum() == labels.selected_.sum() + 1
+    with pytest.raises(ValueError, match="y has the classes"):
+        labels.refit(second[names], second["firm"] > 3)
+
+
+def test_negative_ways_into_a_fit_leave_it_as_it_was():
+    X, y, _, _ = sample()
+    model = LassoCV().fit(X, y)
+    before = model.coef_.copy()
+    with pytest.raises(ValueError):
+        model.refit(X[:, :3], y)
+    np.testing.assert_array_equal(model.coef_, before)

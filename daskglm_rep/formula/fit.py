@@ -14,8 +14,11 @@ from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.preparation import prepare
 from daskglm_rep.readers import open_table
-from daskglm_rep.settings import check_cov_type, check_fit, check_seed
+from daskglm_rep.settings import check_alpha, check_choice, check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.exact import is_first_order, solve
+from daskglm_rep.solvers.path import Settings
+from daskglm_rep.solvers.selection import RULES, select
+from daskglm_rep.solvers.splits import check_splitter
 
 PENALTY = ("alpha", "l1_ratio", "standardize", "penalty_factor")
 SOLVER = ("solver", "weights_kind", "tol", "max_iter", "verbose")
@@ -25,7 +28,7 @@ KEEP_BYTES = 2 ** 30          # a design of rows in memory is kept between sweep
 def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, exposure=None, clusters=None,
         cov_type=None, na="drop", alpha=0.0, l1_ratio=0.0, standardize=False, penalty_factor=None, weights_kind="prior",
         tol=1e-6, max_iter=100, random_state=0, rank="warn", context=None, verbose=0, penalty=None, solver="auto",
-        allow="code"):
+        allow="code", cv=None, rule="min"):
     """Fit a generalized linear model given as a formula.
 
     Parameters
@@ -53,6 +56,10 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
         values always raise.
     alpha, l1_ratio, standardize, penalty_factor, weights_kind, tol, max_iter, random_state, rank, verbose, solver
         As for `GLMRegressor`.
+        alpha="cv" chooses it by cross-validation, of several l1_ratios the best with it; the results then have
+        `alpha_`, `l1_ratio_`, `curve_` and `refit(data)`, and no standard errors.
+    cv, rule
+        As for `GLMCV`, where alpha="cv".
     penalty : object, optional
         As for `GLMRegressor`; the groups of `penalties.GroupLasso()` are the terms, so that a factor enters or leaves
         whole.
@@ -91,7 +98,7 @@ def glm(formula, data, family="gaussian", link=None, weights=None, offset=None, 
     model = GLM.of(family, link)
     options = dict(alpha=alpha, l1_ratio=l1_ratio, penalty=penalty, solver=solver, standardize=standardize,
                    penalty_factor=penalty_factor, weights_kind=weights_kind, tol=tol, max_iter=max_iter, rank=rank,
-                   verbose=verbose)
+                   verbose=verbose, cv=cv, rule=rule)
     columns = (weights, offset, exposure, clusters)
     with progress.shown(verbose):
         return _fit(formula, data, model, columns, cov_type, na, random_state, context, None, options, allow)
@@ -222,19 +229,41 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
 
     prepared = prepare(rows, model, spec.intercept, seed=random_state, n_missing=n_missing, verify=verify,
                        choose=partial(_choose, spec, model, baseline) if wants_labels else None,
-                       penalized=options["alpha"] > 0, rank=options["rank"])
-    penalty = prepared.elastic_net(*(options[name] for name in PENALTY), kind=options["penalty"],
-                                   terms=spec.term_slices.values(), diagonal=is_first_order(options["solver"]))
-    fitted = solve(prepared, penalty, **{name: options[name] for name in SOLVER})
+                       penalized=options["alpha"] == "cv" or options["alpha"] > 0, rank=options["rank"])
+    fitted, selection = _solve(prepared, spec, options)
     cov = covariance.compute(fitted, cov_type, prepared.data)
     fitted = dataclasses.replace(fitted, n_passes=prepared.data.n_passes)
-    return FormulaResults(fitted, cov, spec, columns, prepared.classes)
+    return FormulaResults(fitted, cov, spec, columns, prepared.classes, selection)
+
+
+def _solve(prepared, spec, options):
+    """`Fitted`, and the `Selection` of its penalty where alpha="cv"."""
+    how = {name: options[name] for name in SOLVER}
+    if options["alpha"] != "cv":
+        penalty = prepared.elastic_net(*(options[name] for name in PENALTY), kind=options["penalty"],
+                                       terms=spec.term_slices.values(), diagonal=is_first_order(options["solver"]))
+        return solve(prepared, penalty, **how), None
+    check_alpha(prepared.model, 'alpha="cv"')
+    splitter = check_splitter(options["cv"], prepared.classes is not None)
+    if splitter == "chunks" and prepared.data.collections is None:
+        raise ValueError("cv='chunks' holds out the partitions of a lazy frame, and data are in memory: pass a number "
+                         "of folds.")
+    settings = Settings(tuple(np.atleast_1d(options["l1_ratio"]).tolist()), standardize=options["standardize"],
+                        penalty_factor=options["penalty_factor"], max_iter=options["max_iter"])
+    selection = select(prepared, splitter, settings, options["rule"])
+    return selection.fit(prepared, settings, **how), selection
 
 
 def _check_options(cov_type, na, options):
     if na not in ("drop", "raise"):
         raise ValueError(f"na={na!r} is not known: choose 'drop' or 'raise'.")
-    check_fit(options, cov_type)
+    if options["alpha"] != "cv":
+        return check_fit(options, cov_type)
+    check_choice("rule", options["rule"], RULES)
+    if options["penalty"] is not None:
+        raise ValueError('alpha="cv" chooses the strength of an elastic net: leave the penalty out, or give an alpha.')
+    for ratio in np.atleast_1d(options["l1_ratio"]).tolist() or [None]:
+        check_fit(options | {"alpha": 1.0, "l1_ratio": ratio}, cov_type)
 
 
 def _check_learnt(learnt, n_rows):

@@ -9,10 +9,14 @@ import xarray as xr
 
 from daskglm_rep import sources
 from daskglm_rep.formula.rows import FormulaRows, MapRows, Predict, RowResiduals
+from daskglm_rep.inference import covariance
 from daskglm_rep.inference.influence import residual_rows, rule_of
 from daskglm_rep.kernels.block import Basis
+from daskglm_rep.preparation import prepare
 from daskglm_rep.readers import Foreign, Texts, open_table
 from daskglm_rep.results import GLMResults
+from daskglm_rep.settings import check_cov_type
+from daskglm_rep.solvers.selection import refit
 from daskglm_rep.sources import Columns
 
 
@@ -28,6 +32,8 @@ class FormulaResults(GLMResults):
         Rows left out because a value was missing.
     classes : array or None
         Class labels, baseline first.
+    alpha_, l1_ratio_, curve_
+        As of `GLMCV`, where the penalty was chosen by alpha="cv".
 
     Examples
     --------
@@ -44,8 +50,11 @@ class FormulaResults(GLMResults):
     [0.057, -0.184]
     """
 
-    def __init__(self, fitted, cov, spec, columns, classes=None):
+    def __init__(self, fitted, cov, spec, columns, classes=None, selection=None):
+        cov = cov if selection is None else dataclasses.replace(cov, note=selection.note)
         super().__init__(fitted, cov, classes, spec.response)
+        if selection is not None:
+            self.alpha_, self.l1_ratio_, self.curve_ = selection.alpha, selection.l1_ratio, selection.curve
         self.spec, self.columns = spec, columns
         self.n_missing = int(fitted.survey.n_missing)
 
@@ -76,6 +85,33 @@ class FormulaResults(GLMResults):
         table, recipe, used = self._opened(X, sample_weight, offset, exposure)
         function = RowResiduals(self.spec, recipe.columns, None, recipe, residual_rows, (rule_of(self.fitted), name))
         return _map_table(table, function, None, used)
+
+    def refit(self, data, clusters=None, cov_type=None):
+        """Fit the columns of a penalised fit that are not zero without a penalty: right on rows that did not select
+        them.
+
+        Parameters
+        ----------
+        data : what `glm` takes
+        clusters : str or list of two str, optional
+            Column names, in the place of the fit's.
+        cov_type : str, optional
+            As for `glm`.
+
+        Returns
+        -------
+        FormulaResults
+            NaN for the columns left out.
+        """
+        rows = self._data(data, clusters=clusters)
+        cov_type = check_cov_type(cov_type, bool(clusters or self.columns.clusters), "name their column")
+        used = np.nan_to_num(self.params.to_numpy()).reshape(self.model.n_equations, -1) != 0.0
+        prepared = prepare(rows, self.model, self.spec.intercept, penalized=True)
+        fitted, note = refit(prepared, used.any(axis=0)[int(self.spec.intercept):])
+        found = covariance.compute(fitted, cov_type, prepared.data)
+        note = f"{found.note}\n{note}" if found.note else note
+        fitted = dataclasses.replace(fitted, n_passes=prepared.data.n_passes)
+        return FormulaResults(fitted, dataclasses.replace(found, note=note), self.spec, self.columns, self.classes)
 
     def score_test(self, *arguments, **options):
         """Not for formulas: fit the larger formula and use `lr_test` or `wald_test`."""

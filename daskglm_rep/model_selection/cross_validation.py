@@ -1,22 +1,19 @@
 """What the cross-validated estimators share: splits, the curve, the rule, the fit of all rows, and a refit."""
 
+import copy
 import dataclasses
 
-import dask
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import design, passes, plotting
+from daskglm_rep import design, plotting
 from daskglm_rep.inference import covariance
-from daskglm_rep.kernels.folds import responses
 from daskglm_rep.model_selection.base import PARAMETERS, _PathBase
-from daskglm_rep.recipes import values
-from daskglm_rep.settings import check_choice
-from daskglm_rep.solvers.exact import solve
-from daskglm_rep.solvers.selection import RULES, Curve, solve_paths
-from daskglm_rep.solvers.splits import check_splitter, split_rows, wants_responses
+from daskglm_rep.results import GLMResults
+from daskglm_rep.settings import check_choice, check_cov_type
+from daskglm_rep.solvers.selection import RULES, TOL, refit, select
+from daskglm_rep.solvers.splits import check_splitter
 
-TOL = 1e-6          # standard errors from its optimum, of the fit under the penalty chosen
 CV_HEAD = """    cv : int, "chunks", splitter or pairs of (train, test) positions, optional
         Folds; default 5. A whole number cuts the rows in their order into that many (stratified by class in a
         classifier), "chunks" holds out one chunk of a lazy input at a time, and any splitter of scikit-learn's serves:
@@ -98,26 +95,18 @@ class _CVBase(_PathBase):
                              "collection, or a number of folds.")
         data = self._build(X, y, sample_weight, offset, exposure, raw_labels=self._classify)
         prepared = self._prepare(self._reweighted(data if splitter == "chunks" else data.coalesced()))
-        paths = solve_paths(prepared, self._split(splitter, prepared, groups), settings)
-        curve = Curve.of(paths)
-        r, l = curve.chosen(self.rule)
-        self.alpha_, self.l1_ratio_, self.curve_ = float(paths.alphas[r, l]), float(paths.l1_ratios[r]), curve
-        self._publish_path(prepared, paths.coefs[0, r], paths.alphas[r])
+        found = select(prepared, splitter, settings, self.rule, groups)
+        paths, place = found.paths, found.position
+        self.alpha_, self.l1_ratio_, self.curve_ = found.alpha, found.l1_ratio, found.curve
+        self._publish_path(prepared, paths.coefs[0, place[0]], paths.alphas[place[0]])
         self._publish_curve(prepared, paths)
-        self._fit_chosen(prepared, paths.coefs[0, r, l], len(paths.weight))
-        self.n_iter_ = paths.n_sweeps + self.results_.fitted.fit.n_iter
-        self.distance_to_optimum_ = max(paths.distance, self.results_.fitted.fit.distance)
-        self.converged_ = paths.distance <= self.tol and self.results_.fitted.fit.converged
+        fitted = found.fit(prepared, settings, weights_kind=self.weights_kind, tol=min(self.tol, TOL),
+                           max_iter=self.max_iter)
+        self._set_results(prepared, fitted, dataclasses.replace(covariance.compute(fitted), note=found.note))
+        self.n_iter_ = paths.n_sweeps + fitted.fit.n_iter
+        self.distance_to_optimum_ = max(paths.distance, fitted.fit.distance)
+        self.converged_ = paths.distance <= self.tol and fitted.fit.converged
         return self
-
-    def _split(self, splitter, prepared, groups):
-        """`Splits` of the rows; a stratified splitter takes a sweep more to see the responses."""
-        if groups is not None:
-            groups = values(dask.compute(groups)[0])
-        y = None
-        if wants_responses(splitter):
-            y = np.concatenate(passes.run(responses, prepared.data).columns)
-        return split_rows(splitter, prepared.data.lengths, y, groups)
 
     def _publish_curve(self, prepared, paths):
         alphas, deviances = paths.alphas, np.moveaxis(paths.held_out, 0, -1)
@@ -127,16 +116,38 @@ class _CVBase(_PathBase):
         if prepared.model.is_linear:
             self.mse_path_ = deviances
 
-    def _fit_chosen(self, prepared, coef, n_splits):
-        """The fit to all rows by the solver of single fits, from where the path is."""
-        penalty = prepared.elastic_net(self.alpha_, self.l1_ratio_, self.standardize, self.penalty_factor)
-        fitted = solve(prepared, penalty, weights_kind=self.weights_kind, tol=min(self.tol, TOL),
-                       max_iter=self.max_iter, start=prepared.raw(coef))
-        found = covariance.compute(fitted, "nonrobust", prepared.data)
-        note = (f"alpha={self.alpha_:.4g}, l1_ratio={self.l1_ratio_:g} were chosen on these rows by {n_splits} splits "
-                f"(rule {self.rule!r}):\nno standard errors, for none would know of the choice, nor would those of a "
-                "fit of the\nselected columns to the same rows. Refit on other rows.")
-        self._set_results(prepared, fitted, dataclasses.replace(found, note=note))
+    def refit(self, X, y, sample_weight=None, offset=None, exposure=None, clusters=None, cov_type=None):
+        """Fit the selected columns without a penalty, with standard errors: right on rows that did not select them.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure, clusters
+            As for `GLMRegressor.fit`; X with all the columns of `fit`.
+        cov_type : str, optional
+            As for `GLMRegressor`.
+
+        Returns
+        -------
+        GLMResults
+            NaN for the columns left out.
+
+        Raises
+        ------
+        ValueError
+            Bad input, in one sentence; class labels that are not those of `fit`.
+        """
+        cov_type = check_cov_type(cov_type, clusters is not None, "refit(X, y, clusters=...)")
+        recipe = ({"raw_labels": True} if self._classify else {}) | ({} if clusters is None else {"clusters": clusters})
+        data = self._known_data(X, y, sample_weight, offset, exposure, **recipe)
+        other = copy.copy(self)
+        prepared = other._prepare(data)
+        if self._classify and list(other.classes_) != list(self.classes_):
+            raise ValueError(f"y has the classes {list(other.classes_)}, the fit had {list(self.classes_)}.")
+        fitted, note = refit(prepared, self.selected_, weights_kind=self.weights_kind, max_iter=self.max_iter)
+        found = covariance.compute(fitted, cov_type, prepared.data)
+        note = f"{found.note}\n{note}" if found.note else note
+        fitted = dataclasses.replace(fitted, n_passes=prepared.data.n_passes)
+        return GLMResults(fitted, dataclasses.replace(found, note=note), prepared.classes, data.prepare.response)
 
     @property
     def selected_(self):

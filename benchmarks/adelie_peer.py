@@ -1,0 +1,40 @@
+"""The penalties of `penalties.py` by adelie, in an interpreter of its own: its numpy is older than ours.
+
+    PYTHON benchmarks/adelie_peer.py FOLDER TASK
+
+FOLDER holds X.npy, y.npy and, for the path, alphas.npy; what was found is written beside them. Prints the seconds of
+the fit and of one Gram.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import adelie
+import numpy as np
+
+
+def timed(function):
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def main(folder, task):
+    """Run one task: gaussian_cv, logistic_path or logistic_cv."""
+    X, y = np.asfortranarray(np.load(folder / "X.npy")), np.load(folder / "y.npy")
+    kind = adelie.glm.gaussian if task == "gaussian_cv" else adelie.glm.binomial
+    glm, how = kind(y=y, dtype=np.float64), dict(n_threads=2, progress_bar=False, early_exit=False)
+    gram = min(timed(lambda: X.T @ X)[0] for _ in range(3))
+    if task == "logistic_path":
+        seconds, state = timed(lambda: adelie.grpnet(X=X, glm=glm, lmda_path=np.load(folder / "alphas.npy"), **how))
+        np.savez(folder / "found.npz", coefs=state.betas.toarray().T, intercepts=np.array(state.intercepts))
+    else:
+        ratios, length = ((0.1, 0.5, 1.0), 100) if task == "gaussian_cv" else ((1.0,), 50)
+        seconds, _ = timed(lambda: [adelie.cv_grpnet(X=X, glm=glm, n_folds=10, alpha=ratio, lmda_path_size=length,
+                                                     min_ratio=1e-4, **how) for ratio in ratios])
+    print(seconds, min(gram, *(timed(lambda: X.T @ X)[0] for _ in range(3))))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
