@@ -11,6 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
 
+FAST = ("coming_from", "doctor_visits", "party_identification")          # the others run in the slow tier
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -34,7 +36,8 @@ def kernel_of_this_python(tmp_path, monkeypatch):
     return "python3"
 
 
-@each_notebook
+@pytest.mark.parametrize("path", [pytest.param(path, marks=() if path.stem in FAST else pytest.mark.slow, id=path.stem)
+                                  for path in NOTEBOOKS])
 def test_runs_from_top_to_bottom(path, kernel_of_this_python, tmp_path):
     pytest.importorskip("statsmodels")
     pytest.importorskip("matplotlib")
