@@ -1,6 +1,6 @@
 """Take the pictures of cluster.ipynb: `python notebooks/dashboard.py`, with chromium installed.
 
-A LocalCluster fits a logistic regression to Parquet files over and over while a headless browser looks at its dashboard.
+A LocalCluster fits a logistic regression to Parquet files over and over; a headless browser looks at its dashboard.
 """
 
 import asyncio
