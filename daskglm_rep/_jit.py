@@ -31,6 +31,11 @@ def kernel(function):
     return keep(njit(nogil=True, fastmath=SUMS, error_model="numpy")(function))
 
 
+def extremes(function):
+    """Compile a loop of minima and maxima, which vectorises where nothing is NaN: with one they are arbitrary."""
+    return keep(njit(nogil=True, fastmath=SUMS | {"nnan"}, error_model="numpy")(function))
+
+
 def formula(function):
     """Compile a scalar formula or a loop of them: additions stay in order, divisions by zero give inf."""
     return keep(njit(nogil=True, fastmath=STRICT, error_model="numpy")(function))

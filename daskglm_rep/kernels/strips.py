@@ -46,7 +46,7 @@ def copy_strip(vector, start, m, own):
 
 
 @kernel
-def _transpose(X, start, low, high, columns, first, Z):
+def transpose(X, start, low, high, columns, first, Z):
     """Z[first:, low:high] = X[start + low:start + high, columns].T."""
     if _lies_whole(X, columns):
         while low + 4 <= high and start + low + 7 <= X.shape[0]:          # a quad reads up to three rows ahead
@@ -75,7 +75,7 @@ def _standardise(m, center, inverse_scale, intercept, Z):
 @kernel
 def load_strip(X, start, m, columns, center, inverse_scale, intercept, Z):
     """Copy m standardised rows into Z, feature-major."""
-    _transpose(X, start, 0, m, columns, 1 if intercept else 0, Z)
+    transpose(X, start, 0, m, columns, 1 if intercept else 0, Z)
     _standardise(m, center, inverse_scale, intercept, Z)
 
 
@@ -102,7 +102,7 @@ def load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coe
         for low in range(0, m, 32):
             high = min(low + 32, m)
             predict_rows(X, start + low, high - low, center, slope, eta[low:high])
-            _transpose(X, start, low, high, columns, first, Z)
+            transpose(X, start, low, high, columns, first, Z)
         _standardise(m, center, inverse_scale, intercept, Z)
         if intercept:
             for i in range(m):

@@ -7,37 +7,65 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, MATRIX, OUT, call, kernel, types
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, STRIDED, call, extremes, kernel, types, whole_row
 from daskglm_rep.domains import POSITIVE
 from daskglm_rep.kernels.block import Block
+from daskglm_rep.kernels.strips import FEW_COLUMNS, STRIP, copy_strip, new_strip, transpose
 from daskglm_rep.summaries import Response, Spread, Survey
 
-STRIP = 256
 MAX_LABELS = 1000
+COUNTS = 10_000          # integers below it are counted in a table
+
+_SUMS = (MATRIX, INDEX, STRIDED, FLOATS) + (OUT,) * 4
+
+
+@extremes
+def _extremes(column, m, low, high):
+    for i in range(m):
+        low = min(low, column[i])
+        high = max(high, column[i])
+    return low, high
 
 
 @kernel
-def _column_sums(X, weight, shift, sums, squares, low, high):
-    """Weighted sums of x - shift and its square, column by column of a feature-major tile; NaN and inf propagate."""
-    n, p = X.shape
-    column = np.empty(STRIP)
-    for start in range(0, n, STRIP):
-        m = min(STRIP, n - start)
-        for j in range(p):
-            for i in range(m):
-                column[i] = X[start + i, j] - shift[j]
+def _strip_sums(X, columns, weight, shift, sums, squares, low, high):
+    """Weighted sums of x - shift and its square, and extremes, by strips; NaN and inf propagate to the sums."""
+    Z, own = new_strip(columns.size), np.empty(STRIP)
+    for start in range(0, X.shape[0], STRIP):
+        m = min(STRIP, X.shape[0] - start)
+        copy_strip(weight, start, m, own)
+        transpose(X, start, 0, m, columns, 0, Z)
+        for j in range(columns.size):
             a = b = 0.0
             for i in range(m):
-                v = weight[start + i] * column[i]
+                Z[j, i] -= shift[j]
+                v = own[i] * Z[j, i]
                 a += v
-                b += v * column[i]
-            least, most = low[j], high[j]
-            for i in range(m):
-                least = min(least, column[i])
-                most = max(most, column[i])
+                b += v * Z[j, i]
             sums[j] += a
             squares[j] += b
-            low[j], high[j] = least, most
+            low[j], high[j] = _extremes(Z[j], m, low[j], high[j])
+
+
+@kernel
+def _row_sums(X, columns, weight, shift, sums, squares, low, high):
+    """The same of rows that lie whole, four at a time, read as memory is read ahead."""
+    own = np.empty(STRIP)
+    for start in range(0, X.shape[0], STRIP):
+        m = min(STRIP, X.shape[0] - start)
+        copy_strip(weight, start, m, own)
+        for i in range(0, m, 4):
+            i1, i2, i3 = min(i + 1, m - 1), min(i + 2, m - 1), min(i + 3, m - 1)
+            x0, x1 = whole_row(X, start + i), whole_row(X, start + i1)
+            x2, x3 = whole_row(X, start + i2), whole_row(X, start + i3)
+            a, b = own[i], own[i1] if i1 == i + 1 else 0.0
+            c, d = own[i2] if i2 == i + 2 else 0.0, own[i3] if i3 == i + 3 else 0.0
+            for j in range(columns.size):
+                v0, v1, v2, v3 = x0[j] - shift[j], x1[j] - shift[j], x2[j] - shift[j], x3[j] - shift[j]
+                sums[j] += a * v0 + b * v1 + c * v2 + d * v3
+                squares[j] += a * v0 * v0 + b * v1 * v1 + c * v2 * v2 + d * v3 * v3
+                low[j] = min(min(low[j], min(v0, v1)), min(v2, v3))
+                high[j] = max(max(high[j], max(v0, v1)), max(v2, v3))
 
 
 def spread(X, weight):
@@ -49,7 +77,7 @@ def spread(X, weight):
         NaN or inf in a column's mean or squares where it holds some.
     """
     n, p = X.shape
-    total = float(np.sum(weight))
+    total = weight_sums(weight)[0]
     if n == 0 or p == 0 or total == 0.0:
         return Spread(0.0, np.zeros(p), np.zeros(p), np.full(p, math.inf), np.full(p, -math.inf))
     if sparse.issparse(X):
@@ -60,39 +88,81 @@ def spread(X, weight):
     shift = np.array(X[0], dtype=float)
     shift[~np.isfinite(shift)] = 0.0
     sums, squares, low, high = np.zeros(p), np.zeros(p), np.full(p, math.inf), np.full(p, -math.inf)
-    call(_column_sums, (MATRIX, FLOATS, FLOATS) + (OUT,) * 4, X, weight, shift, sums, squares, low, high)
+    whole = p > FEW_COLUMNS and X.strides[1] == 8 and X.strides[0] >= 8 * p
+    call(_row_sums if whole else _strip_sums, _SUMS, X, np.arange(p), weight, shift, sums, squares, low, high)
     with np.errstate(invalid="ignore", over="ignore"):          # infinite values are counted and told by the survey
         mean = sums / total
         return Spread(total, shift + mean, np.maximum(squares - total * mean * mean, 0.0), low + shift, high + shift)
 
 
 @kernel
-def _response_sums(family, y, weight, out):
-    """Sums of w, w^2 and w y; counts of kept, outside, negative, non-finite; extremes; fractional."""
-    n = y.size
-    kept = total = squared = wy = outside = negative = nan = infinite = fractional = 0.0
+def _weight_sums(weight, out):
+    total = squared = kept = negative = 0.0
+    own = np.empty(STRIP)
+    for start in range(0, weight.size, STRIP):
+        m = min(STRIP, weight.size - start)
+        copy_strip(weight, start, m, own)
+        for i in range(m):
+            w = own[i]
+            total += w
+            squared += w * w
+            kept += 1.0 if w > 0.0 else 0.0
+            negative += 1.0 if w < 0.0 else 0.0
+    out[0], out[1], out[2], out[3] = total, squared, kept, negative
+
+
+def weight_sums(weight):
+    """Sums of w and w^2, counts of w > 0 and of w < 0."""
+    out = np.zeros(4)
+    call(_weight_sums, (STRIDED, OUT), weight, out)
+    return out.tolist()
+
+
+@kernel
+def _response_sums(family, y, weight, shift, out):
+    """Sums of w y, w (y - shift) and its square; counts of outside, NaN, infinite, fractional; extremes where w > 0."""
+    wy = first = second = outside = nan = infinite = fractional = 0.0
     low, high = math.inf, -math.inf
-    for i in range(n):
-        w, v = weight[i], y[i]
-        kept += 1.0 if w > 0.0 else 0.0
-        negative += 1.0 if w < 0.0 else 0.0
-        total += w
-        squared += w * w
-        wy += w * v
-        if v != v:
-            nan += 1.0
-        elif v - v != 0.0:
-            infinite += 1.0
-        else:
-            if not family.accepts_response(v):
-                outside += 1.0
-            if v != 0.0 and v != 1.0:
-                fractional = 1.0
-            if w > 0.0:
-                low, high = min(low, v), max(high, v)
+    own_y, own_weight, inside = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    for start in range(0, y.size, STRIP):
+        m = min(STRIP, y.size - start)
+        copy_strip(y, start, m, own_y)
+        copy_strip(weight, start, m, own_weight)
+        for i in range(m):
+            v, d = own_weight[i] * own_y[i], own_y[i] - shift
+            wy += v
+            first += own_weight[i] * d
+            second += own_weight[i] * d * d
+        for i in range(m):
+            v = own_y[i]
+            finite = 1.0 if v - v == 0.0 else 0.0
+            nan += 1.0 if v != v else 0.0
+            infinite += (0.0 if v != v else 1.0) - finite
+            outside += 0.0 if family.accepts_response(v) else finite
+            fractional += (0.0 if v == 0.0 else 1.0) * (0.0 if v == 1.0 else 1.0)
+        for i in range(m):
+            inside[i] = own_y[i] if own_weight[i] > 0.0 else math.inf
+        low = _extremes(inside, m, low, -math.inf)[0]
+        for i in range(m):
+            inside[i] = own_y[i] if own_weight[i] > 0.0 else -math.inf
+        high = _extremes(inside, m, math.inf, high)[1]
     # number by number: assigning an array compiles numba's message for shapes that differ, 6 s
-    out[0], out[1], out[2], out[3], out[4], out[5] = kept, total, squared, wy, outside, negative
-    out[6], out[7], out[8], out[9], out[10] = nan, infinite, fractional, low, high
+    out[0], out[1], out[2], out[3] = wy, first, second, outside
+    out[4], out[5], out[6], out[7], out[8] = nan, infinite, fractional, low, high
+
+
+@kernel
+def _count_weights(y, weight, table):
+    """Add weights to a table by response, rows in turn to four columns; returns whether all are integers in it."""
+    for i in range(y.size):
+        v = y[i]
+        if not 0.0 <= v < table.shape[0]:
+            return False
+        k = int(v)
+        if k != v:
+            return False
+        table[k, i & 3] += weight[i]
+    return True
 
 
 @kernel
@@ -106,12 +176,17 @@ def _deviance_around(family, mean, y, weight):
 
 def response_totals(family, y, weight):
     """`Response` of a block, and its NaN and infinite counts as a (2,) array."""
-    out = np.zeros(11)
-    call(_response_sums, (FLOATS, FLOATS, OUT), family, y, weight, out)
-    kept, total, squared, wy, outside, negative, nan, infinite, fractional, low, high = out
+    out, shift = np.zeros(9), float(y[0]) if y.size and math.isfinite(y[0]) else 0.0
+    total, squared, kept, negative = weight_sums(weight)
+    call(_response_sums, (STRIDED, STRIDED, types.float64, OUT), family, y, weight, shift, out)
+    wy, first, second, outside, nan, infinite, fractional, low, high = out.tolist()
     log_weight = weight_log_y = saturated = deviance = 0.0
-    around = spread(y[:, None], weight)
-    if around.weight and not (outside or nan or infinite or negative):
+    around = Spread(0.0, np.zeros(1), np.zeros(1), np.full(1, math.inf), np.full(1, -math.inf))
+    if total:
+        mean = first / total
+        around = Spread(total, np.array([shift + mean]), np.array([max(second - total * mean * mean, 0.0)]),
+                        np.array([low]), np.array([high]))
+    if total and not (outside or nan or infinite or negative):
         stride_0 = weight.strides == (0,)
         log_weight = 0.0 if stride_0 and weight[0] == 1.0 else float(np.sum(np.log(weight[weight > 0])))
         if POSITIVE.holds(family.response_range):
@@ -129,33 +204,35 @@ def response_totals(family, y, weight):
 
 def _compressed(family, y, weight):
     """Counts are few distinct values: sum their weights first, so that the gamma functions are evaluated once each."""
-    if family.facts.name != "binomial" and y.size and 0 <= y.min() and y.max() < 10_000 and np.all(y == np.floor(y)):
-        totals = np.bincount(y.astype(np.int64), weights=weight)
-        values = np.flatnonzero(totals)
-        return values.astype(float), totals[values]
-    return y, weight
+    table = np.zeros((COUNTS, 4))
+    if family.facts.name == "binomial" or not call(_count_weights, (STRIDED, STRIDED, OUT2), y, weight, table):
+        return y, weight
+    totals = table.sum(axis=1)
+    values = np.flatnonzero(totals)
+    return values.astype(float), totals[values]
 
 
 @kernel
-def _distinct(y, found):
-    """Distinct values in order of appearance, up to found.size; returns their number, or -1 when there are more."""
-    count, last = 0, math.nan
+def _two_labels(y, weight, out):
+    """Whether y has one or two distinct values: they, and the sum of weights of the second, go to out."""
+    first = second = y[0]
     for i in range(y.size):
-        v = y[i]
-        if v == last:
-            continue
-        known = False
-        for k in range(count):
-            if found[k] == v:
-                known = True
-                break
-        if not known:
-            if count == found.size:
-                return -1
-            found[count] = v
-            count += 1
-        last = v
-    return count
+        if y[i] != first:
+            second = y[i]
+            break
+    others = share = 0.0
+    own_y, own_weight = np.empty(STRIP), np.empty(STRIP)
+    for start in range(0, y.size, STRIP):
+        m = min(STRIP, y.size - start)
+        copy_strip(y, start, m, own_y)
+        copy_strip(weight, start, m, own_weight)
+        for i in range(m):
+            share += own_weight[i] if own_y[i] == second else 0.0
+            others += 0.0 if own_y[i] == second else (0.0 if own_y[i] == first else 1.0)
+        if others > 0.0:
+            return False
+    out[0], out[1], out[2] = first, second, share
+    return True
 
 
 @kernel
@@ -193,14 +270,12 @@ def labels_of(y, weight, limit=MAX_LABELS):
     """
     y = np.asarray(y)
     if y.dtype.kind in "biuf":
-        numbers = y.astype(np.float64)
-        found = np.empty(min(limit, 64))
-        n = _distinct(numbers, found) if not np.isnan(numbers).any() else -1
-        if 0 <= n <= 2:
-            high = found[:n].max() if n else 0.0
-            share = float(np.dot(weight, numbers == high)) if n == 2 else float(np.sum(weight))
-            totals = {high: share} | ({found[:n].min(): float(np.sum(weight)) - share} if n == 2 else {})
-            return {y.dtype.type(label): total for label, total in totals.items()}
+        numbers = y.astype(np.float64, copy=False)
+        out = np.zeros(3)
+        if y.size and call(_two_labels, (STRIDED, STRIDED, OUT), numbers, weight, out):
+            first, second, share = out.tolist()
+            rest = weight_sums(weight)[0] - share
+            return {y.dtype.type(second): share} | ({} if first == second else {y.dtype.type(first): rest})
     codes, labels = pd.factorize(y, use_na_sentinel=True)
     if (codes < 0).any():
         raise ValueError(f"y contains NaN or missing labels in {int((codes < 0).sum())} rows of a block; drop these "
@@ -251,9 +326,8 @@ def survey(block, family, pilot, classify=False):
     response, n_bad_y, labels = None, np.zeros(2), {}
     if classify:
         labels = labels_of(block.y, block.weight)
-        kept, total = float(np.sum(block.weight > 0)), float(np.sum(block.weight))
-        negative = float(np.sum(block.weight < 0))
-        response = Response(None, float(block.n_rows), kept, total, float(np.dot(block.weight, block.weight)), 0.0, 0.0,
+        total, squared, kept, negative = weight_sums(block.weight)
+        response = Response(None, float(block.n_rows), kept, total, squared, 0.0, 0.0,
                             0.0, math.inf, -math.inf, 0.0, negative, False, 0.0, spread(np.empty((0, 1)), np.empty(0)))
     else:
         response, n_bad_y = response_totals(family, block.y, block.weight)
