@@ -19,6 +19,7 @@ from daskglm_rep.summaries import Survey
 from daskglm_rep.telling import AliasWarning, tell
 
 PILOT_ROWS, PILOT_SHARE, PILOT_BYTES = 20_000, 0.05, 2 ** 26
+MEMORY_SHARE = 0.02     # of rows in memory, where another sweep costs less than a larger pilot
 WIDE = 40               # columns from which rows in memory are first swept for the gradient alone
 
 
@@ -163,7 +164,7 @@ def prepare(data, model=None, fit_intercept=True, plan=None, seed=0, choose=None
 
 
 def pilot_plan(data, seed):
-    """Rows to bring home: 5 %, at least 20,000 and 20 a coefficient in all, at most 64 MiB.
+    """Rows to bring home: 5 %, in memory 2 %, at least 20,000 and 20 a coefficient in all, at most 64 MiB.
 
     Wide rows in memory, whose number is known, are content with 30 a coefficient: more cost more than they save.
     """
@@ -172,7 +173,8 @@ def pilot_plan(data, seed):
     if data.collections is None and n_features >= WIDE and sum(part[0].shape[0] for part in data.parts) > PILOT_ROWS:
         least = max(PILOT_ROWS // 2, 30 * (n_features + 1))
     most = max(least, PILOT_BYTES // (8 * (n_features + 1)))
-    return Pilot(-(-least // n_blocks), PILOT_SHARE, -(-most // n_blocks), seed)
+    share = PILOT_SHARE if data.collections is not None else MEMORY_SHARE
+    return Pilot(-(-least // n_blocks), share, -(-most // n_blocks), seed)
 
 
 def penalized_plan(data, seed):

@@ -11,6 +11,7 @@ from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import solve, solve_damped
 
 LONG = 10                # iterations, more than any common fit takes
+MANY = 100               # coefficients from which a Hessian costs several gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     Solution
     """
     point = objective.evaluate(data, coef)
-    unit = _unit(objective.model, point, data)
+    unit, many = _unit(objective.model, point, data), coef.size >= MANY and objective.penalty.is_smooth
     for n_iter in range(1, max_iter + 1):
         step = direction(objective, point)
         if step is None or not np.isfinite(step).all():
@@ -76,17 +77,34 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
             return Solution(point, n_iter, False)
         share = 1.0
         while True:
-            trial = objective.evaluate(data, point.coef + share * step)
+            trial = objective.evaluate(data, point.coef + share * step, not many)
             if trial.valid and trial.value <= point.value + noise:
                 break
             share *= 0.5
             if share < 1e-12:
                 return Solution(point, n_iter, promised <= 1e3 * noise)
         stalled = promised <= 10 * noise
+        if many and share == 1.0:
+            trial = objective.evaluate(data, _by_last_hessian(objective, data, point, trial, step))
+        elif many:
+            trial = objective.evaluate(data, trial.coef)
         point = trial
         if stalled and np.all(np.abs(share * step) <= 1e-12 * (np.abs(point.coef) + 1e-3)):
             return Solution(point, n_iter, True)
     return Solution(point, max_iter, False)
+
+
+def _by_last_hessian(objective, data, point, trial, step):
+    """Coefficients after more steps by the Hessian at `point`, for gradients alone, while each is far shorter."""
+    last, coef = step, trial.coef
+    while True:
+        step = solve(point.hessian, -trial.gradient) if trial.usable else None
+        if step is None or not step @ point.hessian @ step <= 0.16 * (last @ point.hessian @ last):
+            return coef
+        longer = objective.evaluate(data, coef + step, informative=False)
+        if not (longer.usable and longer.value <= trial.value):
+            return coef
+        trial, last, coef = longer, step, coef + step
 
 
 def _unit(model, point, data):

@@ -27,7 +27,7 @@ import numpy as np
 
 from daskglm_rep import passes, progress
 from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
-from daskglm_rep.objective import solve
+from daskglm_rep.objective import inverse, solve
 from daskglm_rep.preparation import WIDE
 from daskglm_rep.solvers import certificate
 from daskglm_rep.solvers.newton import direction
@@ -37,6 +37,9 @@ CANCELLED = 1e-4        # share of a sweep's deviance below which that at the en
 BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
 CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
 STILL = 0.1             # largest change of a linear predictor by the last step: more is no neighbourhood of an optimum
+HUNDREDS = 150          # coefficients from which one full sweep is to be the only one
+GRADIENT_COLUMNS = 16   # a full sweep costs as many gradient-only ones as it has coefficients over this
+SHORT = 1e-5            # length of a gradient's step, in the norm of the information, after which one full sweep proves
 STUMBLES = 3            # rejected steps after which a start is given up for the constant model
 EXPLODED = 3.0          # e-folds of the objective by which a trial step is too long for a cubic
 
@@ -161,7 +164,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     best, given_up, step, last, noise = None, None, np.zeros_like(coef), math.inf, 0.0
     stumbles, n_iter, null_end = 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
-        n_iter, coef = 1, _first_order(objective, data, pilot, coef)
+        coef, n_iter = _first_order(objective, data, pilot, coef, max_iter)
     while n_iter < max_iter:
         n_iter += 1
         if null is None:
@@ -216,25 +219,59 @@ def _retreat(coef, safe, point):
     return safe + 0.5 * (coef - safe) if point.moments.n_invalid else safe
 
 
-def _first_order(objective, data, pilot, coef):
-    """One gradient-only sweep, and a step by the pilot's Hessian: a quarter of a full sweep's cost for many columns.
+def _first_order(objective, data, pilot, coef, max_iter):
+    """Gradient-only sweeps, a fraction of a full one's cost for many columns, in place of full ones.
 
-    Iterations of step -= H_p^-1 gradient of the first-order surrogate; the start again where they do not contract.
+    1. The minimum of the first-order surrogate, by the pilot's Hessian.
+    2. With hundreds of columns: BFGS steps (Nocedal & Wright 2006, equation 6.17) from the pilot's inverse Hessian,
+       until they are so short that a single full sweep proves the end.
+
+    Returns
+    -------
+    coef : (k,) array
+    n_iter : int
+        Sweeps.
     """
-    point, here = objective.evaluate(data, coef, informative=False), objective.evaluate(pilot, coef)
-    if not (point.valid and here.valid):
-        return coef
-    surrogate, step, previous = Surrogate(objective, point, here, False), np.zeros_like(coef), math.inf
+    here = objective.evaluate(pilot, coef)
+    A, last, n_iter = inverse(here.curvature), None, 0
+    most = coef.size // GRADIENT_COLUMNS if coef.size >= HUNDREDS else 1
+    for n_iter in range(1, min(most, max_iter - 1) + 1):
+        point = objective.evaluate(data, coef, informative=False)
+        if not (point.usable and here.usable) or last is not None and not point.value <= last.value:
+            return coef if last is None else last.coef, n_iter
+        if last is None:
+            step = _gradient_step(Surrogate(objective, point, here, False), pilot, A)
+        else:
+            A = _updated(A, point.coef - last.coef, point.gradient - last.gradient)
+            step = -A @ point.gradient
+        if step is None or not -point.gradient @ step > SHORT ** 2:
+            return coef, n_iter
+        last, coef = point, coef + step
+    return coef, n_iter
+
+
+def _updated(A, moved, turned):
+    """The BFGS update of an inverse Hessian by a step and the change of the gradient along it."""
+    along = moved @ turned
+    if not along > 0.0:
+        return A
+    left = A @ turned
+    return A + np.outer(moved, moved) * ((along + turned @ left) / along ** 2) - (
+        np.outer(left, moved) + np.outer(moved, left)) / along
+
+
+def _gradient_step(surrogate, pilot, A):
+    """Minimum of a first-order surrogate by iterations of step -= A gradient; None where they do not contract."""
+    step, previous = np.zeros_like(surrogate.point.coef), math.inf
     for _ in range(10):
-        there = surrogate.evaluate(pilot, coef + step, informative=False)
-        change = solve(here.curvature, -there.gradient) if there.valid else None
-        size = math.inf if change is None else math.sqrt(max(change @ here.curvature @ change, 0.0))
-        if change is None or not size <= 0.5 * previous:
-            return coef
-        step, previous = step + change, size
+        there = surrogate.evaluate(pilot, surrogate.point.coef + step, informative=False)
+        size = math.sqrt(max(there.gradient @ A @ there.gradient, 0.0)) if there.usable else math.inf
+        if not size <= 0.5 * previous:
+            return None
+        step, previous = step - A @ there.gradient, size
         if size < 0.1:
             break
-    return coef + step
+    return step
 
 
 def _shorter(best, trial, step, reach):
@@ -299,6 +336,9 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
         left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
         exact = end.moments.deviance > CANCELLED * point.moments.deviance or now <= tol
         return Aim(newton, end if left <= tol and exact else None, left, now)
+    left, carried, moved = _bounds(objective, None, point, newton, newton, None, math.inf, errors, reach)
+    if left <= tol and carried <= CARRIED:          # proved without the pilot
+        return Aim(newton, _taylor(objective, point, newton), min(left, now), now)
     step, here, delta = _bent(objective, pilot, point, newton, tol)
     left, carried, moved = _bounds(objective, pilot, point, newton, step, here, delta, errors, reach)
     if left <= tol and carried <= CARRIED:
