@@ -62,13 +62,13 @@ class _GLMClassifierBase(ClassifierMixin, _GLMBase):
         classes = np.array(sorted(weights))
         if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
             raise ValueError(f"Unknown label type: continuous. {response} holds fractions such as "
-                             f"{classes[classes != np.floor(classes)][0]!r}: use a regressor, or class labels.")
+                             f"{classes[classes != np.floor(classes)][0].item()!r}: use a regressor, or class labels.")
         strange = [label for label in self.class_weight if label not in classes] if isinstance(
             self.class_weight, dict) else []
         if strange:
             raise ValueError(f"class_weight names {strange[0]!r}, which is none of the classes "
                              f"{classes.tolist()[:10]}.")
-        present = [label for label in classes if weights[label] > 0]
+        present = [label for label in classes.tolist() if weights[label] > 0]
         if len(present) < 2:
             raise ValueError(f"{response} has only one class, {present[0]!r}: a classifier needs at least 2 classes "
                              "with positive weight.")

@@ -60,7 +60,8 @@ class Texts:
 
     def read(self, columns):
         """Those columns as a pandas frame."""
-        return pd.concat([pd.read_csv(p, sep=_separator(p), usecols=columns) for p in self.paths], ignore_index=True)
+        frames = [pd.read_csv(p, sep=_separator(p)) for p in self.paths]          # usecols would hide lines too long
+        return pd.concat([frame[columns] for frame in frames], ignore_index=True)
 
     def like(self, outputs):
         return outputs
@@ -154,12 +155,20 @@ def _open_files(given):
     if local:
         _refuse_mixtures({path: _header(path) for path in paths if not os.path.isdir(path)})
     if not texts:
-        return dd.read_parquet(given[0] if len(given) == 1 else paths)
+        return _parquet(given[0] if len(given) == 1 else paths)
     if local and sum(os.path.getsize(path) for path in paths) <= CSV_BYTES:
         return Texts(tuple(paths), list(_header(paths[0])))
     whole = paths[0].endswith(".gz")
     return dd.read_csv(paths, sep=_separator(paths[0]), assume_missing=True, sample=2 ** 22,
                        blocksize=None if whole else "64MiB")
+
+
+def _parquet(paths):
+    try:
+        return dd.read_parquet(paths)
+    except (ValueError, OSError) as error:
+        first = paths if isinstance(paths, str) else paths[0]
+        raise ValueError(f"{first} cannot be read as Parquet: {str(error).splitlines()[-1]}") from None
 
 
 def _files_of(name):
@@ -212,4 +221,6 @@ def _pattern(paths):
 
 
 def _separator(path):
-    return "\t" if ".tsv" in path else ","
+    """What a CSV file's first line is cut by: most often a comma."""
+    first = pd.read_csv(path, sep="\0", nrows=1, header=None, dtype=str, encoding_errors="replace").iat[0, 0]
+    return max(",;\t", key=first.count)

@@ -99,6 +99,10 @@ def _placed(table, role, given, i=0):
     given = nw.from_native(given, series_only=True, pass_through=True)
     given = given.to_pandas() if isinstance(given, nw.Series) else given
     name = f"{role}{i + 1 if i else ''}="
+    if role != "clusters" and isinstance(given, (list, tuple)):
+        given = np.asarray(given)
+    if isinstance(given, np.ndarray) and given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
     if np.ndim(given) != 1 or not hasattr(given, "shape"):
         raise ValueError(f"{role} must be the name of a column of data, or a Series or array with a value for each of "
                          f"its rows, got a {type(given).__name__}.")

@@ -59,6 +59,7 @@ KINDS = {
     "CSV": lambda folder: csv_files(folder) / "*.csv",
     "folder of CSV": csv_files,
     "list of CSV": lambda folder: sorted(csv_files(folder).glob("*.csv")),
+    "semicolons": lambda folder: csv_files(folder, ".csv", ";"),
     "tabs, compressed": lambda folder: csv_files(folder, ".tsv.gz", "\t"),
     "Dataset": lambda folder: xr.Dataset.from_dataframe(F),
 }
@@ -187,6 +188,13 @@ def test_a_folder_of_several_data_sets_is_refused(tmp_path):
 
 
 def test_files_that_are_none_are_told(tmp_path):
+    (tmp_path / "ragged.csv").write_text("age,visits\n1,2\n3,4,5,6\n4,3\n")
+    with pytest.raises(ValueError, match="Expected 2 fields in line 3, saw 4"):
+        dg.lm("visits ~ age", tmp_path / "ragged.csv")
+    (tmp_path / "ragged.csv").unlink()
+    with pytest.raises(ValueError, match="cannot be read as Parquet: .*Protocol not known") as told:
+        dg.lm("visits ~ age", "nosuch://bucket/rows.parquet")
+    assert "\n" not in str(told.value)
     with pytest.raises(FileNotFoundError, match="no Parquet or CSV file at .*nowhere.csv"):
         dg.lm("visits ~ age", tmp_path / "nowhere.csv")
     with pytest.raises(FileNotFoundError, match="no Parquet or CSV file at"):
@@ -236,6 +244,8 @@ def test_roles_given_beside_a_later_covariance():
     np.testing.assert_allclose(given.bse, named.bse, rtol=1e-12)
     two = dg.lm("visits ~ age", F, clusters=F[["clinic", "plan"]])
     np.testing.assert_allclose(two.bse, dg.lm("visits ~ age", F, clusters=["clinic", "plan"]).bse, rtol=1e-12)
+    weights = F["years"].tolist(), F[["years"]].to_numpy(), "years"
+    assert np.ptp([dg.lm("visits ~ age", F, weights=w).params for w in weights], axis=0) == pytest.approx(0.0)
     mixed = dg.lm("visits ~ age", F, clusters=["clinic", F["plan"]])
     np.testing.assert_allclose(mixed.bse, two.bse, rtol=1e-12)
 

@@ -216,6 +216,8 @@ def test_class_weights_of_many_classes_and_beside_weights():
     ("heavy", "class_weight must be 'balanced' or a dict"), ({0: -1.0}, "class_weight must be 'balanced' or a dict"),
     ({2: 1.0}, r"class_weight names 2, which is none of the classes \[0, 1\]")])
 def test_bad_class_weights_are_told(given, words):
+    with pytest.raises(ValueError, match="late has only one class, 1: a classifier needs"):
+        L(class_weight={0: 0.0}).fit(X, Y)
     with pytest.raises(ValueError, match=words):
         L(class_weight=given).fit(X, Y)
 
