@@ -372,8 +372,8 @@ def _measured(prepared, sums, theta, noise, point, meat, cov_type):
     score = point.moments.score / weight if point.valid else np.full(len(gram), math.nan)
     change, own = safe @ score, np.diag(sandwich(safe - safe @ gram @ noise, middle, sums.weight))
     se = np.sqrt(np.diag(standardised))
-    known = se > 0.0
-    reach = float(np.max((np.abs(change) - 3.0 * np.sqrt(own))[known] / se[known], initial=0.0))
+    known, rounding = se > 0.0, 1e-12 * np.abs(point.coef).max(initial=0.0)         # perfect fits have hardly an error
+    reach = float(np.max((np.abs(change) - 3.0 * np.sqrt(own) - rounding)[known] / se[known], initial=0.0))
     matrix, unknown = basis.covariance(standardised), np.isnan(theta).any(axis=1)
     standardised[unknown] = standardised[:, unknown] = math.nan
     if basis.intercept and unknown.any() and basis.center.any():

@@ -437,7 +437,7 @@ def test_wrong_settings_get_a_sentence(wrong, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [dict(), dict(nodewise="split", nodewise_alpha="theory", n_steps=4)],
+@pytest.mark.parametrize("how", [dict(), dict(nodewise="split", nodewise_alpha="theory", n_steps=8)],
                          ids=["found", "split"])
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
 def test_coverage_of_debiased_intervals(family, how):
@@ -445,13 +445,14 @@ def test_coverage_of_debiased_intervals(family, how):
 
     Coefficients of one data set are nearly independent, so that errors are binomial over all.
     """
-    p, n, n_sets = 200, 10_000, 20
+    p, n, n_sets = 200, 10_000, 40
     beta = np.r_[1.0, -1.0, 0.5, -0.5, 0.25, np.zeros(p - 5)] * (1.0 if family == "gaussian" else 0.5)
     inside, length = np.zeros(p), 0.0
     for seed in range(n_sets):
         rng = np.random.default_rng((seed, 11))
         X = rng.normal(size=(n, p))
-        X[:, 1:] = 0.8 * X[:, 1:] + 0.6 * X[:, :-1]                  # neighbours correlate at about 1/2
+        for j in range(1, p):                                           # neighbours correlate at 1/2
+            X[:, j] = 0.5 * X[:, j - 1] + np.sqrt(0.75) * X[:, j]
         eta = X @ beta
         y = {"gaussian": lambda: eta + rng.normal(size=n), "poisson": lambda: 1.0 * rng.poisson(np.exp(eta - 0.5)),
              "binomial": lambda: 1.0 * (rng.random(n) < 1 / (1 + np.exp(-eta)))}[family]()
