@@ -4,6 +4,7 @@ from daskglm_rep import datasets, families, links, localised, partitions, penalt
 from daskglm_rep.backends import backend
 from daskglm_rep.classifiers import GLMClassifier, LogisticRegression
 from daskglm_rep.comparison import compare
+from daskglm_rep.debiased_results import debias
 from daskglm_rep.distributed_models import DistributedModel
 from daskglm_rep.formula import glm, lm, logit, mnlogit
 from daskglm_rep.model_selection import (ElasticNetCV, ElasticNetPath, GLMCV, LassoCV, LogisticRegressionCV,
@@ -22,5 +23,5 @@ __all__ = ["DistributedModel", "DivideAndConquerGLM", "StochasticGLM", "Subsampl
            "LogisticRegression", "NegativeBinomialRegressor", "PoissonRegressor", "TweedieRegressor",
            "AliasWarning", "CovarianceWarning", "FormulaWarning", "PenaltyWarning", "ReadWarning",
            "SeparationWarning", "VersionWarning",
-           "RepresentativeGLM", "__version__", "backend", "compare", "datasets", "families", "glm", "links", "lm",
-           "load", "localised", "logit", "mnlogit", "partitions", "penalties", "plotting"]
+           "RepresentativeGLM", "__version__", "backend", "compare", "datasets", "debias", "families", "glm", "links",
+           "lm", "load", "localised", "logit", "mnlogit", "partitions", "penalties", "plotting"]

@@ -1,13 +1,18 @@
 """Results of debiased estimates: intervals and tests that hold after a penalized fit, one at a time or all at once."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
+from daskglm_rep.combining import COV_TYPES
+from daskglm_rep.distributed_estimation import debias_at, first_sweep
 from daskglm_rep.estimates import INTERCEPT
 from daskglm_rep.inference import simultaneous
 from daskglm_rep.inference.hypotheses import TestResult
 from daskglm_rep.inference.intervals import confidence_level
 from daskglm_rep.results import GLMResults
+from daskglm_rep.settings import check_choice, check_number
 
 N_DRAWS = 100_000
 
@@ -22,15 +27,28 @@ class DebiasedResults(GLMResults):
     theta : (k, k) array
         The approximate inverse covariance, of the coefficients that are not aliased.
     dispersion : float
+    classes : array, optional
 
     Attributes
     ----------
     approx_inv_cov : DataFrame
         Theta: the inverse of the information a unit of weight, from node-wise regressions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import DistributedModel
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(2000, 10))
+    >>> results = DistributedModel(partitions=4).fit(X, X[:, 0] + rng.normal(size=2000)).results_
+    >>> results.group_test(["x1", "x2", "x3"]).pvalue > 0.05
+    True
+    >>> results.simultaneous()["ci_lower"].loc["x0"] > 0.9
+    True
     """
 
-    def __init__(self, fitted, covariance, response, theta, dispersion):
-        super().__init__(fitted, covariance, None, response)
+    def __init__(self, fitted, covariance, response, theta, dispersion, classes=None):
+        super().__init__(fitted, covariance, classes, response)
         self._theta, self._dispersion = theta, dispersion
 
     @property
@@ -118,3 +136,58 @@ class DebiasedResults(GLMResults):
         pvalues = pd.Series(simultaneous.beyond(draws, np.abs(coef / se)), coef.index, name="pvalue")
         return pd.concat([coef, se, pvalues, (coef - quantile * se).rename("ci_lower"),
                           (coef + quantile * se).rename("ci_upper")], axis=1)
+
+
+def debias(fit, X, y, sample_weight=None, offset=None, exposure=None, nodewise_alpha="tuned", n_steps=None,
+           cov_type="nonrobust"):
+    """Debiased estimates, with intervals and tests that hold, from a penalized fit and its rows.
+
+    b + Theta score(b) / n (van de Geer, Buhlmann, Ritov & Dezeure 2014): `DistributedModel` with the fit in the place
+    of the average of its parts. Three sweeps and one for each further step.
+
+    Parameters
+    ----------
+    fit : fitted estimator or GLMResults
+        Of one equation, any penalty.
+    X, y, sample_weight, offset, exposure
+        The rows of the fit.
+    nodewise_alpha, n_steps, cov_type
+        As of `DistributedModel`.
+
+    Returns
+    -------
+    DebiasedResults
+
+    Raises
+    ------
+    ValueError
+        Multinomial models; rows that are not as many as the fit's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import GLMRegressor, debias
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 20))
+    >>> y = X[:, 0] + rng.normal(size=500)
+    >>> lasso = GLMRegressor(alpha=0.1, l1_ratio=1.0).fit(X, y)
+    >>> limits = debias(lasso, X, y).conf_int()
+    >>> limits.loc["x0"].round(1).tolist()
+    [0.9, 1.1]
+    """
+    results = getattr(fit, "results_", fit)
+    model = results.model
+    if model.n_equations > 1:
+        raise ValueError("debias takes models of one equation, and this one is multinomial: fit its classes in pairs.")
+    if nodewise_alpha not in ("theory", "tuned"):
+        check_number("nodewise_alpha", nodewise_alpha, lambda v: 0 <= v < np.inf, ">= 0, or 'theory' or 'tuned'")
+    check_choice("cov_type", cov_type, COV_TYPES)
+    data = results._data(X, y, sample_weight, offset, exposure)
+    prepared = first_sweep(data, model, results._has_intercept, False, 0, False)
+    if abs(prepared.n_rows() - results.nobs) > 1e-9 * results.nobs:
+        raise ValueError(f"The fit had {results.nobs:,.10g} rows and this data has {prepared.n_rows():,.10g} that "
+                         "count: pass the rows, sample_weight and offset of the fit.")
+    coef = prepared.standardised(np.nan_to_num(results.params.to_numpy()))
+    found = debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type)
+    fitted = dataclasses.replace(found.fitted, n_passes=data.n_passes)
+    return DebiasedResults(fitted, found.covariance, results.response, found.theta, found.dispersion, results.classes)

@@ -44,6 +44,15 @@ def wexog(X, params, family="gaussian", link=None, sample_weight=None, offset=No
     Returns
     -------
     (n, p) array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import debiasing
+    >>> X = np.array([[1.0, 0.0], [1.0, 2.0]])
+    >>> debiasing.wexog(X, [0.0, np.log(4.0) / 2.0], "poisson")
+    array([[1., 0.],
+           [2., 4.]])
     """
     X = np.asarray(X, float)
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
@@ -72,6 +81,14 @@ def nodewise_row(gram, j, penalty, start=None):
     -------
     (p,) array
         gamma_j, 0 at j. `nodewise_error` measures it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import debiasing
+    >>> gram = np.array([[2.0, 1.0], [1.0, 1.0]])
+    >>> debiasing.nodewise_row(gram, 0, penalty=0.25)
+    array([0.  , 0.75])
     """
     penalty = np.broadcast_to(np.asarray(penalty, float), len(gram)).copy()
     penalty[j] = math.inf
@@ -125,6 +142,14 @@ def nodewise_weight(gram, row, j, penalty):
     -------
     float
         The root of |W_j - W gamma|^2 / n + sum penalty_l |gamma_l|.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import debiasing
+    >>> gram = np.array([[2.0, 1.0], [1.0, 1.0]])
+    >>> debiasing.nodewise_weight(gram, np.array([0.0, 0.75]), 0, penalty=0.25) ** 2
+    1.25
     """
     penalty = np.broadcast_to(np.asarray(penalty, float), len(gram))
     used = np.flatnonzero(row)
@@ -147,6 +172,14 @@ def approx_inv_cov(rows, weights, which=None):
     Returns
     -------
     (r, p) array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import debiasing
+    >>> debiasing.approx_inv_cov(np.array([[0.0, 0.75], [0.5, 0.0]]), np.array([1.0, 2.0]))
+    array([[ 1.   , -0.75 ],
+           [-0.125,  0.25 ]])
     """
     p = rows.shape[1]
     return (np.eye(p)[np.arange(p) if which is None else list(which)] - rows) / np.square(weights)[:, None]
@@ -260,6 +293,13 @@ def debiased(params, theta, score):
     Returns
     -------
     (p,) array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import debiasing
+    >>> debiasing.debiased(np.array([1.0, 0.0]), np.eye(2), np.array([0.1, 0.02]))
+    array([1.1 , 0.02])
     """
     return params + theta @ score
 
@@ -278,6 +318,14 @@ def sandwich(theta, middle, n):
     Returns
     -------
     (p, p) array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import debiasing
+    >>> debiasing.sandwich(np.eye(2), 4.0 * np.eye(2), 100)
+    array([[0.04, 0.  ],
+           [0.  , 0.04]])
     """
     matrix = theta @ middle @ theta.T / n
     return 0.5 * (matrix + matrix.T)

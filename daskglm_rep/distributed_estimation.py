@@ -12,18 +12,19 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import passes
 from daskglm_rep.combining import cut, fit_alone, tell_left_out
-from daskglm_rep.debiasing import NodewisePenalty, debiased, residual_freedom, rows_of_part, sandwich, theta_rows
+from daskglm_rep.debiasing import NodewisePenalty, debiased, rows_of_part, theta_rows
+from daskglm_rep.debiased_steps import measured, tell_reach
 from daskglm_rep.inference.sandwich import Covariance
 from daskglm_rep.kernels.meat import Adjustment, block_meat
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.fitted import Fitted
 from daskglm_rep.objective import Objective
 from daskglm_rep.preparation import prepare, small_plan
-from daskglm_rep.shrinkage import Shrinkage
+from daskglm_rep.shrinkage import Shrinkage, nodewise_penalty
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.telling import AliasWarning, CovarianceWarning, tell
 
-NEAR, FAR, MOST_STEPS = 0.1, 0.5, 10         # standard errors of a next step: not worth it, and worth a warning
+NEAR, MOST_STEPS = 0.1, 10         # standard errors of a next step that is not worth its sweep
 
 
 def first_sweep(data, model, fit_intercept, penalize_intercept, seed, pilot):
@@ -231,42 +232,58 @@ def solve(prepared, scheme, cov_type="nonrobust", threshold=0.0):
     ValueError
         No part could be fitted.
     """
-    objective, data = scheme.objective, prepared.data
-    sums = passes.run(fit_parts, data, scheme)
+    objective = scheme.objective
+    sums = passes.run(fit_parts, prepared.data, scheme)
     _tell_parts(sums)
-    coef, theta, reach = sums.coef / sums.share, None, math.nan
-    if scheme.nodewise is None:
-        coef = _cut_off(objective.basis, coef, threshold, bool(scheme.shrinkage.intercept))
-        point, _ = _look(data, objective, coef, False)
-        covariance, dispersion = _no_covariance(objective.model, point, prepared.n_rows())
-    else:
-        theta = _assemble(sums, scheme, data.names)
-        step = _steps(prepared, scheme, sums, coef, theta, cov_type)
-        point, covariance, dispersion, reach = step.point, step.covariance, step.dispersion, step.reach
-    (small, small_rows), (lost, lost_rows) = sums.left_out
-    raw = None if theta is None else objective.basis.covariance(np.nan_to_num(theta))
-    return Joined(prepared.fitted_at(point, bool(point.valid), reach), covariance, raw, dispersion, int(sums.n_parts),
-                  int(small + lost), int(small_rows + lost_rows))
+    if scheme.nodewise is not None:
+        return _debiased(prepared, scheme, sums, cov_type)
+    coef = _cut_off(objective.basis, sums.coef / sums.share, threshold, bool(scheme.shrinkage.intercept))
+    point, _ = _look(prepared.data, objective, coef, False)
+    covariance, dispersion = _no_covariance(objective.model, point, prepared.n_rows())
+    return _joined(prepared, sums, point, math.nan, covariance, None, dispersion)
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """A debiased estimate.
+def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type):
+    """Debias any estimate from the score and the information of all rows at it: one sweep, and one a step.
 
-    Attributes
+    Parameters
     ----------
-    point : Point
-    covariance : Covariance
-    dispersion : float
-    reach : float
-        What one more step would add to the worst coefficient, in standard errors, beyond three of its own: what is left
-        of the penalties' pull.
-    """
+    coef : (q,) array
+        In the basis.
+    nodewise_alpha, n_steps, cov_type
+        As of `DistributedModel`.
 
-    point: object
-    covariance: Covariance
-    dispersion: float
-    reach: float
+    Returns
+    -------
+    Joined
+    """
+    objective, columns = prepared.objective(), prepared.found.columns
+    shrinkage = Shrinkage(columns, np.zeros(columns.mean.size))
+    scheme = Scheme(objective, shrinkage, nodewise_penalty(prepared, shrinkage, nodewise_alpha, 1.0, 1), (1,), n_steps,
+                    False, False, 0)
+    point, _ = _look(prepared.data, objective, coef, False)
+    if not point.valid:
+        raise ValueError("The estimate to be debiased gives rows of this data means outside the family's domain: these "
+                         "are not the rows of the fit.")
+    moments, weight, n = point.moments, columns.weight, prepared.n_rows()
+    sums = PartFits(weight, weight * coef, moments.score, moments.expected, moments.pearson, n,
+                    float(np.count_nonzero(coef)), weight, 1.0, 0.0, (), np.zeros((2, 2)))
+    return _debiased(prepared, scheme, sums, cov_type)
+
+
+def _debiased(prepared, scheme, sums, cov_type):
+    """Estimates of a scheme with node-wise regressions."""
+    theta = _assemble(sums, scheme, prepared.data.names)
+    step = _steps(prepared, scheme, sums, sums.coef / sums.share, theta, cov_type)
+    tell_reach(step.reach)
+    return _joined(prepared, sums, step.point, step.reach, step.covariance,
+                   prepared.basis.covariance(np.nan_to_num(theta)), step.dispersion)
+
+
+def _joined(prepared, sums, point, reach, covariance, theta, dispersion):
+    (small, small_rows), (lost, lost_rows) = sums.left_out
+    return Joined(prepared.fitted_at(point, bool(point.valid), reach), covariance, theta, dispersion, int(sums.n_parts),
+                  int(small + lost), int(small_rows + lost_rows))
 
 
 def _steps(prepared, scheme, sums, coef, theta, cov_type):
@@ -284,15 +301,13 @@ def _steps(prepared, scheme, sums, coef, theta, cov_type):
     for n in range(1, (scheme.n_steps or MOST_STEPS) + 1):
         coef = debiased(coef, safe, score)
         point, meat = _look(prepared.data, scheme.objective, coef, cov_type == "HC0")
-        step = _measured(prepared, sums, theta, noise, point, meat, cov_type)
-        if not point.valid or n == scheme.n_steps or not scheme.n_steps and not NEAR < step.reach < 0.7 * before:
+        gram = point.moments.expected / weight if point.valid else sums.information / sums.weight
+        step = measured(prepared, theta, noise, point, gram, meat, cov_type, sums.weight, prepared.n_rows(),
+                        f"Debiased from {int(sums.n_parts):,} parts.")
+        if not point.valid or n == scheme.n_steps or not scheme.n_steps and not NEAR < step.next < 0.7 * before:
             break
-        noise = noise + safe - safe @ (point.moments.expected / weight) @ noise
-        score, before = point.moments.score / weight, step.reach
-    if step.reach > FAR:
-        tell("The penalties' pull is not gone: one more debiasing step would move some coefficient by "
-             f"{step.reach:.1f} standard errors more than noise does, so that intervals miss more often than they say. "
-             "Take more n_steps, nodewise='pooled', fewer partitions or a smaller alpha.", CovarianceWarning)
+        noise = noise + safe - safe @ gram @ noise
+        score, before = point.moments.score / weight, step.next
     return step
 
 
@@ -359,26 +374,3 @@ def _no_covariance(model, point, n_rows):
     rest = max(n_rows - np.count_nonzero(point.coef), 1.0)
     dispersion = 1.0 if model.dispersion_known else point.moments.pearson / rest
     return Covariance(nothing, "nonrobust", None, note, nothing), dispersion
-
-
-def _measured(prepared, sums, theta, noise, point, meat, cov_type):
-    """Covariance and dispersion of a debiased estimate, and the next step."""
-    model, basis, weight, safe = prepared.model, prepared.basis, prepared.found.columns.weight, np.nan_to_num(theta)
-    gram = point.moments.expected / weight if point.valid else sums.information / sums.weight
-    rest = residual_freedom(noise, gram, prepared.n_rows())
-    dispersion = 1.0 if model.dispersion_known else point.moments.pearson / rest if rest > 0 else math.nan
-    middle = meat / weight if cov_type == "HC0" else dispersion * gram
-    standardised = sandwich(noise, middle, sums.weight)
-    score = point.moments.score / weight if point.valid else np.full(len(gram), math.nan)
-    change, own = safe @ score, np.diag(sandwich(safe - safe @ gram @ noise, middle, sums.weight))
-    se = np.sqrt(np.diag(standardised))
-    known, rounding = se > 0.0, 1e-12 * np.abs(point.coef).max(initial=0.0)         # perfect fits have hardly an error
-    reach = float(np.max((np.abs(change) - 3.0 * np.sqrt(own) - rounding)[known] / se[known], initial=0.0))
-    matrix, unknown = basis.covariance(standardised), np.isnan(theta).any(axis=1)
-    standardised[unknown] = standardised[:, unknown] = math.nan
-    if basis.intercept and unknown.any() and basis.center.any():
-        unknown[0] = True                                           # the raw intercept is a combination of all
-    matrix[unknown] = matrix[:, unknown] = math.nan
-    df = None if model.dispersion_known or cov_type == "HC0" else rest
-    covariance = Covariance(matrix, cov_type, df, f"Debiased from {int(sums.n_parts):,} parts.", standardised)
-    return Step(point, covariance, dispersion, reach)

@@ -12,8 +12,8 @@ import pytest
 from scipy import optimize, stats
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import (AliasWarning, CovarianceWarning, DistributedModel, DivideAndConquerGLM, GLMRegressor,
-                         debiasing, families)
+from daskglm_rep import (AliasWarning, CovarianceWarning, DistributedModel, DivideAndConquerGLM, GLMClassifier,
+                         GLMRegressor, LogisticRegression, debias, debiasing, families)
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "distributed"}
 METHODS = {"naive_unregularized": "unregularized", "naive_regularized": "regularized", "debiased": "debiased"}
@@ -361,6 +361,37 @@ def test_groups_and_simultaneous_intervals():
             results.group_test(**wrong)
 
 
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "gamma"])
+def test_a_penalized_fit_is_debiased_from_its_rows(family):
+    X, y, w, offset = sample(family=family)
+    lasso = GLMRegressor(family, alpha=0.05, l1_ratio=1.0, tol=1e-9).fit(X, y, w, offset)
+    ours = debias(lasso, X, y, w, offset, nodewise_alpha=0.05, n_steps=1, cov_type="HC0")
+    twin = DistributedModel(family, alpha=0.05, partitions=1, n_steps=1, cov_type="HC0").fit(X, y, w, offset)
+    np.testing.assert_allclose(ours.params, twin.results_.params, atol=1e-6)
+    np.testing.assert_allclose(ours.bse, twin.results_.bse, rtol=1e-5)
+    np.testing.assert_allclose(ours.approx_inv_cov, twin.approx_inv_cov_, rtol=1e-5, atol=1e-7)
+    full = GLMRegressor(family).fit(X, y, w, offset).results_
+    tuned = debias(lasso.results_, *lazy(400, X, y, w, offset))      # five columns: no penalty on the rows of Theta
+    assert np.max(np.abs(tuned.params - full.params) / full.bse) < (1e-6 if family == "gaussian" else 0.1)
+    np.testing.assert_allclose(tuned.bse, full.bse, rtol=1e-6 if family == "gaussian" else 0.05)
+    for wrong, words in ((dict(nodewise_alpha=-1.0), "nodewise_alpha"), (dict(cov_type="HC3"), "cov_type")):
+        with pytest.raises(ValueError, match=words):
+            debias(lasso, X, y, w, offset, **wrong)
+    with pytest.raises(ValueError, match="had 1,200 rows and this data has 1,100"):
+        debias(lasso, X[:1100], y[:1100])
+
+
+def test_classes_are_debiased_two_at_a_time():
+    X, y, *_ = sample(family="binomial")
+    two = GLMClassifier(alpha=0.02, l1_ratio=1.0).fit(X, np.where(y > 0, "b", "a"))
+    found = debias(two, X, np.where(y > 0, "b", "a"))
+    full = GLMRegressor("binomial").fit(X, y).results_
+    assert np.max(np.abs(found.params - full.params) / full.bse) < 0.2
+    three = np.arange(1200) % 3
+    with pytest.raises(ValueError, match="multinomial"):
+        debias(LogisticRegression(alpha=0.1).fit(X, three), X, three)
+
+
 def test_results_are_small_and_travel():
     X, y, *_ = sample(family="binomial")
     est = DistributedModel("binomial", alpha=0.02, partitions=4).fit(X, y)
@@ -408,7 +439,7 @@ def test_constant_and_repeated_columns():
     np.testing.assert_allclose(est.coef_[:5], DistributedModel(alpha=0.05).fit(X, y).coef_, rtol=1e-9)
     assert est.results_.params.isna().sum() == 1 and est.coef_[5] == 0.0
     with pytest.warns(CovarianceWarning, match="node-wise regressions did not converge or are singular"):
-        est = DistributedModel(alpha=0.0).fit(np.c_[X, X[:, 0] + X[:, 1]], y)
+        est = DistributedModel(alpha=0.05, nodewise_alpha=0.0).fit(np.c_[X, X[:, 0] + X[:, 1]], y)
     twins = DistributedModel(alpha=0.05).fit(np.c_[X, X[:, 0]], y)                     # a penalty parts them
     assert np.isfinite(twins.results_.bse).all()
 
