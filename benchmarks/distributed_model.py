@@ -1,6 +1,6 @@
 """Distributed estimation beside statsmodels' DistributedModel on the same data and the same parts, in one process.
 
-    python benchmarks/distributed.py [--rows 20000] [--features 40] [--parts 10] [--repeats 3] [--out FILE]
+    python benchmarks/distributed_model.py [--rows 20000] [--features 40] [--parts 10] [--repeats 3] [--out FILE]
                                      [--wide 500]
 
 Each as it is by default: theirs one part after the other, ours on the threads at hand; ours includes the survey and the
