@@ -89,7 +89,11 @@ def step(what, deviance, distance, tol, more=""):
         The distance at which the fit ends.
     more : str
     """
+    show(f"{what}: deviance {deviance:.10g}, {distance:.1e} standard errors off{more}", distance, tol)
+
+
+def show(text, distance, tol):
+    """`step` in other words."""
     bar = getattr(_thread, "bar", None)
     if bar is not None:
-        text = f"{what}: deviance {deviance:.10g}, {distance:.1e} standard errors off{more}"
         bar.step(text, distance, tol)

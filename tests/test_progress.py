@@ -43,6 +43,7 @@ FITS = {
     "overdispersion": lambda v: dg.NegativeBinomialRegressor(verbose=v).fit(X, Y),
     "lasso": lambda v: dg.GLMRegressor("poisson", alpha=0.05, l1_ratio=1.0, verbose=v).fit(X, Y),
     "first order": lambda v: dg.GLMRegressor("poisson", alpha=0.05, l1_ratio=1.0, solver="fista", verbose=v).fit(X, Y),
+    "path": lambda v: dg.ElasticNetPath(family="poisson", n_alphas=5, verbose=v).fit(X, Y),
     "rounds": lambda v: dg.RepresentativeGLM("poisson", partition=dg.partitions.KMeans(30), verbose=v).fit(X, Y),
 }
 
@@ -57,7 +58,7 @@ def test_a_fit_has_one_bar_where_it_is_asked_for(capsys, name):
     assert texts.count("looking at the rows") <= 2                      # again below the line above it
     told = re.compile(r"(sweep|round|cycle) \d+: deviance [\d.]+, [\d.e+-]+ standard errors off")
     steps = [text for text in texts if told.match(text)]
-    assert steps or name == "first order"
+    assert steps or name in ("first order", "path")          # of so few rows the survey brings home all
     assert len(steps) + texts.count("looking at the rows") == len(texts)
 
 
@@ -96,3 +97,11 @@ def test_no_bar_stays_behind_an_error(capsys):
     capsys.readouterr()
     progress.step("sweep 1", 1.0, 0.5, 1e-6)
     assert not said(capsys)
+
+
+def test_paths_have_a_bar_of_their_own(capsys):
+    r = np.random.default_rng(9)
+    wide = r.normal(size=(60_000, 4))
+    counts = r.poisson(np.exp(0.3 * wide[:, 0]))
+    dg.GLMCV(family="poisson", cv=2, n_alphas=5, verbose=1).fit(wide, counts)
+    assert any(re.match(r"sweep \d+: \d+ fits at most [\d.e+-]+ standard errors off", text) for text in said(capsys))

@@ -34,7 +34,7 @@ PARAMETERS = """
     random_state : int, default 0
         Fixes the pilot rows.
     verbose : int, default 0
-        Above 0 each sweep prints how far the fits are from their optima.
+        Above 0 a bar shows how far the fits are from their optima.
 """
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import design, plotting
+from daskglm_rep import design, plotting, progress
 from daskglm_rep.inference import covariance
 from daskglm_rep.model_selection.base import PARAMETERS, _PathBase
 from daskglm_rep.results import GLMResults
@@ -94,8 +94,9 @@ class _CVBase(_PathBase):
             raise ValueError("cv='chunks' holds out the chunks of a lazy input, and X is in memory: pass a dask "
                              "collection, or a number of folds.")
         data = self._build(X, y, sample_weight, offset, exposure, raw_labels=self._classify)
-        prepared = self._prepare(self._reweighted(data if splitter == "chunks" else data.coalesced()))
-        found = select(prepared, splitter, settings, self.rule, groups)
+        with progress.shown(self.verbose):
+            prepared = self._prepare(self._reweighted(data if splitter == "chunks" else data.coalesced()))
+            found = select(prepared, splitter, settings, self.rule, groups)
         paths, place = found.paths, found.position
         self.alpha_, self.l1_ratio_, self.curve_ = found.alpha, found.l1_ratio, found.curve
         self._publish_path(prepared, paths.coefs[0, place[0]], paths.alphas[place[0]])

@@ -6,7 +6,7 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from daskglm_rep import families, links, plotting
+from daskglm_rep import families, links, plotting, progress
 from daskglm_rep.model_selection.base import PARAMETERS, _PathBase
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.settings import check_number
@@ -56,9 +56,10 @@ class ElasticNetPath(_PathBase):
             Bad input or parameters, each in one sentence.
         """
         settings = self._settings()
-        data = self._build(X, y, sample_weight, offset, exposure).coalesced()
-        prepared = self._prepare(data)
-        paths = solve_paths(prepared, undivided(prepared.data.lengths), settings)
+        with progress.shown(self.verbose):
+            data = self._build(X, y, sample_weight, offset, exposure).coalesced()
+            prepared = self._prepare(data)
+            paths = solve_paths(prepared, undivided(prepared.data.lengths), settings)
         self._publish_path(prepared, paths.coefs[0, 0], paths.alphas[0])
         self.df_ = (self.coefs_ != 0.0).sum(axis=0)
         null = paths.null_deviance

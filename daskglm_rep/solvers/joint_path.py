@@ -17,7 +17,7 @@ import numpy as np
 
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import passes
+from daskglm_rep import passes, progress
 from daskglm_rep.kernels.folds import cell_moments, merge_cells
 from daskglm_rep.kernels.many import Plan, many_moments, many_scores
 from daskglm_rep.kernels.path_descent import quadratic_minima
@@ -183,8 +183,9 @@ class Joint:
             fits.alone[mine[fits.size[mine] > np.maximum(STALLED * before, self.settings.tol)]] = True
             informed = self._to_inform(fits, slow)
             if self.settings.verbose:
-                print(f"sweep {self.n_sweeps}: {active.size} fits at most {fits.size[active].max():.1e} standard "
-                      f"errors from their optima, {fits.left.max():.1e} after the next step")
+                left = fits.left.max()
+                progress.show(f"sweep {self.n_sweeps}: {active.size} fits at most {left:.1e} standard errors off", left,
+                              self.settings.tol)
 
     def _to_inform(self, fits, slow):
         """Fits whose information the next sweep brings: the longest steps of two slow places, and of those alone."""
