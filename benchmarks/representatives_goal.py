@@ -1,5 +1,6 @@
 """Distance to the full-data estimate after each round, in standard errors: the seven settings of Li & Yang, sec. 3.2.
 
+    python benchmarks/representatives_goal.py --rows 1e5 --methods calibrated --rounds 2 --seed 1
     python benchmarks/representatives_goal.py --rows 1e6 --methods moment-matched,score-matching
     python benchmarks/representatives_goal.py --rows 1e6 --methods moment-matched --min-block-size 10
     python benchmarks/representatives_goal.py --rows 1e6 --methods mean,score-matching --polish
@@ -34,6 +35,7 @@ def main(arguments=None):
     parser.add_argument("--settings", default=",".join(datasets.SETTINGS))
     parser.add_argument("--min-block-size", type=int, default=10)
     parser.add_argument("--polish", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     how = parser.parse_args(arguments)
     n_rows = int(how.rows)
@@ -47,7 +49,8 @@ def main(arguments=None):
         for name, partition, X_here, y_here in cases(X, y, min(n_rows // 5, 100_000)):
             for method in how.methods.split(","):
                 est = RepresentativeGLM(representative=method, partition=partition, tol=1e-6 if how.polish else 1e-12,
-                                        min_block_size=how.min_block_size, polish=how.polish).fit(X_here, y_here)
+                                        n_rounds=how.rounds, min_block_size=how.min_block_size,
+                                        polish=how.polish).fit(X_here, y_here)
                 print(f"{setting:9s} {name:11s} {method:14s} {est.n_blocks_:5d} -> {est.n_parts_:5d}  true",
                       *[f"{d:8.2g}" for d in away(est.coef_path_)], " certificate",
                       *[f"{d:8.2g}" for d in est.history_["distance"]], end="")

@@ -204,6 +204,7 @@ def test_attack_7_natural_blocks_stay_whole_across_chunks(rows):
     labels = np.arange(N) % 200
     est = RepresentativeGLM(partition=partitions.Natural(), min_block_size=1).fit(*chunked(X, y), blocks=labels)
     assert est.n_parts_ < 4 * 200 and est.block_sizes_.min() >= 5
+    assert RepresentativeGLM(representative="mean").fit(X, y).n_blocks_ > 50            # joined ones are blocks too
     est = RepresentativeGLM(partition=partitions.Natural()).fit(*chunked(X, y), blocks=np.arange(N) % 50)
     assert est.block_sizes_.min() >= 10
 

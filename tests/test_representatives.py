@@ -10,11 +10,12 @@ import make_data
 import numpy as np
 import pandas as pd
 import pytest
+from representatives_goal import cases
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import (AliasWarning, GLMRegressor, LogisticRegression, RepresentativeGLM, datasets, design,
-                         partitions, plotting)
+from daskglm_rep import (AliasWarning, GLMRegressor, LogisticRegression, RepresentativeGLM, SeparationWarning,
+                         datasets, design, partitions, plotting)
 from daskglm_rep.families import GLM
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.representatives import mean_rows
@@ -22,7 +23,7 @@ from daskglm_rep.kernels.survey import Pilot
 from daskglm_rep.representatives.collection import guarded_survey
 from daskglm_rep.representatives.methods import ITERATED, METHODS
 from daskglm_rep.representatives.rounds import Rounds
-from daskglm_rep.representatives.score_matching import response_aided, score_block, score_matched
+from daskglm_rep.representatives.score_matching import _root, response_aided, score_block, score_matched
 
 LOGIT = GLM.of("binomial")
 
@@ -155,11 +156,131 @@ def test_median_and_midpoint_are_what_they_say(logistic):
     for row, middle in zip(medians.to_numpy(), middles.to_numpy()):
         rows = X[labels == (row[3] > 0) + 2 * (row[4] > 0)]
         assert row[0] == len(rows)
-        np.testing.assert_allclose(row[3:], np.median(rows, axis=0), atol=2e-3)
+        np.testing.assert_allclose(row[3:], np.median(rows, axis=0), atol=1e-6)
         np.testing.assert_allclose(middle[3:], 0.5 * (rows.min(axis=0) + rows.max(axis=0)), atol=1e-9)
 
 
+def test_medians_of_few_rows_are_numpys(logistic):
+    X, y, _ = logistic
+    X, y, labels = X[:700], y[:700], np.arange(700) // 4                      # blocks of four: two middle values
+    rows = fit(X, y, "median", partitions.Natural(), labels).representatives_[["x0", "x1", "x2", "x3"]].to_numpy()
+    want = np.array([np.median(X[labels == g], axis=0) for g in range(175)])
+    np.testing.assert_allclose(rows[np.lexsort(rows.T)], want[np.lexsort(want.T)], atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [LOGIT, GLM.of("poisson"), GLM.of("binomial", "probit")], ids=str)
+def test_roots_are_those_of_a_thousand_times_finer_grid(model):
+    """Also where two lie between neighbours of the grid: of all roots the one nearest the mean."""
+    rng = np.random.default_rng(0)
+    n = 300
+    low = rng.uniform(-6, 5, n)
+    high = low + rng.uniform(0.1, 8, n)
+    y, near = rng.random(n), rng.uniform(low, high)
+
+    def value(e, k):
+        mu, nu, _ = mean_rows(model, e)
+        return nu * (y[k] - mu) * e
+
+    every = np.arange(n)
+    grid = low + (high - low) * np.linspace(0, 1, 65 * 200)[:, None]
+    values = np.array([value(g, every) for g in grid])
+    peak = np.where(rng.random(n) < 0.5, values.max(axis=0), values.min(axis=0))
+    target = peak * (1 - 10.0 ** rng.uniform(-7, -1, n))                      # just below an extremum: a pair of roots
+    found, has_root = _root(model, y, target, low, high, near)
+    crossing = (values[:-1] - target) * (values[1:] - target) <= 0
+    for k in np.flatnonzero(crossing.any(axis=0)):
+        roots = grid[:-1, k][crossing[:, k]]
+        step = grid[1, k] - grid[0, k]
+        assert has_root[k] and abs(found[k] - near[k]) <= np.abs(roots - near[k]).min() + 2 * step
+        assert abs(value(found[[k]], np.array([k]))[0] - target[k]) < 1e-6 * (1 + abs(target[k]))
+
+
 # ---------------------------------------------------------------- the goal, and the certificate
+
+
+CASES = [("ueNormal", partitions.EqualDepth(4), None),
+         ("nzNormal", partitions.KMeans(500, subset=10_000, max_iter=5), None),
+         ("ueNormal", partitions.Natural(within=partitions.KMeans(50, max_iter=5)), 5_000)]
+
+
+@pytest.mark.parametrize("least", [1, 10])
+@pytest.mark.parametrize("setting, partition, chunk", CASES)
+def test_one_calibrated_round_reaches_the_goal(setting, partition, chunk, least):
+    X, y, _ = datasets.simulate_paper(setting, 60_000, random_state=4)
+    full = LogisticRegression(tol=1e-10).fit(X, y).results_
+    rows = (X, y) if chunk is None else (da.from_array(X, chunks=(chunk, 7)), da.from_array(y, chunks=chunk))
+    est = fit(*rows, "calibrated", partition, n_rounds=2, tol=1e-12, min_block_size=least)
+    truth = np.abs((est.coef_path_ - full.params.to_numpy()) / full.bse.to_numpy()).max(axis=1)
+    assert truth[1] < 1e-2 and truth[2] < 1e-3
+    np.testing.assert_allclose(est.history_["distance"][truth > 1e-7] / truth[truth > 1e-7], 1.0, atol=0.2)
+    np.testing.assert_allclose(est.results_.bse, full.bse, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", datasets.SETTINGS)
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_every_setting_and_partition_reaches_the_goal_in_one_round(setting, seed):
+    X, y, _ = datasets.simulate_paper(setting, 100_000, random_state=seed)
+    full = LogisticRegression(tol=1e-10).fit(X, y).results_
+    for name, partition, X_here, y_here in cases(X, y, 20_000):
+        est = RepresentativeGLM(partition=partition, n_rounds=2, tol=1e-12).fit(X_here, y_here)
+        truth = np.abs((est.coef_path_ - full.params.to_numpy()) / full.bse.to_numpy()).max(axis=1)
+        assert truth[1] < 1e-2 and truth[2:].max(initial=0.0) < 1e-3, name
+        seen = truth > 1e-7
+        ratio = est.history_["distance"].to_numpy()[seen] / truth[seen]
+        assert ((ratio > 0.8) & (ratio < 1.25)).all(), name
+
+
+@pytest.mark.parametrize("columns", ["poisson", "t2", "Cauchy"])
+def test_steep_slopes_and_heavy_tails(columns):
+    rng = np.random.default_rng(1)
+    if columns == "poisson":
+        X = datasets.simulate_paper("mzNormal", 60_000, random_state=1)[0]
+        y = rng.poisson(np.exp(X @ np.full(7, 0.5))).astype(float)
+        family, full = "poisson", GLMRegressor("poisson", tol=1e-10)
+    else:
+        X = np.clip(rng.standard_t(2 if columns == "t2" else 1, size=(60_000, 5)), -1e4, 1e4)
+        y = (rng.random(60_000) < expit((X @ np.full(5, 0.5)).clip(-700, 700))).astype(float)
+        family, full = "binomial", GLMRegressor("binomial", tol=1e-10)
+    full = full.fit(X, y).results_
+    for partition in (partitions.KMeans(500, subset=10_000, max_iter=5), partitions.EqualDepth(4)):
+        est = RepresentativeGLM(family, partition=partition, n_rounds=4).fit(X, y)
+        truth = np.abs((est.coef_path_ - full.params.to_numpy()) / full.bse.to_numpy()).max(axis=1)
+        assert truth[-1] < 1e-2 and len(truth) <= 5
+        assert est.distance_to_mle_ == pytest.approx(truth[-1], rel=0.25, abs=1e-6)
+
+
+def test_labels_of_a_fine_grid_do_as_well_as_the_grid():
+    """14,000 blocks handed over as labels stay blocks, whatever the chunks."""
+    X, y, _ = datasets.simulate_paper("T3", 60_000, random_state=11)
+    full = LogisticRegression(tol=1e-10).fit(X, y).results_
+    edges = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
+    labels = sum(np.searchsorted(edges[:, j], X[:, j], side="right") * 4 ** j for j in range(7))
+    est = fit(X, y, "moment-matched", partitions.Natural(), labels)
+    assert est.n_blocks_ == np.unique(labels).size and est.n_parts_ < 1.05 * est.n_blocks_
+    assert away(est, full) < 1e-3
+
+
+def test_separated_columns_are_named():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5_000, 3))
+    X[:, 2] = rng.random(5_000) < 0.05
+    y = (rng.random(5_000) < expit(X[:, 0])).astype(float)
+    y[X[:, 2] == 1] = 1.0
+    with pytest.warns(SeparationWarning, match="'x2'"):
+        est = fit(X, y, "calibrated", partitions.KMeans(50, subset=5_000), n_rounds="auto")
+    assert not est.converged_ and est.distance_to_mle_ == np.inf
+
+
+def test_the_number_of_parts_and_the_end_of_polish_are_the_user_s(logistic):
+    X, y, full = logistic
+    natural = partitions.Natural(within=partitions.KMeans(5))
+    few, many = (fit(X, y, "calibrated", natural, n_parts=n).n_parts_ for n in (100, 600))
+    assert 90 <= few <= 130 and 550 <= many <= 650
+    rough, fine = (fit(X, y, "mean", partitions.KMeans(40, subset=2000), polish=True, tol=t) for t in (0.5, 1e-9))
+    assert rough.n_iter_ < fine.n_iter_ and away(fine, full) < 1e-8
+
+
 
 
 @pytest.mark.parametrize("setting, partition", [("ueNormal", partitions.EqualDepth(4)),

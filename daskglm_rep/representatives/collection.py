@@ -179,7 +179,7 @@ def collect_block(block, plan):
     if not block.n_rows:
         return _nothing(plan)
     keys, n_joined = plan.keys(block)
-    blocks = np.unique(keys[keys >= 0])
+    blocks = np.unique(keys[(keys >= 0) | (keys < plan.local(block, 0))])       # without what was cut from a block
     if plan.parts_per_row:
         keys = _cut(keys, block, plan)
     distinct, codes = compress(keys)

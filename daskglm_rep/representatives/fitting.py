@@ -114,10 +114,10 @@ def prepare(data, model, partition, method, audit, fit_intercept=True, least=1, 
     collection = Collection.of(parts, plan)
     kept = collection.independent(method.is_refined)
     _warn_aliased(kept, basis, data.names, len(collection.keys))
-    return _prepared(found, plan, parts, kept, fits)
+    return prepared_of(found, plan, parts, kept, fits)
 
 
-def _prepared(found, plan, parts, kept, fits=None):
+def prepared_of(found, plan, parts, kept, fits=None):
     """`Prepared` from merged parts, in the coefficients that are kept."""
     collection = Collection.of(parts, plan).keep(np.flatnonzero(kept))
     return Prepared(found.without_rows(), dataclasses.replace(plan, basis=collection.basis), collection, kept,
@@ -179,7 +179,7 @@ def solve(data, prepared, model, method, audit, n_rounds, tol, certify=True, pol
     starts, shown = method.start(data, prepared, model, audit)
     if not method.is_iterated:
         n_rounds = 0
-    null = _null_deviance(prepared, model)
+    null = null_deviance(prepared, model)
     null_dispersion = null / max(n_rows - 1.0, 1.0) if math.isfinite(null) and null > 0 else math.inf
     rounds = Rounds(data, prepared.plan, c, model, row_model, method, n_rows, tol, max_radius, null_dispersion, audit,
                     verbose)
@@ -217,6 +217,14 @@ def _told_if_separated(fit, coefficients, basis, names):
     return dataclasses.replace(fit, distance=math.inf, converged=False)
 
 
+def fit_of(sweep, basis, model):
+    """A `Fit` at a sweep's coefficients, not certified."""
+    objective = Objective(model, basis)
+    moments = Moments(sweep.score, sweep.information, sweep.information, sweep.deviance, sweep.pearson)
+    point = objective.point(sweep.coef, moments)
+    return Fit(objective, point, np.zeros_like(sweep.coef), sweep.distance, 0, False)
+
+
 class _Weighed:
     """Data whose sweeps go through an audit."""
 
@@ -230,7 +238,7 @@ class _Weighed:
         return self.audit.run(self.number, "scores and informations", kernel, self.data, *arguments)
 
 
-def _null_deviance(prepared, model):
+def null_deviance(prepared, model):
     """Of the model without slopes; unknown where there is an offset."""
     found, intercept = prepared.found, prepared.collection.basis.intercept
     return math.nan if found.has_offset else model.null_deviance(found.response, intercept)
@@ -313,7 +321,7 @@ def refit(prepared, model, which, exact, same_link, penalty=NONE):
     """
     c = prepared.collection
     whole = surrogate.Equation(c, model)
-    start, deviance = surrogate.constant(c, model), _null_deviance(prepared, model)
+    start, deviance = surrogate.constant(c, model), null_deviance(prepared, model)
     coef = None
     if same_link:
         whole = whole.corrected(exact.coef, exact.score)

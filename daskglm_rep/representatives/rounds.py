@@ -20,7 +20,7 @@ from daskglm_rep.solvers.polish import BELIEVED
 
 AUTO_ROUNDS = 25
 LEAP, VAGUE = 0.5, 9.0   # a step within a standard error that moves a point's linear predictor so far, or a variance of
-                         # a point's linear predictor: no neighbourhood of an optimum, the rows are separated
+                         # it: no neighbourhood of an optimum, the rows are separated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,8 @@ def _exact_information(block, model, basis, coef):
     return ExactScore(m.score, np.array([m.deviance, m.pearson, weight, m.n_invalid]), triangles)
 
 
-def _square(triangle, q):
+def square(triangle, q):
+    """The symmetric matrix of a lower triangle."""
     matrix = np.zeros((q, q))
     matrix[np.tril_indices(q)] = triangle
     return matrix + np.tril(matrix, -1).T
@@ -224,7 +225,7 @@ class Rounds:
         done = self.best is not None and self.best.distance <= self.tol
         best = exact = self.best
         if not (certify or done or best is None):
-            best = self._moved(best, coef)
+            best = self.moved(best, coef)
         return Outcome(best, self.representatives, self.history, done, exact, self.calibration)
 
     @property
@@ -253,7 +254,7 @@ class Rounds:
         found, coef = several[best], coefs[best]
         points = self._at_points(coef)
         if not found.totals[3] and points is not None:
-            exact = [_square(t, q) for t in found.triangles]
+            exact = [square(t, q) for t in found.triangles]
             strange = _disagree(points, exact[0])
             self.calibration = Calibration(exact[0] - points, exact[-1] - points, strange, exact[-1])
         return self.certified(coef, found.score, found.totals, points is not None)
@@ -297,7 +298,7 @@ class Rounds:
         self.dispersion = min(self.dispersion, pearson / max(self.n_rows - self.collection.basis.n_coef, 1.0))
         return self.dispersion
 
-    def _moved(self, best, coef):
+    def moved(self, best, coef):
         """The last sweep carried on to coefficients that no sweep has seen: estimated deviance, unknown distance."""
         change = -2.0 * surrogate.Equation(self.collection, self.model).corrected(best.coef, best.score).gain(
             best.coef, coef)
@@ -314,8 +315,9 @@ class Rounds:
         if not np.isfinite(A).all():
             return np.zeros(0, int)
         step, Z = A @ sweep.score, self.points.Z
-        moved, vague = np.abs(Z @ step).max(initial=0.0), np.einsum("ij,jk,ik->i", Z, A, Z)
-        if not (vague.max(initial=0.0) > VAGUE or moved > LEAP and sweep.distance <= 1.0):
+        size = np.maximum(1.0, 0.05 * np.abs(self.points.eta(sweep.coef)))      # far points move far by little
+        moved, vague = np.abs(Z @ step) / size, np.einsum("ij,jk,ik->i", Z, A, Z) / size ** 2
+        if not (vague.max(initial=0.0) > VAGUE or moved.max(initial=0.0) > LEAP and sweep.distance <= 1.0):
             return np.zeros(0, int)
         first = int(self.collection.basis.intercept)
         size = np.abs(step[first:])
