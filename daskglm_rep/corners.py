@@ -6,12 +6,11 @@ class: `model.symmetry` takes them to the model's.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 from scipy import linalg
 
-from daskglm_rep.kernels.coordinate_descent import descend, shrunk, sizes, slopes
+from daskglm_rep.kernels.coordinate_descent import by_signs, descend, shrunk, size_of, sizes, slopes, solve_well
 from daskglm_rep.shapes import LASSO, Shape
 
 SETTLED = 1e-26         # share of the objective's scale that a sweep of coordinate descent may still promise
@@ -167,21 +166,42 @@ class Corners(Penalty):
         """The part with corners at a multiple of alpha."""
         return dataclasses.replace(self, alpha=multiple * self.alpha)
 
-    def _settle(self, hessian, gradient, coef, target, bend):
-        """Newton's method on the coefficients that are not zero, while it lowers the residual and keeps the signs."""
-        residual = self.residual(target, gradient + hessian @ (target - coef))
+    def bend(self, coef):
+        """Second derivative of the part with corners where it has one, (k, k) array."""
+        raise NotImplementedError
+
+    def settle(self, hessian, gradient, coef, target):
+        """Newton's method on the coefficients that are not zero, cut until it lowers the residual or the objective."""
+
+        def look(b):
+            d = b - coef
+            at = gradient + hessian @ d
+            return self.residual(b, at), 0.5 * d @ (gradient + at) + self.corners(b)
+
+        residual, value = look(target)
         for _ in range(20):
             on = np.flatnonzero((target != 0.0) | (self.alpha == 0.0))
-            trial, move = target.copy(), _solve((hessian + bend(target))[np.ix_(on, on)], -residual[on])
-            if move is None:
+            move, share = solve_well((hessian + self.bend(target))[np.ix_(on, on)], -residual[on]), 1.0
+            while move is not None and share > 1e-3:
+                step = np.zeros_like(target)
+                step[on] = share * move
+                trial = self.landed(target, step)
+                left, there = look(trial)
+                nearer = size_of(left) < size_of(residual) and not self._turned(target, trial)
+                if nearer or there < value + 1e-4 * share * residual[on] @ move:
+                    break
+                share *= 0.5
+            else:
                 return target
-            trial[on] += move
-            left = self.residual(trial, gradient + hessian @ (trial - coef))
-            turned = (np.sign(trial) != np.sign(target)) & (self.alpha > 0.0)
-            if turned.any() or not np.abs(left).max(initial=0.0) < np.abs(residual).max(initial=0.0):
-                return target
-            target, residual = trial, left
+            target, residual, value = trial, left, there
         return target
+
+    def landed(self, target, step):
+        """The end of a step, or where it first leads through a group's least norm, that group at zero."""
+        return target + step
+
+    def _turned(self, target, trial):
+        return bool((np.sign(trial) != np.sign(target))[self.alpha > 0.0].any())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,18 +238,26 @@ class ElasticNet(Corners):
         slope = self.absolute
         return float(np.max(np.abs(gradient[slope > 0.0]) / slope[slope > 0.0], initial=0.0))
 
+    def bend(self, coef):
+        """By differences of the slopes, which are piecewise linear mostly; 0 at corners and of absolute values."""
+        if type(self.shape) is Shape:
+            return 0.0
+        wide = self._slopes(coef * (1.0 + 1e-6)) - self._slopes(coef * (1.0 - 1e-6))
+        return np.diag(np.where(coef != 0.0, wide / np.where(coef != 0.0, 2e-6 * np.abs(coef), 1.0), 0.0))
+
     def minimise(self, hessian, gradient, coef):
-        target, at = np.array(coef, float), np.array(gradient, float)
-        scale = max(float(np.abs(np.diag(hessian)).max(initial=0.0)), 1e-300)
-        scale *= max(float(np.abs(coef).max(initial=0.0)) ** 2, 1e-6)
-        convex = type(self.shape) is Shape
-        for tol in (1e-14, 1e-18, SETTLED) if convex else (SETTLED,):
-            descend(self.shape, hessian, at, target, self.unit, self.alpha, self.total, tol * scale,
-                    100_000 if tol == SETTLED else 1000)
-            if convex:
-                target = self._settle(hessian, gradient, coef, target, lambda b: 0.0)
+        """Coordinate descent until the signs are nearly right, then an active-set method that ends exactly; more of the
+        first where that fails (columns that others determine, penalties that are not convex)."""
+        target = np.array(coef, float)
+        scale = max(size_of(np.diag(hessian)), 1e-300) * max(size_of(coef) ** 2, 1e-6)
+        for tol, sweeps in ((1e-12, 200), (1e-16, 1000), (SETTLED, 1000), (SETTLED, 5000), (SETTLED, 20_000)):
             at = gradient + hessian @ (target - coef)
-            if np.abs(self.residual(target, at)).max(initial=0.0) <= 1e-13 * np.abs(gradient).max(initial=0.0):
+            descend(self.shape, hessian, at, target, self.unit, self.alpha, self.total, tol * scale, sweeps)
+            target = self.settle(hessian, gradient, coef, target)
+            if type(self.shape) is Shape:
+                target = by_signs(hessian, gradient, coef, target, self.absolute)
+            at = gradient + hessian @ (target - coef)
+            if size_of(self.residual(target, at)) <= _rounding(hessian, gradient, target, coef):
                 break
         return target
 
@@ -262,7 +290,8 @@ class Grouped(Corners):
         out = np.array(coef, float)
         for where, w in self._groups():
             s = step * self.unit[where] ** 2
-            out[where] = _shrunk_group(np.diag(1.0 / s), self.unit[where] * coef[where] / s, w) / self.unit[where]
+            spectrum = 1.0 / s, np.eye(s.size)
+            out[where] = _shrunk_group(spectrum, self.unit[where] * coef[where] / s, w) / self.unit[where]
         return out
 
     def residual(self, coef, gradient):
@@ -281,30 +310,45 @@ class Grouped(Corners):
         """Block coordinate descent, each group's minimum exact; then Newton's method on the groups that stay."""
         target, at = np.array(coef, float), np.array(gradient, float)
         free = np.flatnonzero(self.group < 0)
-        groups = [(where, w, np.outer(1.0 / self.unit[where], 1.0 / self.unit[where]) * hessian[np.ix_(where, where)])
-                  for where, w in self._groups()]
+        groups = []
+        for where, w in self._groups():
+            H = hessian[np.ix_(where, where)] / np.outer(self.unit[where], self.unit[where])
+            groups.append((where, w, H, _spectrum(H)))
         scale = max(float(np.abs(gradient).max(initial=0.0)), 1e-300)
-        for sweep in range(10_000):
+        for sweep in range(1, 1000):
             before = target.copy()
             if free.size:
-                change = linalg.lstsq(hessian[np.ix_(free, free)], -at[free])[0]
+                change = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True) @ -at[free]
                 target[free], at = target[free] + change, at + hessian[:, free] @ change
-            for where, w, H in groups:
+            for where, w, H, spectrum in groups:
                 unit, old = self.unit[where], target[where]
-                target[where] = _shrunk_group(H, H @ (unit * old) - at[where] / unit, w) / unit
+                target[where] = _shrunk_group(spectrum, H @ (unit * old) - at[where] / unit, w) / unit
                 at = at + hessian[:, where] @ (target[where] - old)
             moved = np.abs(hessian @ (target - before)).max(initial=0.0)
             if moved <= 1e-14 * scale:
                 break
-            if sweep % 20 == 19 or moved <= 1e-7 * scale:
-                target = self._settle(hessian, gradient, coef, target, self._bend)
+            if sweep % 10 == 0 or moved <= 1e-7 * scale:
+                target = self.settle(hessian, gradient, coef, target)
                 at = gradient + hessian @ (target - coef)
-                if np.abs(self.residual(target, at)).max(initial=0.0) <= 1e-13 * scale:
+                if size_of(self.residual(target, at)) <= _rounding(hessian, gradient, target, coef):
                     break
         return target
 
-    def _bend(self, coef):
-        """Second derivative of the norms of the groups that are not zero, (k, k) array."""
+    def landed(self, target, step):
+        t, move = self.unit * target, self.unit * step
+        shares = [(-(t[where] @ move[where]) / (move[where] @ move[where]), where) for where, _ in self._groups()
+                  if t[where] @ move[where] < 0.0]
+        share, where = min(shares, key=lambda pair: pair[0], default=(1.0, None))
+        end = target + min(share, 1.0) * step
+        if share < 1.0:
+            end[where] = 0.0
+        return end
+
+    def _turned(self, target, trial):
+        return False                                          # `landed` saw to it
+
+    def bend(self, coef):
+        """Of the norms of the groups that are not zero."""
         bend = np.zeros((coef.size,) * 2)
         for where, w in self._groups():
             t, unit = self.unit[where] * coef[where], self.unit[where]
@@ -318,40 +362,32 @@ class Grouped(Corners):
         return dataclasses.replace(super().keep(which), group=self.group[which])
 
 
-def _solve(matrix, vector):
-    """matrix^-1 vector; None where the matrix is not well positive definite."""
-    diagonal = np.diag(matrix)
-    if not (diagonal > 0.0).all():
-        return None
-    s = 1.0 / np.sqrt(diagonal)
-    try:
-        factor = linalg.cho_factor(s[:, None] * matrix * s, lower=True)
-    except (linalg.LinAlgError, ValueError):
-        return None
-    return s * linalg.cho_solve(factor, s * vector) if np.diag(factor[0]).min(initial=1.0) > 1e-6 else None
+def _rounding(hessian, gradient, target, coef):
+    """What a quadratic's gradient at `target` may be off by."""
+    return 1e-13 * size_of(gradient) + 1e-15 * size_of(np.abs(hessian) @ (np.abs(target) + np.abs(coef)))
 
 
-def _shrunk_group(H, c, weight):
-    """argmin_t t'Ht / 2 - c't + weight |t|: t = (H + weight / r I)^-1 c, r = |t| the root of |t(r)| = r by bisection in
-    the eigenbasis of H, polished by Newton's method."""
-    if linalg.norm(c) <= weight:
-        return np.zeros_like(c)
+def _spectrum(H):
+    """Eigenvalues and vectors of a group's Hessian."""
     values, Q = linalg.eigh(H)
-    d, values = Q.T @ c, np.maximum(values, 0.0)
+    return np.maximum(values, 0.0), Q
 
-    def excess(r):
-        return float(np.sum((d / (values * r + weight)) ** 2)) - 1.0
 
-    high = linalg.norm(c) / max(values[values > 1e-12 * values.max(initial=0.0)].min(initial=math.inf), 1e-300)
-    low = 0.0
-    while excess(high) > 0.0 and high < 1e300:
-        high *= 2.0
-    r = 0.0
-    for _ in range(200):
-        if high - low <= 1e-15 * high:
+def _shrunk_group(spectrum, c, weight):
+    """argmin_t t'Ht / 2 - c't + weight |t|: t = r (r H + weight)^-1 c with r = |t|.
+
+    1 / |(r H + weight)^-1 c| is concave in r and 1 at the solution: Newton's method from 0 comes from the left.
+    """
+    values, Q = spectrum
+    d, r = Q.T @ c, 0.0
+    if linalg.norm(d) <= weight:
+        return np.zeros_like(c)
+    for _ in range(100):
+        inner = values * r + weight
+        squares = float(np.sum((d / inner) ** 2))
+        slope = squares ** -1.5 * float(np.sum(d * d * values / inner ** 3))
+        step = (1.0 - squares ** -0.5) / slope if slope > 0.0 else 0.0
+        if not step > 1e-15 * r:
             break
-        slope = -2.0 * float(np.sum(d * d * values / (values * r + weight) ** 3))
-        newton = r - excess(r) / slope if slope < 0.0 else math.nan
-        r = newton if low < newton < high else 0.5 * (low + high)
-        low, high = (r, high) if excess(r) > 0.0 else (low, r)
+        r += step
     return Q @ (d * r / (values * r + weight))

@@ -13,13 +13,15 @@ import math
 import numpy as np
 
 from daskglm_rep import passes
-from daskglm_rep.corners import Corners, Ridge
+from daskglm_rep.corners import Corners, ElasticNet, Ridge
 from daskglm_rep.fitted import Fit, distance_of, standard_errors
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.moments import block_moments, screened_moments
 from daskglm_rep.objective import Objective, Point, solve
+from daskglm_rep.shapes import Shape
 
 FEW = 300          # coefficients up to which all are active
+LEVEL = 1e-7       # weight of a proximal term on the common level of several classes, in units of their curvature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,25 @@ class Problem:
         full = np.vstack([np.zeros(self.basis.n_coef), coef.reshape(self.m - 1, -1)])
         return (full - full.mean(axis=0)).ravel()
 
+    def levelled(self, coef):
+        """The same contrasts of classes at each column's best level: nothing that the data know of.
+
+        Free coefficients sum to zero; of the levels at which absolute values are alike, that with most zeros.
+        """
+        if self.m == 1 or not (isinstance(self.penalty, ElasticNet) and type(self.penalty.shape) is Shape):
+            return coef
+        B, k = coef.reshape(self.m, -1), np.arange(self.m + 1)
+        slope, ridge = (v.reshape(self.m, -1)[0] for v in (self.penalty.absolute, self.penalty.ridge))
+        mean = B.mean(axis=0)
+        best = B - mean
+        for j in np.flatnonzero((slope > 0.0) & B.any(axis=0)):
+            between = mean[j] + slope[j] * (self.m - 2 * k) / (self.m * ridge[j]) if ridge[j] else ()
+            trials = [B[:, j] - c for c in (0.0, *B[:, j], *between)]
+            costs = np.array([slope[j] * np.abs(b).sum() + 0.5 * ridge[j] * b @ b for b in trials])
+            least = [b for b, cost in zip(trials, costs) if cost <= costs.min() * (1.0 + 1e-14)]
+            best[:, j] = min(least, key=lambda b: (np.count_nonzero(b), b @ b))
+        return best.ravel()
+
     def places(self, columns):
         """Where the coefficients of some columns are among the k."""
         return (np.arange(self.m)[:, None] * self.basis.n_coef + columns).ravel()
@@ -135,7 +156,11 @@ class Problem:
             information = m.expected
         if self.m > 1:
             blocks = information.reshape(len(S), a, len(S), a)
-            information = np.einsum("ej,eafb,fl->jalb", S, blocks, S, optimize=True).reshape(self.m * a, -1)
+            information = np.einsum("ej,eafb,fl->jalb", S, blocks, S, optimize=True)
+            size, free = np.einsum("jaja->a", information), self.penalty.alpha[state.active] == 0.0
+            for j in range(a):          # the data leave a column's level open, and steps that keep it are as good
+                information[:, j, :, j] += (1.0 if free[j] else LEVEL) * (size[j] + (size[j] == 0.0))
+            information = information.reshape(self.m * a, -1)
         return information + np.diag(self.penalty.ridge[self.places(state.active)])
 
     def direction(self, state):
@@ -166,6 +191,8 @@ class Problem:
     def distance(self, state, step, n_rows):
         """Length of a step among active columns in standard errors of the worst coefficient."""
         columns = self.columns_of((state.coef != 0.0) | (step != 0.0) | (self.penalty.alpha == 0.0))
+        if not columns.size:
+            return 0.0
         objective, point = self.point(state, columns)
         outer = (np.arange(self.model.n_equations)[:, None] * self.basis.n_coef + columns).ravel()
         errors = standard_errors(objective, point, n_rows, least=True)

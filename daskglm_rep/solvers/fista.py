@@ -38,7 +38,7 @@ class Fista:
 
     warm_up: bool = False
     growth: float = 1.5
-    max_inner: int = 2000
+    max_inner: int = 100
     name = "fista"
 
     def minimise(self, problem, data, coef, n_rows, tol, max_iter, active=None, verbose=0):

@@ -53,7 +53,8 @@ def solve(prepared, penalty, solver=None, weights_kind="prior", tol=1e-6, max_it
         active = doubtful(problem, coef, prepared, n_rows)
     solver = _choose(solver, problem, coef, active, verbose)
     reached = solver.minimise(problem, prepared.data, coef, n_rows, tol, max_iter, active=active, verbose=verbose)
-    reached = dataclasses.replace(reached, state=_centred(problem, reached.state))
+    end = dataclasses.replace(reached.state, coef=problem.levelled(reached.state.coef))
+    reached = dataclasses.replace(reached, state=end)
     fit, used = fit_of(problem, reached, solver.name)
     if prepared.found.has_offset:
         fit = dataclasses.replace(fit, null=_null(prepared, n_rows, tol, max_iter))
@@ -68,6 +69,8 @@ def solve(prepared, penalty, solver=None, weights_kind="prior", tol=1e-6, max_it
 def _null(prepared, n_rows, tol, max_iter):
     """The model without the features where rows have offsets: a fit of its own."""
     null = prepared.objective().null()
+    if not null.n_coef:
+        return null.evaluate(prepared.data, np.zeros(0))
     coef = fit_unpenalized(prepared, null)
     return polish(null, prepared.data, prepared.pilot, coef, n_rows, tol, max_iter).point
 
@@ -126,22 +129,6 @@ def _choose(solver, problem, coef, active, verbose):
              f"{n_bytes / 2 ** 30:.1f} GiB in each thread. A larger alpha or solver='fista' takes less.",
              PenaltyWarning)
     return solver
-
-
-def _centred(problem, state):
-    """Symmetric coefficients whose level a penalty leaves open: free ones sum to zero over classes, and of the levels
-    that an absolute value does not tell apart the one with most zeros, then the least squares, is taken."""
-    if problem.m == 1:
-        return state
-    B = state.coef.reshape(problem.m, -1).copy()
-    alpha, ridge = (v.reshape(problem.m, -1)[0] for v in (problem.penalty.alpha, problem.penalty.ridge))
-    B[:, alpha == 0.0] -= B[:, alpha == 0.0].mean(axis=0)
-    if isinstance(problem.penalty, ElasticNet) and problem.m % 2 == 0:
-        for j in np.flatnonzero((alpha > 0.0) & (ridge == 0.0)):
-            middle = np.sort(B[:, j])[problem.m // 2 - 1:problem.m // 2 + 1]
-            levels = [B[:, j] - c for c in (0.0, *middle) if middle[0] <= c <= middle[1]]
-            B[:, j] = min(levels, key=lambda b: (np.count_nonzero(b), b @ b))
-    return dataclasses.replace(state, coef=B.ravel())
 
 
 def _tell_zeros(problem, state):

@@ -17,6 +17,7 @@ from daskglm_rep.solvers.composite import FEW, Reached, certify
 FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
 CANCELLED = 1e-4        # share of the deviance below which that at the end of an exact step is rounding
 NEAR = 0.7              # share of its threshold that a gradient must reach for its column to stay active
+QUICK = 1e8             # multiplications up to which all columns are active in any case
 GROWTH = 50             # columns that may enter at once, or as many as there are
 
 
@@ -48,7 +49,8 @@ class CoordinateDescent:
         -------
         composite.Reached
         """
-        few, best, step, last = problem.penalty.alpha.size <= FEW, None, None, math.inf
+        few = problem.penalty.alpha.size <= FEW or n_rows * problem.penalty.alpha.size ** 2 <= QUICK
+        best, step, last = None, None, math.inf
         active = problem.all_columns if few else problem.used(coef) if active is None else active
         for n_iter in range(1, max_iter + 1):
             state = problem.evaluate(data, coef, active)
@@ -74,7 +76,7 @@ class CoordinateDescent:
                 rest, _ = problem.direction(end)
                 if end.moments.deviance > CANCELLED * state.moments.deviance:
                     return Reached(end, rest, problem.distance(end, rest, n_rows), n_iter, True)
-            coef, last = state.coef + step, now
+            coef, last = problem.levelled(state.coef + step), now
             active = active if few else self._next(problem, state, coef, slope, wrong)
         return certify(problem, data, best, n_rows, tol, max_iter)
 
