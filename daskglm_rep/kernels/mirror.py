@@ -34,7 +34,7 @@ class Link:
     def _map(self, values, p):
         size = np.where(self.free, 0.0, np.abs(values))
         top = size.max(initial=0.0)
-        if top == 0.0:
+        if not 0.0 < top < np.inf:                                    # overflowed, or nothing is there
             return np.where(self.free, values, 0.0)
         size = size / top                                             # powers neither overflow nor vanish at once
         norm = np.sum(size ** p) ** (1.0 / p)
@@ -101,15 +101,16 @@ def mirror_epoch(block, model, basis, link, anchor, begin, seed):
     theta, coef, q = link.dual(begin), begin, basis.n_coef
     at_anchor = S @ anchor.coef.reshape(-1, q)
     batch = max(1, min(anchor.batch, block.n_rows // STEPS))
-    for start in range(0, block.n_rows, batch):
-        rows = order[start:start + batch]
-        Z, y, weight, offset = basis.design(block.X[rows]), block.y[rows], block.weight[rows], block.offset[rows]
-        here, there = (_residuals(model, Z, B, y, weight, offset) for B in (S @ coef.reshape(-1, q), at_anchor))
-        change = S.T @ (Z.T @ (there - here)).T * (anchor.scale / rows.size)
-        v = change.ravel() + anchor.gradient + anchor.ridge * (coef - anchor.coef)
-        theta = theta - anchor.step * v
-        theta = np.sign(theta) * np.maximum(np.abs(theta) - anchor.step * anchor.threshold, 0.0)
-        coef = link.coef(theta)
+    with np.errstate(over="ignore", invalid="ignore"):          # an epoch whose step was too long is taken back
+        for start in range(0, block.n_rows, batch):
+            rows = order[start:start + batch]
+            Z, y, weight, offset = basis.design(block.X[rows]), block.y[rows], block.weight[rows], block.offset[rows]
+            here, there = (_residuals(model, Z, B, y, weight, offset) for B in (S @ coef.reshape(-1, q), at_anchor))
+            change = S.T @ (Z.T @ (there - here)).T * (anchor.scale / rows.size)
+            v = change.ravel() + anchor.gradient + anchor.ridge * (coef - anchor.coef)
+            theta = theta - anchor.step * v
+            theta = np.sign(theta) * np.maximum(np.abs(theta) - anchor.step * anchor.threshold, 0.0)
+            coef = link.coef(theta)
     return Walked(block.n_rows * coef, float(block.n_rows))
 
 

@@ -21,7 +21,7 @@ from daskglm_rep.objective import Objective, Point, solve
 from daskglm_rep.shapes import Shape
 
 FEW = 300          # coefficients up to which all are active
-LEVEL = 1e-7       # weight of a proximal term on the common level of several classes, in units of their curvature
+LEVEL = 1e-7       # largest weight of a proximal term on the common level of several classes, in units of curvature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +158,11 @@ class Problem:
             blocks = information.reshape(len(S), a, len(S), a)
             information = np.einsum("ej,eafb,fl->jalb", S, blocks, S, optimize=True)
             size, free = np.einsum("jaja->a", information), self.penalty.alpha[state.active] == 0.0
+            far = np.abs(state.coef.reshape(self.m, -1)[:, state.active]).max(axis=0)
+            pull = self.penalty.total * (self.penalty.unit * self.penalty.alpha)[state.active] / (1.0 + far)
+            level = np.where(free, 1.0, np.clip(1e-3 * pull / np.maximum(size, 1e-300), 1e-11, LEVEL))
             for j in range(a):          # the data leave a column's level open, and steps that keep it are as good
-                information[:, j, :, j] += (1.0 if free[j] else LEVEL) * (size[j] + (size[j] == 0.0))
+                information[:, j, :, j] += level[j] * (size[j] + (size[j] == 0.0))
             information = information.reshape(self.m * a, -1)
         return information + np.diag(self.penalty.ridge[self.places(state.active)])
 
