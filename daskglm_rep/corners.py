@@ -79,6 +79,22 @@ class Ridge(Penalty):
 
 
 @dataclasses.dataclass(frozen=True)
+class OfContrasts(Ridge):
+    """What contrasts of classes keep of a penalty with corners of symmetric coefficients: its smooth part.
+
+    Parameters
+    ----------
+    loose : (k,) bool array
+        Which have no penalty at all.
+    """
+
+    loose: np.ndarray = None
+
+    def free(self, n_coef):
+        return self.loose
+
+
+@dataclasses.dataclass(frozen=True)
 class Corners(Penalty):
     """What penalties that set coefficients to zero have; `coef` is (m q,): m classes of q coefficients of the basis.
 

@@ -17,7 +17,7 @@ from daskglm_rep.corners import _shrunk_group, _spectrum
 from daskglm_rep.penalties import MCP, SCAD, GroupLasso, Shape
 from daskglm_rep.solvers.fista import Fista
 from daskglm_rep.solvers.mirror_descent import MirrorDescent
-from daskglm_rep.telling import PenaltyWarning
+from daskglm_rep.telling import PenaltyWarning, SeparationWarning
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "penalized"}
 FITS = [(name, i) for name, case in CASES.items() for i in range(len(case["fits"]))]
@@ -182,7 +182,7 @@ def test_results_count_what_is_in_use():
 
 def test_an_early_stop_says_how_far_it_is():
     X, y = sample("binomial", 20_000, 60)
-    with pytest.warns(ConvergenceWarning, match="'igd' stopped after 1 iter.* standard errors"):
+    with pytest.warns(ConvergenceWarning, match="after 1 sweeps: .* standard errors .*solver='igd'"):
         fitted = GLMRegressor("binomial", alpha=0.001, l1_ratio=1.0, solver="igd", max_iter=1).fit(X, y)
     assert not fitted.converged_ and 1e-6 < fitted.distance_to_optimum_ < 100
 
@@ -421,7 +421,7 @@ def test_wide_rows_in_chunks_with_a_pilot_that_is_a_share():
     (dict(alpha=0.1, penalty_factor=np.zeros(8)), "penalty_factor is zero for all features"),
     (dict(alpha=0.1, solver="lars"), "solver='lars' is not known: choose one of auto, cd, fista, igd"),
     (dict(solver="fista"), "solver='fista' is for penalised fits: give alpha > 0"),
-    (dict(alpha=0.1, penalty="mcp"), "penalty must be one of daskglm_rep.penalties"),
+    (dict(alpha=0.1, penalty=3.0), "penalty must be one of daskglm_rep.penalties"),
     (dict(alpha=0.1, l1_ratio=0.5, penalty=MCP()), r"MCP\(l1_ratio=...\)"),
     (dict(penalty=SCAD()), "needs a strength: alpha > 0"),
     (dict(alpha=0.1, penalty=GroupLasso([0, 1])), "one label for each of the 8 features"),
@@ -432,6 +432,17 @@ def test_bad_settings_are_told_in_a_sentence(settings, words):
     X, y = sample("gaussian", 60)
     with pytest.raises(ValueError, match=words):
         GLMRegressor(**settings).fit(X, np.exp(y))
+
+
+def test_separation_by_a_column_without_penalty_is_told():
+    X, y = sample("gaussian", 200)
+    y = (X[:, 0] + 0.5 > 0).astype(float)
+    with pytest.warns(SeparationWarning, match="x0"):
+        fitted = GLMRegressor("binomial", alpha=0.05, l1_ratio=1.0, penalty_factor=np.arange(8.0)).fit(X, y)
+    assert not fitted.converged_
+    labels = np.where(y == 1, 2, (X[:, 3] > 0).astype(int))
+    with pytest.warns(SeparationWarning, match="x0"):
+        LogisticRegression(alpha=0.05, l1_ratio=1.0, penalty_factor=np.arange(8.0)).fit(X, labels)
 
 
 def test_shapes_refuse_what_gives_no_minimum():

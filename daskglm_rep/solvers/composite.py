@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from daskglm_rep import passes
-from daskglm_rep.corners import Corners, ElasticNet, Ridge
+from daskglm_rep.corners import Corners, ElasticNet, OfContrasts
 from daskglm_rep.fitted import Fit, distance_of, standard_errors
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.moments import block_moments, screened_moments
@@ -185,8 +185,8 @@ class Problem:
         moments = dataclasses.replace(m, score=m.score[outer], expected=expected, observed=observed)
         penalty = self.penalty.keep(self.places(columns))
         ridge = np.kron(self.model.ridge_metric, np.diag(penalty.ridge[:columns.size]))
-        if self.m > 1:                                    # of the contrasts all that is left is the smooth part
-            penalty = Ridge(ridge)
+        if self.m > 1:
+            penalty = OfContrasts(ridge, penalty.free(outer.size))
         point = Point(self.equations(state.coef)[outer], moments, state.value, -moments.score, observed + ridge,
                       expected + ridge)
         return Objective(self.model, self.basis.keep(columns), penalty), point

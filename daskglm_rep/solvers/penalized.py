@@ -8,16 +8,16 @@ import dataclasses
 import math
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import progress
 from daskglm_rep.penalties import LASSO, ElasticNet
+from daskglm_rep.separation import Watch
 from daskglm_rep.solvers import newton
 from daskglm_rep.solvers.composite import FEW, Problem, fit_of, unit
 from daskglm_rep.solvers.fista import Fista
 from daskglm_rep.solvers.polish import polish
 from daskglm_rep.solvers.proximal_newton import CoordinateDescent
-from daskglm_rep.solvers.three_sweeps import fit_pilot as fit_unpenalized
+from daskglm_rep.solvers.three_sweeps import fit_pilot as fit_unpenalized, separation_of, tell_status
 from daskglm_rep.telling import PenaltyWarning, tell
 
 LOOSE = 0.05            # of a pilot's fit, in its own standard errors: a twentieth of its sampling error
@@ -59,11 +59,15 @@ def solve(prepared, penalty, solver=None, weights_kind="prior", tol=1e-6, max_it
     if prepared.found.has_offset:
         fit = dataclasses.replace(fit, null=_null(prepared, n_rows, tol, max_iter))
     _tell_zeros(problem, reached.state)
-    if not fit.converged:
-        _warn(fit, tol, max_iter)
     kept = prepared.kept.copy()
     kept[kept] = used
-    return dataclasses.replace(prepared, kept=kept, basis=fit.objective.basis).fitted(fit, weights_kind)
+    prepared = dataclasses.replace(prepared, kept=kept, basis=fit.objective.basis)
+    separated = _separated(prepared, fit)
+    if separated is not None:
+        fit = dataclasses.replace(fit, distance=math.inf, converged=False)
+    fitted = prepared.fitted(fit, weights_kind, separated)
+    tell_status(fitted.status, f"solver={fit.solver!r}, tol={tol:g}, max_iter={max_iter}, {problem.model}")
+    return fitted
 
 
 def _null(prepared, n_rows, tol, max_iter):
@@ -73,6 +77,13 @@ def _null(prepared, n_rows, tol, max_iter):
         return null.evaluate(prepared.data, np.zeros(0))
     coef = fit_unpenalized(prepared, null)
     return polish(null, prepared.data, prepared.pilot, coef, n_rows, tol, max_iter).point
+
+
+def _separated(prepared, fit):
+    """What is separated among the coefficients that no penalty holds."""
+    watch = Watch(fit.objective, prepared.data, prepared.pilot, prepared.found)
+    beside = fit.objective.penalty.free(fit.point.coef.size).sum() > fit.objective.basis.intercept
+    return separation_of(watch, fit) if beside else watch.separated
 
 
 def constant(problem, prepared):
@@ -140,9 +151,3 @@ def _tell_zeros(problem, state):
     alpha = problem.penalty.strength
     tell(f"All penalised coefficients are zero: alpha={alpha:g} is not below alpha_max={share * alpha:.6g}, from which "
          "on none enters. Take a smaller alpha.", PenaltyWarning)
-
-
-def _warn(fit, tol, max_iter):
-    tell(f"The fit did not converge: solver {fit.solver!r} stopped after {fit.n_iter} iterations {fit.distance:.3g} "
-         f"standard errors from the optimum (tol={tol:g}, max_iter={max_iter}). Raise max_iter or tol, scale the "
-         "columns, or take solver='cd'.", ConvergenceWarning)

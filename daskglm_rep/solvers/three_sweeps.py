@@ -56,11 +56,11 @@ def solve(prepared, penalty=NONE, weights_kind="prior", tol=1e-6, max_iter=100, 
     reach = Reach.of(found.columns, prepared.basis, spread(block.X, np.ones(block.n_rows)))
     fit = polish(objective, data, pilot, coef, prepared.n_rows(weights_kind), tol, max_iter, null=null,
                  null_coef=null_coef, safe=safe, ceiling=ceiling, reach=reach, separated=watch, verbose=verbose)
-    separated = _separated(watch, fit)
+    separated = separation_of(watch, fit)
     if separated is not None:
         fit = dataclasses.replace(fit, distance=math.inf, converged=False)
     fitted = prepared.fitted(fit, weights_kind, separated)
-    _tell_status(fitted.status, f"tol={tol:g}, max_iter={max_iter}, {objective.model}")
+    tell_status(fitted.status, f"tol={tol:g}, max_iter={max_iter}, {objective.model}")
     return fitted
 
 
@@ -96,14 +96,15 @@ def _constant_model(objective, block, found):
     return safe, 0.5 * deviance * (1.0 + 1e-6) if math.isfinite(deviance) else math.inf
 
 
-def _separated(watch, fit):
+def separation_of(watch, fit):
     """What is separated: looked for where a coefficient is unbounded in effect, or the fit did not settle."""
     if not watch(fit.point) and not fit.converged:
         watch.look(fit.point.coef)
     return watch.separated
 
 
-def _tell_status(status, settings):
+def tell_status(status, settings):
+    """Warn of a fit that is no optimum; `settings` say what was asked for."""
     if status.name == "not converged":
         tell(f"{status.sentence[:-1]} ({settings}). {status.advice}", ConvergenceWarning)
     elif status.name == "separated":
