@@ -128,8 +128,16 @@ def tile_sums(plan, rows, weight, offset, edges):
     totals = [(np.zeros((n_averages, n_responses)), np.zeros((n_averages, n_responses, n_coef))) for _ in edges[1:]]
     at = 0
     for point in plan.points:
-        tile = _Tile(plan, rows, offset, point)
+        tile, straight = _Tile(plan, rows, offset, point), {}
         for average in plan.averages:
+            direction = tile.direction(average)
+            if direction is not None:          # all such slopes are multiples of one average
+                if average.relative not in straight:
+                    straight[average.relative] = _along_one(tile, average.relative, weight, edges)
+                for (values, gradients), sums in zip(totals, straight[average.relative]):
+                    _add_multiple(plan.predictor, direction, sums, values[at], gradients[at])
+                at += 1
+                continue
             value, pieces = tile.slope(average) if isinstance(average, Slope) else tile.prediction(average)
             for (values, gradients), first, last in zip(totals, edges, edges[1:]):
                 run = slice(first, last)
@@ -137,6 +145,29 @@ def tile_sums(plan, rows, weight, offset, edges):
                 gradients[at] += _gradient(plan.predictor, pieces, weight, run)
             at += 1
     return totals
+
+
+def _along_one(tile, relative, weight, edges):
+    """Per run of rows: sums of the effect of a unit change of eta, of its gradient in b through eta, and of its factor
+    of the direction."""
+    X, state = tile.base
+    value, u, v = state.derivative(np.ones((len(weight), 1)), relative)
+    runs = [slice(first, last) for first, last in zip(edges, edges[1:])]
+    pieces = [(np.arange(X.shape[1]), X, u)]
+    return [(weight[run] @ value[run], _gradient(tile.predictor, pieces, weight, run), weight[run] @ v[run, :, 0])
+            for run in runs]
+
+
+def _add_multiple(predictor, direction, sums, values, gradients):
+    """The sums of a slope along the same direction of the design in all rows."""
+    positions, d = direction
+    t = float(d @ predictor.full(int(max(predictor.kept.max(initial=-1), positions.max(initial=-1))) + 1)[positions, 0])
+    values += t * sums[0]
+    gradients += t * sums[1]
+    into = np.searchsorted(predictor.kept, positions)
+    for j, place, position in zip(d, into, positions):
+        if place < predictor.kept.size and predictor.kept[place] == position:
+            gradients[:, place + predictor.intercept] += j * sums[2]
 
 
 def _gradient(predictor, pieces, weight, run):
@@ -197,6 +228,13 @@ class _Tile:
         words = f"{average.variable} = {average.value}" if average.how == "set" else \
             f"{average.variable} moved by {average.value:g}"
         return self.terms.assign(self.rows, average.variable, value), words
+
+    def direction(self, average):
+        """(positions, values) of the direction of a slope, where it is the same in all rows of a one-equation model."""
+        if not isinstance(average, Slope) or average.levels is not None or average.times_x \
+                or self.predictor.coef.shape[0] > 1:
+            return None
+        return self.terms.constant_derivative(self.rows, average.variable)
 
     def slope(self, average):
         """Values and pieces of a derivative."""

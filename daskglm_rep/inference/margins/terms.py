@@ -143,6 +143,14 @@ class ArrayTerms:
         return np.array(positions, int), np.column_stack(columns) if columns else np.empty((n, 0))
 
 
+    def constant_derivative(self, rows, name):
+        """(positions, values) of a derivative that is the same in all rows; None where it is not."""
+        own = [j for j, column in enumerate(self.names) if name in self.products.get(column, (column,))]
+        if any(self.products.get(self.names[j], (name,)) != (name,) for j in own):
+            return None
+        return np.array(own, int), np.ones(len(own))
+
+
 def _without_one(parts, name):
     rest = list(parts)
     rest.remove(name)
@@ -262,6 +270,14 @@ class FrameTerms:
         ends = [part.matrix(part.assign(rows, name, value)) for value in (0.0, 1.0)]
         return positions, columns(ends[1], slice(None)) - columns(ends[0], slice(None))
 
+    def constant_derivative(self, rows, name):
+        """(positions, values) of a derivative that is the same in all rows; None where it is not."""
+        _, part, linear = self.using(name, rows)
+        if not linear or set(part.variables) != {name}:
+            return None
+        positions, values = self.derivative(self.take(rows, slice(0, 1)), name)
+        return positions, values[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class MixedTerms:
@@ -309,6 +325,9 @@ class MixedTerms:
     def derivative(self, rows, name):
         positions, values = self.terms.derivative(rows, name)
         return positions, self._mix(values)
+
+    def constant_derivative(self, rows, name):
+        """None: a mixture is one row."""
 
     def _mix(self, X):
         return np.einsum("ikj,k->ij", X.reshape(-1, self.shares.size, X.shape[1]), self.shares)
