@@ -5,12 +5,15 @@ import math
 import numpy as np
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, MATRIX, OUT, OUT2, call, exp, kernel, log, types
+from daskglm_rep._jit import FLOATS, MATRIX, OUT, OUT2, STRIDED, call, exp, kernel, log, types
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import tile_gram
+from daskglm_rep.kernels.gram import basis_arguments, tile_gram
+from daskglm_rep.kernels.strips import (BASIS, LENGTH, STRIP, add_moment, add_quad, copy_strip, load_strip, new_strip)
 from daskglm_rep.summaries import Moments
 
 WIDE = 2 ** 17          # numbers in a tile of products: it stays in the L2 cache
+
+_STRIPS = BASIS + (STRIDED,) * 3 + (OUT2, types.boolean, OUT2, OUT2, OUT)
 
 
 @kernel
@@ -78,28 +81,103 @@ def softmax_rows(eta, y, weight, totals=None, variance=None):
 
 
 @kernel
-def _pair_products(columns, m, products):
-    """products[(a, b)] = columns[a] columns[b] row by row, for b <= a; all arrays feature-major."""
-    c = 0
-    for a in range(columns.shape[0]):
-        for b in range(a + 1):
-            for i in range(m):
-                products[c, i] = columns[a, i] * columns[b, i]
-            c += 1
+def _class_rows(eta, y, weight, m, top, whole, minor, chosen, probability, variance, residual, totals):
+    """The formulas of `_softmax_rows` for a strip, class-major arrays (J - 1, m): loops over rows vectorise.
+
+    At most one class has more than half of a row: 1 - p is the difference for the others, and for it their sum.
+    """
+    k = residual.shape[0]
+    for i in range(m):
+        top[i] = 0.0
+    for j in range(k):
+        for i in range(m):
+            top[i] = max(top[i], eta[j, i])
+    for i in range(m):
+        chosen[i] = exp(-top[i])
+        whole[i] = chosen[i]
+        minor[i] = chosen[i]
+    for j in range(k):
+        for i in range(m):
+            probability[j, i] = exp(eta[j, i] - top[i])
+        for i in range(m):
+            whole[i] += probability[j, i]
+    for i in range(m):
+        minor[i] = minor[i] if 2.0 * minor[i] <= whole[i] else 0.0
+    for j in range(k):
+        for i in range(m):
+            minor[i] += probability[j, i] if 2.0 * probability[j, i] <= whole[i] else 0.0
+    for j in range(k):
+        for i in range(m):
+            p, own = probability[j, i], y[i] == j + 1.0
+            chosen[i] = p if own else chosen[i]
+            rest = (whole[i] - p if 2.0 * p <= whole[i] else minor[i]) / whole[i]
+            p /= whole[i]
+            residual[j, i] = weight[i] * (rest if own else -p)
+            variance[j, i] = p * rest
+            probability[j, i] = p
+            top[i] -= eta[j, i] if own else 0.0
+    deviance = pearson = 0.0
+    for i in range(m):
+        pearson += weight[i] * (whole[i] / max(chosen[i], 1e-300) - 1.0)
+        deviance += 2.0 * weight[i] * (top[i] + log(whole[i]))
+    totals[0] += deviance
+    totals[1] += pearson
 
 
 @kernel
-def _pair_weights(probability, variance, weight, m, products):
-    """products[(j, l)] = w (delta_jl p_j - p_j p_l) for l <= j, from feature-major probabilities and p_j (1 - p_j)."""
-    c = 0
+def _add_pairs(Z, q, m, probability, variance, weight, left, right, pairs):
+    """pairs[(j, l), (a, b)] += sum of w (delta_jl p_j - p_j p_l) z_a z_b for l <= j and b <= a.
+
+    The information's k^2 blocks are symmetric, and so is each block: a quarter of its numbers are distinct. They are
+    products of two thin matrices, the weights of pairs of classes and those of pairs of columns, four by four.
+    """
+    r = 0
     for j in range(probability.shape[0]):
         for l in range(j):
             for i in range(m):
-                products[c, i] = -weight[i] * probability[j, i] * probability[l, i]
-            c += 1
+                left[r, i] = -weight[i] * probability[j, i] * probability[l, i]
+            r += 1
         for i in range(m):
-            products[c, i] = weight[i] * variance[j, i]
-        c += 1
+            left[r, i] = weight[i] * variance[j, i]
+        r += 1
+    for a in range(q):
+        first = a * (a + 1) // 2
+        for b in range(0, a + 1, 4):
+            for c in range(4):
+                for i in range(m):
+                    right[c, i] = Z[a, i] * Z[b + c, i]
+            for r in range(0, pairs.shape[0], 4):
+                add_quad(left[r:r + 4], right, m, pairs[r:r + 4, first + b:first + min(b + 4, a + 1)])
+
+
+@kernel
+def _strip_moments(X, columns, center, inverse_scale, intercept, y, weight, offset, B, informative, score, pairs,
+                   totals):
+    """One visit of each strip of a dense block: score, deviance and the distinct numbers of the information."""
+    k, q = B.shape
+    Z, left, right = new_strip(q), np.empty(((pairs.shape[0] + 3) // 4 * 4, LENGTH)), np.empty((4, LENGTH))
+    eta, probability, variance, residual = (np.empty((k, LENGTH)), np.empty((k, LENGTH)), np.empty((k, LENGTH)),
+                                            np.empty((k, LENGTH)))
+    own_y, own_weight, own_offset, top = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    whole, minor, chosen = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    for start in range(0, X.shape[0], STRIP):
+        m = min(STRIP, X.shape[0] - start)
+        copy_strip(y, start, m, own_y)
+        copy_strip(weight, start, m, own_weight)
+        copy_strip(offset, start, m, own_offset)
+        load_strip(X, start, m, columns, center, inverse_scale, intercept, Z)
+        for e in range(k):
+            own = eta[e]
+            for i in range(m):
+                own[i] = own_offset[i]
+            for j in range(q):
+                for i in range(m):
+                    own[i] += B[e, j] * Z[j, i]
+        _class_rows(eta, own_y, own_weight, m, top, whole, minor, chosen, probability, variance, residual, totals)
+        for e in range(k):
+            add_moment(Z, m, residual[e], score[e])
+        if informative:
+            _add_pairs(Z, q, m, probability, variance, own_weight, left, right, pairs)
 
 
 @kernel
@@ -120,24 +198,6 @@ def _unpack_blocks(pairs, k, q, information):
             r += 1
 
 
-def _add_information(Z, probability, variance, weight, pairs):
-    """Add a dense tile's sums of w (delta_jl p_j - p_j p_l) z_a z_b to `pairs`, (pairs of classes, pairs of columns).
-
-    The information's k^2 blocks are symmetric, and so is each block: a quarter of its numbers are distinct. They are
-    one product of two thin matrices of pairwise products, half the arithmetic of U'U with rows u = p kron z.
-    """
-    n = Z.shape[0]
-    step = max(64, WIDE // max(pairs.shape[1], 1))
-    zz, pp = np.empty((pairs.shape[1], step)), np.empty((pairs.shape[0], step))
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
-        m = rows.stop - rows.start
-        P, V = np.ascontiguousarray(probability[rows].T), np.ascontiguousarray(variance[rows].T)
-        call(_pair_products, (OUT2, types.int64, OUT2), np.ascontiguousarray(Z[rows].T), m, zz)
-        call(_pair_weights, (OUT2, OUT2, FLOATS, types.int64, OUT2), P, V, weight[rows], m, pp)
-        pairs += pp[:, :m] @ zz[:, :m].T
-
-
 def _add_sparse_information(Z, probability, variance, weight, information):
     k, q = probability.shape[1], Z.shape[1]
     for j in range(k):
@@ -152,27 +212,27 @@ def _add_sparse_information(Z, probability, variance, weight, information):
 def softmax_moments(model, block, basis, coef, informative=True):
     """`Moments` of a block for the multinomial model.
 
-    Block (j, l) of the information is Z' diag(w (delta_jl p_j - p_j p_l)) Z, accumulated tile by tile: no temporary of
-    the block's length times J p.
+    Block (j, l) of the information is Z' diag(w (delta_jl p_j - p_j p_l)) Z, accumulated strip by strip: no temporary
+    of the block's length times J p.
     """
     k, q = model.n_equations, basis.n_coef
-    B = np.reshape(coef, (k, q))
+    B, totals = np.ascontiguousarray(np.reshape(coef, (k, q)), float), np.zeros(2)
     score, information = np.zeros((k, q)), np.zeros((k * q, k * q)) if informative else None
-    dense = informative and not sparse.issparse(block.X)
-    pairs = np.zeros((k * (k + 1) // 2, q * (q + 1) // 2)) if dense else None
-    totals = np.zeros(2)
+    if not sparse.issparse(block.X):
+        pairs = np.zeros((k * (k + 1) // 2, q * (q + 1) // 2) if informative else (0, 0))
+        call(_strip_moments, _STRIPS, block.X, *basis_arguments(basis), block.y, block.weight, block.offset, B,
+             informative, score, pairs, totals)
+        if informative:
+            call(_unpack_blocks, (OUT2, types.int64, types.int64, OUT2), pairs, k, q, information)
+        return Moments(score.ravel(), information, information, totals[0], totals[1])
     for rows, Z in tiles(block.X, basis):
         weight = block.weight[rows]
         eta = Z @ B.T + block.offset[rows][:, None]
         variance = np.empty(eta.shape)
         residual, probability = softmax_rows(eta, block.y[rows], weight, totals, variance)
         score += (Z.T @ residual).T
-        if dense:
-            _add_information(Z, probability, variance, weight, pairs)
-        elif informative:
+        if informative:
             _add_sparse_information(Z, probability, variance, weight, information)
-    if dense:
-        call(_unpack_blocks, (OUT2, types.int64, types.int64, OUT2), pairs, k, q, information)
     return Moments(score.ravel(), information, information, totals[0], totals[1])
 
 

@@ -125,7 +125,7 @@ def add_moment(Z, m, residual, score):
 
 
 @kernel
-def _add_quad(left, right, m, out):
+def add_quad(left, right, m, out):
     """out += left right' of four rows each, or of as many as out has: 16 sums in registers share 8 loads."""
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = 0.0
     for i in range(m):
@@ -162,4 +162,4 @@ def add_gram(Z, m, weight, weighted, information):
             for i in range(m):
                 weighted[a, i] = Z[j + a, i] * weight[i]
         for k in range(0, j + 1, 4):
-            _add_quad(weighted, Z[k:k + 4], m, information[j:j + 4, k:k + 4])
+            add_quad(weighted, Z[k:k + 4], m, information[j:j + 4, k:k + 4])
