@@ -108,6 +108,12 @@ def test_hypotheses_by_the_delta_method(poisson, linear):
                                [plain.effect[0], plain.sd[0], plain.pvalue[0]], rtol=1e-12)
 
 
+def test_functions_and_features_of_one_name():
+    fit = dg.LinearRegression().fit(F[["x1", "x2"]].set_axis(["exp", "e"], axis=1), F["number"]).results_
+    found = fit.hypotheses("exp(exp) - 1e0 * e")
+    np.testing.assert_allclose(found.effect, np.exp(fit.params["exp"]) - fit.params["e"])
+
+
 @pytest.mark.parametrize("text, words", [("nosuch = 1", "cannot be read"), ("x1 =", "cannot be read"),
                                          ("x1.real", "cannot be read"), ("sin(x1)", "cannot be read"),
                                          ("log(-exp(x1))", "no value"), ("__import__('os')", "cannot be read")])

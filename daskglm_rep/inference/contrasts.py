@@ -193,6 +193,7 @@ class _Expression:
             before, after = text[at - 1:at], text[at + len(name):at + len(name) + 1]
             whole = not ((name[0].isalnum() or name[0] == "_") and (before.isalnum() or before == "_")
                          or (name[-1].isalnum() or name[-1] == "_") and (after.isalnum() or after == "_"))
+            whole = whole and not (name in FUNCTIONS and text[at + len(name):].lstrip().startswith("("))
             token = f" \N{LATIN SMALL LETTER ETH}{position}\N{LATIN SMALL LETTER ETH} " if whole else name
             if whole:
                 self.places[token.strip()] = position
