@@ -98,7 +98,7 @@ class Fitted:
     n_rows : float
         Rows that count: positive weight, or the sum of frequency weights.
     n_passes : float
-    separated : tuple or None
+    separated : separation.Separated or None
     null_deviance : float
     frequency : bool
         Whether weights count rows.
@@ -112,7 +112,7 @@ class Fitted:
     kept: np.ndarray
     n_rows: float
     n_passes: float
-    separated: tuple
+    separated: object
     null_deviance: float
     frequency: bool = False
     overdispersion: Overdispersion | None = None
