@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ class Fitted:
     kept: np.ndarray
     n_rows: float
     n_passes: float
-    separated: object
+    separated: Any
     null_deviance: float
     frequency: bool = False
     overdispersion: Overdispersion | None = None
