@@ -81,7 +81,7 @@ def test_shared_sweeps_end_where_rows_in_memory_do(family, link, how):
     free = GLMRegressor(family, link).fit(*arrays).results_.fitted.fit
     errors = np.sqrt(np.diag(np.linalg.inv(free.point.curvature)))
     assert np.max(np.abs(joint.coefs - exact.coefs) / errors) < 2e-4
-    assert joint.distance <= 1e-5 and ready.data.n_passes <= (22 if link is None else 50)
+    assert joint.distance <= 1e-5 and ready.data.n_passes <= (24 if link is None else 60)
     np.testing.assert_allclose(joint.held_out, exact.held_out, rtol=1e-6)
     np.testing.assert_allclose(joint.deviance, exact.deviance, rtol=1e-6)
     assert joint.null_deviance == pytest.approx(exact.null_deviance, rel=1e-9)
@@ -95,7 +95,7 @@ def test_a_lazy_path_of_fifty_takes_few_sweeps(n_chunks, monkeypatch):
     parts = [da.from_array(a, chunks=(20_000 // n_chunks, *a.shape[1:])).map_blocks(np.copy) for a in (X, y, weight)]
     path = ElasticNetPath("binomial", n_alphas=50).fit(*parts)
     whole = ElasticNetPath("binomial", alphas=path.alphas_).fit(X, y, weight)
-    assert path.n_passes_ <= 5 and path.converged_ and path.distance_to_optimum_ <= 1e-3
+    assert path.n_passes_ <= 5 and path.converged_ and path.distance_to_optimum_ <= 5e-3
     np.testing.assert_allclose(path.coefs_, whole.coefs_, atol=5e-5)              # a standard error is 0.02
     selected = LogisticRegressionCV(l1_ratio=1.0, n_alphas=50, cv=model_selection.KFold(4)).fit(*parts)
     assert selected.n_passes_ <= 9 and selected.converged_

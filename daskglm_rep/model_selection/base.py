@@ -26,7 +26,7 @@ PARAMETERS = """
         Multiplies each coefficient's penalty; 0 leaves it free.
     weights_kind : {{"prior", "frequency"}}
         Prior weights scale a row's precision; frequency weights count copies of a row.
-    tol : float, default 1e-3
+    tol : float, default 5e-3
         Distance to its optimum at which a fit of a path is good, in standard errors of the worst coefficient. Linear
         models, rows that the survey brought home, and the fit that a cross-validation ends with are exact anyway.
     max_iter : int, default 100
@@ -49,7 +49,7 @@ class _PathBase(_GLMBase):
     standardize: bool = False
     penalty_factor: Sequence[float] | np.ndarray | None = None
     weights_kind: str = "prior"
-    tol: float = 1e-3
+    tol: float = 5e-3
     max_iter: int = 100
     random_state: int | None = 0
     verbose: int = 0

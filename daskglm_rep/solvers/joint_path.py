@@ -31,6 +31,7 @@ PILOT_TOL = 0.3          # of the pilot's fits, in their standard errors: far be
 PILOT_FITS = 20          # of a path; between them coefficients are interpolated
 CONTRACTING = 0.3          # a step longer than this share of the last one asks for a knot
 STALLED = 0.5          # and beyond this share a fit goes on alone
+CAUTION = 4.0          # how much worse the next contraction may be than the last
 LONG = 1.0          # standard errors, from which the pilot is asked twice
 
 
@@ -265,7 +266,7 @@ class Joint:
         target[wild], length[wild] = straight[wild], far[wild]
         fits.step[which] = target - fits.coef[which]
         fits.size[which] = size = np.sqrt(length / self.unit)
-        rate = np.where(np.isfinite(before) & (before > 0.0), size / np.maximum(before, 1e-300), 1.0)
+        rate = np.where(np.isfinite(before) & (before > 0.0), CAUTION * size / np.maximum(before, 1e-300), 1.0)
         fits.left[which] = np.where(size <= self.settings.tol, np.minimum(rate, 1.0), rate) * size
 
     def _minima(self, fits, which, mix, gradient):

@@ -40,7 +40,7 @@ class Settings:
     eps: float | None = None
     standardize: bool = False
     penalty_factor: np.ndarray | None = None
-    tol: float = 1e-3
+    tol: float = 5e-3
     max_iter: int = 100
     verbose: int = 0
 
