@@ -220,7 +220,7 @@ def test_yarn_goes_through_a_gateway(monkeypatch, truth):
 def test_one_line_says_where_a_fit_runs(caplog, capsys):
     with caplog.at_level("INFO", "daskglm_rep"), backend("threads"):
         GLMClassifier(verbose=1).fit(*lazy())
-    assert capsys.readouterr().out.startswith(f"{caplog.messages[0]}\nsweep 1: ")
+    assert caplog.messages[0] in capsys.readouterr().out
     assert len(caplog.messages) == 1 and caplog.messages[0].startswith("6 lazy chunks, made again in every sweep")
     assert "no cluster" in caplog.messages[0]
     assert passes.where(build(X, Y)).startswith("1 block")
