@@ -1,4 +1,4 @@
-"""Time and tasks of a sweep by number of chunks: lazy and persisted, threads and a cluster on this machine, beside X.sum().
+"""Time and tasks of a sweep by number of chunks: lazy and persisted, on threads and on a cluster, beside X.sum().
 
     python benchmarks/clusters.py                   # 10 to 10,000 chunks; writes benchmarks/results/clusters.md
     python benchmarks/clusters.py 10 100            # these, printed only
@@ -86,13 +86,14 @@ def _count_here(act):
 
 
 def run(counts):
-    lines = ["| where | rows | chunks | sweep, s | tasks | X.sum(), s | its tasks | sweep / X.sum() | first sweep, s | fit, s |",
+    lines = ["| where | rows | chunks | sweep, s | tasks | X.sum(), s | its tasks | sweep / X.sum() | first sweep, s | "
+             "fit, s |",
              "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
     print(*lines, sep="\n", flush=True)
 
     def add(where, kind, n_chunks, found):
-        lines.append(f"| {where} | {kind} | {n_chunks:,} | {found['sweep']:.3f} | {found['tasks']:,} | {found['sum']:.3f} | "
-                     f"{found['sum_tasks']:,} | {found['sweep'] / found['sum']:.2f} | {found['first']:.2f} | "
+        lines.append(f"| {where} | {kind} | {n_chunks:,} | {found['sweep']:.3f} | {found['tasks']:,} | "
+                     f"{found['sum']:.3f} | {found['sum_tasks']:,} | {found['sweep'] / found['sum']:.2f} | {found['first']:.2f} | "
                      f"{found['fit']:.2f} |")
         print(lines[-1], flush=True)
 
@@ -130,7 +131,7 @@ if __name__ == "__main__":
         RESULT.write_text(
             f"# A sweep by number of chunks\n\n`python benchmarks/clusters.py`, {datetime.date.today():%d %B %Y}, "
             f"{os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}, dask "
-            f"{dask.__version__}. Logit, {ROWS:,} rows of {P} columns in all (at least {LEAST} a chunk); the cluster is two "
-            "workers of one thread on this machine. A sweep is score, information and deviance at one coefficient vector, "
-            "the best of three; the first sweep over persisted rows bundles them. Lazy rows are drawn anew in each "
+            f"{dask.__version__}. Logit, {ROWS:,} rows of {P} columns in all (at least {LEAST} a chunk); the cluster is "
+            "two workers of one thread on this machine. A sweep is score, information and deviance at one coefficient "
+            "vector, the best of three; the first sweep over persisted rows bundles them. Lazy rows are drawn anew in each "
             "task.\n\n" + "\n".join(table) + "\n")

@@ -179,7 +179,8 @@ def run(kernel, data, *arguments):
         data.source.placed = placement.place(client, data.source)
     if not data.source.told:
         data.source.told = True
-        logger.info("%s", where(data))
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", where(data))
         _tell_large_chunks(data, client)
     if client is not None and data.source.placed:
         return _told(_run_placed(name, work, data, client))
@@ -207,7 +208,7 @@ def where(data):
 def _tell_large_chunks(data, client):
     """Warn of chunks, of known size, that no worker can hold."""
     arrays = [c for c in data.source.collections if isinstance(c, da.Array)]
-    if client is None or not arrays or np.isnan(arrays[0].chunks[0]).any():
+    if client is None or data.source.placed or not arrays or np.isnan(arrays[0].chunks[0]).any():
         return
     trouble = workers.check_memory(client, max(arrays[0].chunks[0]) * sum(
         a.dtype.itemsize * (a.shape[1] if a.ndim > 1 else 1) for a in arrays))
