@@ -93,8 +93,8 @@ def run(counts):
 
     def add(where, kind, n_chunks, found):
         lines.append(f"| {where} | {kind} | {n_chunks:,} | {found['sweep']:.3f} | {found['tasks']:,} | "
-                     f"{found['sum']:.3f} | {found['sum_tasks']:,} | {found['sweep'] / found['sum']:.2f} | {found['first']:.2f} | "
-                     f"{found['fit']:.2f} |")
+                     f"{found['sum']:.3f} | {found['sum_tasks']:,} | {found['sweep'] / found['sum']:.2f} | "
+                     f"{found['first']:.2f} | {found['fit']:.2f} |")
         print(lines[-1], flush=True)
 
     for n_chunks in counts:
@@ -131,7 +131,7 @@ if __name__ == "__main__":
         RESULT.write_text(
             f"# A sweep by number of chunks\n\n`python benchmarks/clusters.py`, {datetime.date.today():%d %B %Y}, "
             f"{os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}, dask "
-            f"{dask.__version__}. Logit, {ROWS:,} rows of {P} columns in all (at least {LEAST} a chunk); the cluster is "
-            "two workers of one thread on this machine. A sweep is score, information and deviance at one coefficient "
-            "vector, the best of three; the first sweep over persisted rows bundles them. Lazy rows are drawn anew in each "
-            "task.\n\n" + "\n".join(table) + "\n")
+            f"{dask.__version__}. Logit, {ROWS:,} rows of {P} columns in all (at least {LEAST} a chunk); the cluster "
+            "is two workers of one thread on this machine. A sweep is score, information and deviance at one "
+            "coefficient vector, the best of three; the first sweep over persisted rows bundles them. Lazy rows are "
+            "drawn anew in each sweep.\n\n" + "\n".join(table) + "\n")

@@ -101,8 +101,8 @@ def main(n_rows, folder):
     for name, seconds in sweeps.found:
         print(f"| sweep: {name} | {seconds:.1f} | {bare / seconds:.2f} |")
     print(f"| the fit, {N_CLUSTERS:,} clusters | {whole:.1f} | |\n\nPeak memory {_peak():.0f} MiB, "
-          f"{_peak() - base:.0f} above that of the reads; largest error of a coefficient {np.abs(results.params[1:] - COEF).max():.1e}, of "
-          f"{results.bse.max():.1e} standard error.")
+          f"{_peak() - base:.0f} above that of the reads; largest error of a coefficient "
+          f"{np.abs(results.params[1:] - COEF).max():.1e}, of {results.bse.max():.1e} standard error.")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Three ways to the same sum, chosen by where the rows are:
 
 - rows in this process: neighbouring blocks are bundled, one task a bundle (a task costs more than a small block);
-- lazy collections: one task a chunk, which also makes the chunk, merged by a tree of tasks;
+- lazy collections: tasks that make a chunk and forget it before the next, one chunk a task or, where they are many,
+  a run of neighbours, merged by a tree of tasks;
 - rows on the workers of a cluster: one bundle a worker thread, built once and softly pinned there.
 
 Merges follow the order of the blocks in the first two, so two runs agree to the last bit; on a cluster they follow the
@@ -33,6 +34,7 @@ from daskglm_rep.telling import ReadWarning, tell
 logger = logging.getLogger("daskglm_rep")
 SPLIT_EVERY = 8
 BUNDLES_PER_THREAD = 4
+TASKS_PER_THREAD = 32                # of lazy chunks: more cost more than the balance that they bring
 ONE_THREAD = ("sync", "synchronous", "single-threaded")
 PROCESSES = ("processes", "multiprocessing")
 
@@ -102,6 +104,10 @@ class _Work:
             part, note = reader.read(index, *given)
             found = self.one(part, index, expected)
         return Noted(found, [note]) if note else found
+
+    def chunks(self, first, lengths, readers):
+        """Merged over neighbouring lazy chunks, one in memory at a time."""
+        return merge_all(self.chunk(first + i, n, reader) for i, (n, reader) in enumerate(zip(lengths, readers)))
 
     def rows(self, *chunk):
         """Of a lazy chunk whose outcome is rows: what storage did is left aside."""
@@ -265,7 +271,7 @@ class _Bound:
 
 
 def _run_lazy(name, work, data, client):
-    layer = _chunk_tasks(name, (), work.chunk, data)
+    layer = _lazy_tasks(name, work, data, n_threads() if client is None else workers.n_threads(client))
     last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"))
     rest, futures = data.source.rest, data.source.futures
     if client is not None:
@@ -302,6 +308,14 @@ def process_pool(n_workers):
     """Processes as dask's scheduler starts them, to be used by several sweeps: starting them takes seconds."""
     start = partial(dask.multiprocessing.initialize_worker_process, user_initializer=None)
     return ProcessPoolExecutor(n_workers, mp_context=dask.multiprocessing.get_context(), initializer=start)
+
+
+def _lazy_tasks(name, work, data, threads):
+    readers = data.source.readers
+    if any(reader.outer for reader in readers) or len(readers) <= TASKS_PER_THREAD * threads:
+        return _chunk_tasks(name, (), work.chunk, data)
+    return {(name, i): Task((name, i), work.chunks, first, data.expected(first, len(run)), run)
+            for i, (first, run) in enumerate(bundles(readers, TASKS_PER_THREAD * threads))}
 
 
 def _chunk_tasks(name, tail, function, data):

@@ -12,6 +12,7 @@ from dask.utils import format_bytes
 logger = logging.getLogger("daskglm_rep")
 POLL = 5.0                           # seconds between looks at a cluster that does not answer
 PATIENCE = 60.0                      # seconds between two words about it
+GUESS = 16                           # threads of a cluster whose workers are still to come
 NAMES = ("distributed", "dask.distributed")
 
 
@@ -29,6 +30,11 @@ def active_client():
         return distributed.default_client()
     except ValueError:
         return None
+
+
+def n_threads(client):
+    """Threads of a cluster's workers; of one with none yet, a guess."""
+    return sum(worker["nthreads"] for worker in client.scheduler_info()["workers"].values()) or GUESS
 
 
 def compute(client, graph, keys, futures=()):

@@ -179,6 +179,23 @@ def test_a_lazy_sweep_sends_little_more_than_a_task_a_chunk(client):
         assert _tasks(client, lambda: passes.run(_sum, data)) == CHUNKS + merges
 
 
+def test_many_lazy_chunks_share_tasks_and_keep_their_order(client):
+    chunks = (0, 0, 1) * 1_000 + (0,) * 1_000
+    many = da.from_array(X[:1_000], chunks=(chunks, 3)).map_blocks(_same, dtype=float)
+    data, n_tasks = build(many), passes.TASKS_PER_THREAD * 4
+    assert _tasks(client, lambda: passes.run(_sum, data)) < 1.2 * n_tasks
+    assert passes.run(_lengths, data).rows == chunks
+    with dask.config.set(scheduler="threads", num_workers=2):
+        assert passes.run(_lengths, data).rows == chunks
+    data.lengths = (*chunks[:-1], 1)
+    with pytest.raises(ValueError, match="Block 3999 has 0 rows in this sweep and had 1"):
+        passes.run(_lengths, data)
+
+
+def _lengths(block):
+    return _Ordered((block.n_rows,))
+
+
 def test_a_sweep_over_bundles_sends_a_task_a_bundle(client):
     data = build(*dask.persist(lazy(X), lazy(Y)))
     assert passes.run(_sum, data).value == pytest.approx(X.sum() + Y.sum())
