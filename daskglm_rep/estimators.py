@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskglm_rep import design, families, passes, progress
+from daskglm_rep.appending import AppendsRows
 from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.gram import linear_predictor
@@ -19,14 +20,13 @@ from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.pairing import check_order
-from daskglm_rep.preparation import Prepared, prepare
+from daskglm_rep.preparation import prepare
 from daskglm_rep.readers import as_features
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.settings import (check_cov_type, check_fit, check_flag, check_intercept, check_seed,
                                   refuse_elsewhere)
-from daskglm_rep.solvers import appended
 from daskglm_rep.solvers.exact import is_first_order, solve, solver_of
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.validation import (check_features, eager_targets, lazy_or_labelled, refuse_gaps,
@@ -294,7 +294,7 @@ def _deviances(block, model, basis, coef):
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class _ExactBase(_GLMBase):
+class _ExactBase(AppendsRows, _GLMBase):
     """Survey, pilot, polish: the parameters and the fit of the exact estimators."""
 
     alpha: float = 0.0
@@ -374,44 +374,6 @@ class _ExactBase(_GLMBase):
             self.overdispersion_standard_error_ = self.results_.alpha_standard_error
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_, self.solver_ = fitted.fit.distance, fitted.fit.solver
-
-    def append(self, X, y, sample_weight=None, offset=None, exposure=None):
-        """Add rows to a fit without its old ones, which stand by their last summary (`solvers.appended`).
-
-        Exact for linear models; else the nearer, the smaller the share of new rows: a fifth more rows leave some
-        hundredths of a standard error. Fit all rows again where that is too far.
-
-        Parameters
-        ----------
-        X, y, sample_weight, offset, exposure
-            The new rows, as for `fit`, with the fit's columns and labels.
-
-        Returns
-        -------
-        self
-            `results_` are of all rows, with model-based errors.
-
-        Raises
-        ------
-        ValueError
-            Penalised fits; robust errors, which would need the old rows; other columns, unknown labels.
-        """
-        check_is_fitted(self)
-        last, model = self.results_, self.results_.fitted.fit.objective.model
-        if last.fitted.fit.objective.penalty or last.fitted.overdispersion or last.cov_type != "nonrobust":
-            raise ValueError("append takes fits without a penalty, with cov_type='nonrobust' and a known "
-                             "overdispersion: anything else needs the old rows again. Fit all rows.")
-        recipe = {"raw_labels": True} if self._classify else {}
-        data = self._known_data(X, y, sample_weight, offset, exposure, **recipe)
-        data = self._reweighted(data.coalesced())
-        data, found = appended.look(data, last.fitted, last.classes)
-        fitted = appended.append(data, found, last.fitted, self.tol, self.max_iter, self.verbose)
-        basis = fitted.fit.objective.basis
-        prepared = Prepared(data, found, model, basis, fitted.kept, last.classes)
-        self._set_results(prepared, fitted, covariance.model_based(fitted))
-        self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
-        self.distance_to_optimum_ = fitted.fit.distance
-        return self
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,13 +11,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from daskglm_rep import families, links, progress
+from daskglm_rep.appending import AppendsBlocks
 from daskglm_rep.audit import Audit
 from daskglm_rep.estimators import _BinomialProbabilities, _GLMRegressorBase
 from daskglm_rep.inference.covariance import model_based
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.penalties import elastic_net
 from daskglm_rep.partitions import KMeans, Natural, Partition, column_numbers
-from daskglm_rep.representatives import fitting, later
+from daskglm_rep.representatives import fitting
 from daskglm_rep.representatives.methods import METHODS
 from daskglm_rep.representatives.rounds import AUTO_ROUNDS, Rounds
 from daskglm_rep.results import GLMResults
@@ -28,7 +29,7 @@ COV_TYPES = ("nonrobust", "cluster")
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
+class RepresentativeGLM(AppendsBlocks, _BinomialProbabilities, _GLMRegressorBase):
     """Generalized linear model fitted on representatives of blocks of rows, with a certified distance to the MLE.
 
     Rows stay in their chunks. What leaves them is weighed and written down in `audit_`: sums of parts of at least
@@ -259,51 +260,6 @@ class RepresentativeGLM(_BinomialProbabilities, _GLMRegressorBase):
         self.converged_, self.n_iter_ = fitted.fit.converged, fitted.fit.n_iter
         self.dispersion_ = self.results_.scale
         self._publish(np.nan_to_num(self.results_.params.to_numpy()).reshape(1, -1))
-
-    def append(self, X, y, sample_weight=None, offset=None, exposure=None):
-        """Add blocks that arrive later, without touching the old ones: one survey and one sweep over the new rows.
-
-        Their points join the old ones', their exact score the old rows' at the old estimate (`representatives.later`).
-        With a fifth more rows some hundredths of a standard error from the fit of all rows, with the default method
-        less.
-
-        Parameters
-        ----------
-        X, y, sample_weight, offset, exposure
-            The new rows, as for `fit`.
-
-        Returns
-        -------
-        self
-            Of all rows; `distance_to_mle_` is NaN until `certify_on` was given them all.
-
-        Raises
-        ------
-        ValueError
-            Methods without spread vectors; a fit with columns that its points could not tell apart, or polished.
-        """
-        check_is_fitted(self)
-        method, model = METHODS[self.representative], self._fitted_model
-        if not method.is_refined or not self._prepared.kept.all() or self.polish:
-            raise ValueError("append takes fits with representative='calibrated' or 'moment-matched', all columns and "
-                             "no polish: fit all rows.")
-        data, audit = self._known_data(X, y, sample_weight, offset, exposure), Audit()
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            prepared, self._exact, self._calibration, best = later.append(
-                data, self._prepared, self._exact, self._calibration, model, method, audit)
-        self._prepared, c = prepared, prepared.collection
-        self.n_blocks_, self.n_parts_, self.n_joined_ = prepared.n_blocks, len(c.keys), prepared.n_joined
-        self.block_sizes_ = pd.Series(c.rows.astype(np.int64), name="rows")
-        lines = audit.table().assign(block=lambda t: t["block"] + prepared.plan.first)
-        self.audit_ = pd.concat([self.audit_, lines], ignore_index=True)
-        fit = fitting.fit_of(best, c.basis, model)
-        found = prepared.found
-        fitted = dataclasses.replace(self.results_.fitted, fit=fit, survey=found, n_rows=found.response.n_kept,
-                                     n_passes=self.n_passes_ + data.n_passes,
-                                     null_deviance=fitting.null_deviance(prepared, model))
-        self.n_passes_ = fitted.n_passes
-        self._report(fitted, model_based(fitted), self.results_.response)
-        return self
 
     # ------------------------------------------------------------ other models
 

@@ -81,6 +81,19 @@ class Coordinator:
         Privacy spent at each site, where some add noise; the model then is of known dispersion.
     audit_ : DataFrame
         A line a message, both ways.
+    coef_path_ : (rounds, k) array
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from daskglm_rep.localised import Coordinator, Site
+    >>> rng = np.random.default_rng(0)
+    >>> frames = [pd.DataFrame({"age": rng.normal(60, 9, 500), "y": rng.poisson(2, 500)}) for _ in range(2)]
+    >>> sites = [Site(frame, name=name) for frame, name in zip(frames, ("north", "south"))]
+    >>> coordinator = Coordinator("y ~ age", "poisson")
+    >>> results = coordinator.fit(sites)
+    >>> int(results.nobs), coordinator.n_rounds_
+    (1000, 3)
     """
 
     def __init__(self, formula, family="gaussian", link=None, *, cov_type="nonrobust", clusters=None, weights=None,
@@ -183,6 +196,13 @@ class Coordinator:
     @property
     def n_rounds_(self):
         return len(self.answers)
+
+    @property
+    def coef_path_(self):
+        """Raw coefficients that the sites were asked about, round by round, and the last ones: (rounds, k) array."""
+        asked = [(wire.unpack_basis(q.arrays), q.arrays["coef"]) for q in self.asked if q.kind in ("moments", "score")]
+        fit = self.results_.fitted.fit
+        return np.array([basis.raw(coef) for basis, coef in asked + [(fit.objective.basis, fit.point.coef)]])
 
     @property
     def audit_(self):

@@ -24,6 +24,14 @@ class Study:
     Parameters
     ----------
     folder : path
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from daskglm_rep.localised import Study
+    >>> study = Study.begin(tempfile.mkdtemp(), ["north", "south"], formula="died ~ age", family="binomial")
+    >>> study.question_file(1).name, study.advance()[1]
+    ('question-01.npz', ['north', 'south'])
     """
 
     folder: Path

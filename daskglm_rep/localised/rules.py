@@ -42,6 +42,13 @@ class Rules:
         `noisy_rounds` rounds. Not covered by it, and sent as they are: the survey's counts, means and squares, and the
         informations, which hold no response.
     noisy_rounds : int, default 5
+
+    Examples
+    --------
+    >>> from daskglm_rep.localised import Rules
+    >>> rules = Rules(least_rows=20, epsilon=2.0)
+    >>> round(rules.spent(3), 2)
+    1.54
     """
 
     least_rows: int = 10

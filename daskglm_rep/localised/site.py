@@ -29,6 +29,14 @@ class Site:
     ledger : path, optional
         Folder, private to the site, where what was answered is remembered. Without it the memory ends with the process,
         and with it the protection against differences of answers.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from daskglm_rep.localised import Coordinator, Site
+    >>> site = Site(pd.DataFrame({"x": np.arange(8.0), "y": np.arange(8.0) % 2}))
+    >>> site.answer(Coordinator("y ~ x", "binomial").question()).facts["reason"]
+    'least_rows: the site has fewer than 10 complete rows'
     """
 
     def __init__(self, data, rules=None, name="site", ledger=None):
