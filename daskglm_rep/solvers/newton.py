@@ -11,7 +11,7 @@ from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.objective import solve, solve_damped
 
 LONG = 10                # iterations, more than any common fit takes
-MANY = 100               # coefficients from which a Hessian costs several gradients
+MANY = 60                # coefficients from which a Hessian costs several gradients
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""Kernels against plain NumPy: every layout of X, every number of rows around a strip's ends, what lies beside X."""
+
+import numpy as np
+import pytest
+
+from daskglm_rep import families, links
+from daskglm_rep.kernels.block import Basis, Block
+from daskglm_rep.kernels.gram import gram
+from daskglm_rep.kernels.leverage import quadratic_rows
+from daskglm_rep.kernels.moments import block_moments
+from daskglm_rep.kernels.survey import labels_of, response_totals, spread
+from daskglm_rep.models.glm import GLM
+from daskglm_rep.models.multinomial import Multinomial
+
+LOGIT = GLM(families.Bernoulli(), links.Logit())
+ROWS = (1, 3, 4, 5, 7, 8, 31, 32, 33, 63, 66, 255, 256, 257, 263, 520)
+
+
+def layouts(X):
+    """The same numbers in every way that memory may hold them; NaN lie beside where something lies beside."""
+    n, p = X.shape
+    room = np.full((n + 2, p + 3), np.nan)
+    room[1:-1, 2:-1] = X
+    tall = np.full((2 * n, p), np.nan)
+    tall[::2] = X
+    wide = np.full((n, 2 * p), np.nan)
+    wide[:, ::2] = X
+    return {"C": X.copy(), "F": np.asfortranarray(X), "inside": room[1:-1, 2:-1], "every other row": tall[::2],
+            "every other column": wide[:, ::2], "reversed": X[::-1].copy()[::-1]}
+
+
+def problem(n, p, seed=0):
+    rng = np.random.default_rng((seed, n, p))
+    X = rng.normal(size=(n, p)) * rng.uniform(0.5, 20.0, p) + rng.normal(size=p) * 30.0
+    y, weight, offset = (rng.random(n) < 0.4).astype(float), rng.integers(0, 4, n).astype(float), rng.normal(size=n)
+    basis = Basis(np.arange(p), X.mean(axis=0), X.std(axis=0) + 0.1, True)
+    return X, y, weight, offset, basis, rng.normal(size=p + 1) / np.sqrt(p + 1)
+
+
+def design(X, basis):
+    Z = (X[:, basis.columns] - basis.center) / basis.scale
+    return np.c_[np.ones(len(X)), Z] if basis.intercept else Z
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 34])
+def test_moments_of_every_layout(p):
+    for n in ROWS:
+        X, y, weight, offset, basis, coef = problem(n, p)
+        Z = design(X, basis)
+        mu = 1.0 / (1.0 + np.exp(-(Z @ coef + offset)))
+        score, information = Z.T @ (weight * (y - mu)), (Z * (weight * mu * (1 - mu))[:, None]).T @ Z
+        deviance = -2.0 * weight @ np.log(np.where(y > 0, mu, 1 - mu))
+        for name, view in layouts(X).items():
+            block = Block(view, y, weight, offset)
+            for informative in (True, False):
+                m = block_moments(block, LOGIT, basis, coef, informative)
+                np.testing.assert_allclose(m.score, score, rtol=1e-11, atol=1e-11 * n, err_msg=f"{name} {n}")
+                np.testing.assert_allclose(m.deviance, deviance, rtol=1e-12, atol=1e-12)
+                if informative:
+                    np.testing.assert_allclose(m.expected, information, rtol=1e-11, atol=1e-11 * n)
+            np.testing.assert_allclose(gram(view, basis, weight), (Z * weight[:, None]).T @ Z, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("columns", [[0], [1, 2, 4], [0, 1, 2, 3, 4], list(range(1, 20)), [4, 0, 2]])
+def test_some_columns(columns, intercept):
+    X, y, weight, offset, _, _ = problem(301, 20)
+    columns = np.array(columns)
+    basis = Basis(columns, X.mean(axis=0)[columns], X.std(axis=0)[columns], intercept)
+    coef = np.linspace(-0.3, 0.3, basis.n_coef)
+    Z = design(X, basis)
+    mu = 1.0 / (1.0 + np.exp(-(Z @ coef + offset)))
+    A = np.cov(Z.T).reshape(Z.shape[1], -1) + np.eye(Z.shape[1])
+    for view in layouts(X).values():
+        block = Block(view, y, weight, offset)
+        for informative in (True, False):
+            m = block_moments(block, LOGIT, basis, coef, informative)
+            np.testing.assert_allclose(m.score, Z.T @ (weight * (y - mu)), rtol=1e-11, atol=1e-10)
+        np.testing.assert_allclose(quadratic_rows(block, basis, A), np.einsum("ij,jk,ik->i", Z, A, Z), rtol=1e-10)
+
+
+@pytest.mark.parametrize("p", [1, 7, 16, 17, 33])
+def test_spread_of_every_layout(p):
+    for n in ROWS:
+        X, _, weight, _, _, _ = problem(n, p)
+        weight[0] = 1.0
+        mean = weight @ X / weight.sum()
+        for name, view in layouts(X).items():
+            for w in (weight, np.broadcast_to(1.0, (n,))):
+                found, centre = spread(view, w), mean if w is weight else X.mean(axis=0)
+                np.testing.assert_allclose(found.mean, centre, rtol=1e-12, err_msg=f"{name} {n}")
+                np.testing.assert_allclose(found.squares, w @ (X - centre) ** 2, rtol=1e-9, atol=1e-9)
+                np.testing.assert_allclose(found.low, X.min(axis=0), rtol=1e-13, atol=1e-13)
+                np.testing.assert_allclose(found.high, X.max(axis=0), rtol=1e-13, atol=1e-13)
+        for bad in (np.nan, np.inf, -np.inf):
+            X[n // 2, p - 1] = bad
+            assert not np.isfinite(spread(X, np.ones(n)).mean[p - 1])
+
+
+@pytest.mark.parametrize("family", [families.Bernoulli(), families.Poisson(), families.Gaussian(), families.Gamma()])
+def test_sums_of_responses(family):
+    rng = np.random.default_rng(3)
+    for n in ROWS:
+        y = (rng.random(n) < 0.5).astype(float) if family.facts.name == "binomial" else rng.poisson(3.0, n) + 1.0
+        weight = rng.integers(0, 3, n) + 0.0
+        weight[-1] = 2.0
+        for response in (y, np.repeat(y, 3)[::3]):
+            found, bad = response_totals(family, response, weight)
+            inside = y[weight > 0]
+            assert (found.weight, found.n_kept, found.low, found.high) == (
+                weight.sum(), inside.size, inside.min(), inside.max()) and not bad.any()
+            np.testing.assert_allclose(found.mean, weight @ y / weight.sum(), rtol=1e-13)
+            rows = sum(w * family.unit_deviance(v, found.mean) for v, w in zip(y, weight)) if inside.std() else 0.0
+            np.testing.assert_allclose(found.deviance, rows, rtol=1e-11, atol=1e-11)
+        y[n // 2] = np.nan
+        assert list(response_totals(family, y, weight)[1]) == [1, 0]
+        y[n // 2] = np.inf
+        assert list(response_totals(family, y, weight)[1]) == [0, 1]
+
+
+@pytest.mark.parametrize("y", [[1, 1, 1], [0, 1, 1, 0], [2.0, 5.0, 2.0], [True, False], [3, 1, 2, 1], [7]])
+def test_weights_of_labels(y):
+    for repeat in (1, 200):
+        labels = np.tile(np.array(y), repeat)
+        weight = np.arange(labels.size) + 1.0
+        want = {label: weight[labels == label].sum() for label in np.unique(labels)}
+        assert labels_of(labels, weight) == want
+    with pytest.raises(ValueError, match="missing"):
+        labels_of(np.array([1.0, np.nan, 1.0]), np.ones(3))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 6])
+def test_multinomial_moments_of_every_layout(n_classes):
+    k = n_classes - 1
+    for n in (1, 5, 256, 300):
+        for p in (1, 4, 9):
+            X, _, weight, offset, basis, _ = problem(n, p)
+            rng = np.random.default_rng(n + p)
+            y, B = rng.integers(0, n_classes, n), rng.normal(size=(k, p + 1)) * 2.0
+            Z = design(X, basis)
+            P = np.exp(np.c_[np.zeros(n), Z @ B.T + offset[:, None]])
+            P /= P.sum(axis=1, keepdims=True)
+            error = weight[:, None] * ((np.arange(n_classes) == y[:, None]) - P)[:, 1:]
+            W = weight[:, None, None] * (P[:, 1:, None] * (np.eye(k) - P[:, None, 1:]))
+            want = np.einsum("njl,na,nb->jalb", W, Z, Z).reshape(k * (p + 1), -1)
+            for view in layouts(X).values():
+                block = Block(view, y.astype(float), weight, offset)
+                m = block_moments(block, Multinomial(n_classes), basis, B.ravel())
+                np.testing.assert_allclose(m.score, (error.T @ Z).ravel(), rtol=1e-10, atol=1e-10)
+                np.testing.assert_allclose(m.expected, want, rtol=1e-10, atol=1e-10)
+                np.testing.assert_allclose(m.deviance, -2.0 * weight @ np.log(P[np.arange(n), y]), rtol=1e-10)
