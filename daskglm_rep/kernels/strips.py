@@ -109,9 +109,16 @@ def load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coe
                 eta[i] += coef[0]
         return
     load_strip(X, start, m, columns, center, inverse_scale, intercept, Z)
-    for j in range(coef.size):
+    j = 0
+    while j + 4 <= coef.size:
+        a, b, c, d = coef[j], coef[j + 1], coef[j + 2], coef[j + 3]
+        for i in range(m):
+            eta[i] += (a * Z[j, i] + b * Z[j + 1, i]) + (c * Z[j + 2, i] + d * Z[j + 3, i])
+        j += 4
+    while j < coef.size:
         for i in range(m):
             eta[i] += coef[j] * Z[j, i]
+        j += 1
 
 
 @kernel
