@@ -1,17 +1,22 @@
-"""How long an exact fit takes, in Grams, beside glum and scikit-learn in the same run.
+"""How long an exact fit takes, in Grams, beside glum, scikit-learn, scikit-learn-intelex and statsmodels in one run.
 
-    python benchmarks/fits.py [--small] [--repeat 3] [--out benchmarks/results/fits.md] [--readme]
+    python benchmarks/fits.py [--small] [--only 0 1 ...] [--repeat 3] [--out benchmarks/results/fits.md] [--readme]
 
 One Gram is the time of `X.T @ X` by NumPy on the same matrix in the same run. Tools take turns; the best time of each
-counts. Errors are the worst coefficient's distance to the optimum in standard errors, the optimum found by Newton's
-method in NumPy. Ours includes standard errors, the others do not have them. Memory is the peak of the process above
-its size before the fit. `--readme` puts the table between the marks in README.md.
+counts (statsmodels has one turn). Errors are the worst coefficient's distance to the optimum in standard errors, the
+optimum found by Newton's method in NumPy. Ours and statsmodels' include standard errors, the others do not have them.
+Memory is the peak of the process above its size before the fit. `--only` measures some of the problems, by number; the
+table is of all that were measured so far (kept beside `--out` as JSON). `--readme` puts it between the marks in README.md.
 """
 
 import argparse
+import contextlib
 import datetime
+import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -33,6 +38,29 @@ MARKS = "<!-- measured -->", "<!-- /measured -->"
 PROBLEMS = [("logit", 2_000_000, 7), ("logit", 500_000, 50), ("logit", 100_000, 300), ("poisson", 2_000_000, 7)]
 SMALL = [("logit", 20_000, 7), ("poisson", 20_000, 7)]
 ROWS_OF_REFERENCE = 50_000
+STATSMODELS = "statsmodels GLM"
+COLD = """
+import time
+start = time.perf_counter()
+{imports}
+imported = time.perf_counter()
+import numpy as np
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(3000, 7)), (rng.random(3000) < 0.4).astype(float)
+times = [imported - start]
+for _ in range(2):
+    start = time.perf_counter()
+    {fit}
+    times.append(time.perf_counter() - start)
+print(*times)
+"""
+COLD_TOOLS = {
+    "daskglm_rep": ("from daskglm_rep import GLMClassifier", "GLMClassifier().fit(X, y)"),
+    "glum irls": ("import glum", "glum.GeneralizedLinearRegressor(family='binomial', alpha=0).fit(X, y)"),
+    "scikit-learn lbfgs": ("from sklearn.linear_model import LogisticRegression",
+                           "LogisticRegression(C=np.inf).fit(X, y)"),
+    STATSMODELS: ("import statsmodels.api as sm",
+                  "sm.GLM(y, sm.add_constant(X), family=sm.families.Binomial()).fit()")}
 
 
 def simulate(model, n, p):
@@ -72,20 +100,41 @@ def peers(model):
     """Name to a function that makes an unfitted estimator, for the tools installed."""
     from sklearn import linear_model
 
-    def scikit(**how):
+    def scikit(module=linear_model, **how):
         if model == "logit":
-            return linear_model.LogisticRegression(C=np.inf, max_iter=10_000, **how)
-        return linear_model.PoissonRegressor(alpha=0, max_iter=10_000, **how)
+            return module.LogisticRegression(C=np.inf, max_iter=10_000, **how)
+        return module.PoissonRegressor(alpha=0, max_iter=10_000, **how)
 
     tools = {"scikit-learn newton-cholesky": lambda: scikit(solver="newton-cholesky", tol=1e-8),
              "scikit-learn lbfgs, tol 1e-8": lambda: scikit(solver="lbfgs", tol=1e-8)}
-    try:
+    with contextlib.suppress(ImportError):
         import glum
-    except ImportError:
-        return tools
-    family = "binomial" if model == "logit" else "poisson"
-    return {"glum irls": lambda: glum.GeneralizedLinearRegressor(family=family, alpha=0, solver="irls-ls",
-                                                                  gradient_tol=1e-7)} | tools
+        family = "binomial" if model == "logit" else "poisson"
+        tools["glum irls"] = lambda: glum.GeneralizedLinearRegressor(family=family, alpha=0, solver="irls-ls",
+                                                                     gradient_tol=1e-7)
+    with contextlib.suppress(ImportError):
+        from sklearnex import linear_model as extension
+        if model == "logit":
+            tools["scikit-learn-intelex lbfgs, tol 1e-8"] = lambda: scikit(extension, solver="lbfgs", tol=1e-8)
+    with contextlib.suppress(ImportError):
+        import statsmodels.api  # noqa: F401
+        tools[STATSMODELS] = lambda: ByStatsmodels(model)
+    return tools
+
+
+class ByStatsmodels:
+    """statsmodels' GLM with the attributes of an estimator."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, X, y):
+        import statsmodels.api as sm
+
+        family = sm.families.Binomial() if self.model == "logit" else sm.families.Poisson()
+        result = sm.GLM(y, sm.add_constant(X), family=family).fit(tol=1e-10)
+        self.intercept_, self.coef_ = result.params[0], result.params[1:]
+        return self
 
 
 class Peak:
@@ -131,6 +180,8 @@ def compare(model, n, p, repeat):
     for _ in range(repeat):
         units.append(gram(X))
         for name, make in tools.items():
+            if name == STATSMODELS and name in best:
+                continue
             with Peak() as peak:
                 seconds, fitted = timed(lambda make=make: make().fit(X, y))
             if name not in best or seconds < best[name][0]:
@@ -178,6 +229,24 @@ def small_chunks(n_chunks, rows, p, repeat):
                fitted.n_passes_, None)
 
 
+def cold(repeat):
+    """A new process that imports, fits 3,000 rows and fits them again; compiled code is on disk since the first one."""
+    rows = []
+    for name, (imports, fit) in COLD_TOOLS.items():
+        runs = []
+        for _ in range(repeat):
+            done = subprocess.run([sys.executable, "-c", COLD.format(imports=imports, fit=fit)], capture_output=True,
+                                  text=True)
+            if done.returncode:
+                break
+            runs.append([float(seconds) for seconds in done.stdout.split()])
+        if runs:
+            first = min(runs, key=sum)
+            rows.append({"a new process": name} | {what: f"{seconds:.3f}" for what, seconds in
+                                                   zip(("import, s", "first fit, s", "second fit, s"), first)})
+    return rows
+
+
 def row(problem, tool, grams, seconds, error, passes, memory):
     return {"problem": problem, "tool": tool, "Grams": f"{grams:.1f}", "seconds": f"{seconds:.2f}",
             "error (SE)": f"{error:.0e}", "sweeps": "" if passes is None else f"{passes:g}",
@@ -187,13 +256,14 @@ def row(problem, tool, grams, seconds, error, passes, memory):
 def table(rows):
     """Markdown."""
     head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    texts = 2 if "tool" in head else 1
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * texts + "---:|" * (len(head) - texts)]
     previous = None
     for r in rows:
-        first = "" if r["problem"] == previous else r["problem"]
-        previous = r["problem"]
-        lines.append("| " + " | ".join([first] + [f"**{r[h]}**" if r["tool"].startswith("daskglm_rep") and h == "Grams"
-                                                  else r[h] for h in head[1:]]) + " |")
+        first = "" if r[head[0]] == previous else r[head[0]]
+        previous = r[head[0]]
+        lines.append("| " + " | ".join([first] + [f"**{r[h]}**" if r.get("tool", "").startswith("daskglm_rep")
+                                                  and h == "Grams" else r[h] for h in head[1:]]) + " |")
     return "\n".join(lines)
 
 
@@ -204,32 +274,44 @@ def machine():
             f"Python {platform.python_version()}")
 
 
+def jobs(small, repeat):
+    """What there is to measure, in order: (name, function that gives rows)."""
+    found = [(f"{model} {n} {p}", lambda each=(model, n, p): compare(*each, repeat))
+             for model, n, p in (SMALL if small else PROBLEMS)]
+    found.append(("parquet", lambda: [from_parquet(*((20_000, 7, 4) if small else (2_000_000, 7, 20)), repeat)]))
+    found.append(("chunks", lambda: [small_chunks(*((200, 100, 7) if small else (10_000, 100, 7)), repeat)]))
+    return [*found, ("cold", lambda: cold(repeat))]
+
+
 def main(arguments=None):
     """Run and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of problems, from 0; default all")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", default=str(ROOT / "benchmarks" / "results" / "fits.md"))
     parser.add_argument("--readme", action="store_true", help="update the table in README.md")
     options = parser.parse_args(arguments)
-    rows = []
+    out, order = Path(options.out), jobs(options.small, options.repeat)
+    kept = out.with_suffix(".json")
+    found = json.loads(kept.read_text()) if kept.exists() and options.only is not None else {}
     with dask.config.set(scheduler="threads"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=FutureWarning)
-        for problem in SMALL if options.small else PROBLEMS:
-            rows += compare(*problem, options.repeat)
-            print(table(rows[-4:]), flush=True)
-        rows.append(from_parquet(*((20_000, 7, 4) if options.small else (2_000_000, 7, 20)), options.repeat))
-        rows.append(small_chunks(*((200, 100, 7) if options.small else (10_000, 100, 7)), options.repeat))
-    text = (f"Measured on {datetime.date.today():%d %B %Y}, {machine()}; best of {options.repeat} runs in turn; one "
-            "Gram is the time of `X.T @ X`. Ours includes standard errors.\n\n" + table(rows) + "\n")
-    out = Path(options.out)
+        warnings.simplefilter("ignore")
+        for number, (name, job) in enumerate(order):
+            if options.only is None or number in options.only:
+                found[name] = job()
+                print(table(found[name]), flush=True)
     out.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found, indent=1) + "\n")
+    rows = [row for name, _ in order if name != "cold" for row in found.get(name, ())]
+    text = "\n\n".join([f"Measured on {datetime.date.today():%d %B %Y}, {machine()}; best of {options.repeat} runs in "
+                        "turn; one Gram is the time of `X.T @ X`. Ours includes standard errors.",
+                        *(table(some) for some in (rows, found.get("cold")) if some)]) + "\n"
     out.write_text("# Exact fits: time, error, sweeps, memory\n\n`python benchmarks/fits.py`\n\n" + text)
     if options.readme:
         readme = (ROOT / "README.md").read_text()
         before, rest = readme.split(MARKS[0])
         (ROOT / "README.md").write_text(before + MARKS[0] + "\n" + text + MARKS[1] + rest.split(MARKS[1])[1])
-    print(text)
     return rows
 
 
