@@ -6,7 +6,7 @@ One Gram is the time of `X.T @ X` by NumPy on the same matrix in the same run. T
 counts (statsmodels has one turn). Errors are the worst coefficient's distance to the optimum in standard errors, the
 optimum found by Newton's method in NumPy. Ours and statsmodels' include standard errors, the others do not have them.
 Memory is the peak of the process above its size before the fit. `--only` measures some of the problems, by number; the
-table is of all that were measured so far (kept beside `--out` as JSON). `--readme` puts it between the marks in README.md.
+table is of all measured so far (kept beside `--out` as JSON). `--readme` puts it between the marks in README.md.
 """
 
 import argparse
