@@ -27,7 +27,9 @@ def main(folder, task):
     glm, how = kind(y=y, dtype=np.float64), dict(n_threads=2, progress_bar=False, early_exit=False)
     gram = min(timed(lambda: X.T @ X)[0] for _ in range(3))
     if task == "logistic_path":
-        seconds, state = timed(lambda: adelie.grpnet(X=X, glm=glm, lmda_path=np.load(folder / "alphas.npy"), **how))
+        alphas = np.load(folder / "alphas.npy")
+        runs = [timed(lambda: adelie.grpnet(X=X, glm=glm, lmda_path=alphas, **how)) for _ in range(3)]
+        seconds, state = min(runs, key=lambda run: run[0])
         np.savez(folder / "found.npz", coefs=state.betas.toarray().T, intercepts=np.array(state.intercepts))
     else:
         ratios, length = ((0.1, 0.5, 1.0), 100) if task == "gaussian_cv" else ((1.0,), 50)
