@@ -132,8 +132,8 @@ def test_folds_without_events_are_told():
     counts = np.where(np.arange(600) < 150, 1.0, 0.0)
     with pytest.raises(ValueError, match="no events"):
         GLMCV("poisson", cv=4).fit(X, counts)
-    with pytest.raises(ValueError, match="search the alphas of LogisticRegression by GridSearchCV"):
-        LogisticRegressionCV().fit(X, np.arange(600) % 3)
+    with pytest.raises(ValueError, match="training rows of split 0 of cv have no row of class number 2"):
+        LogisticRegressionCV(cv=[(np.arange(400), np.arange(400, 600))]).fit(X, np.repeat([0, 1, 2], [300, 100, 200]))
 
 
 def test_early_stops_are_told(monkeypatch):
@@ -177,3 +177,40 @@ def test_grid_search_runs_on_dask_workers():
     np.testing.assert_allclose(there.cv_results_["mean_test_score"], here.cv_results_["mean_test_score"], rtol=1e-9)
     ours = LogisticRegressionCV(alphas=grid["alpha"], l1_ratio=grid["l1_ratio"], cv=3).fit(X, y)
     assert (ours.alpha_, ours.l1_ratio_) == (here.best_params_["alpha"], here.best_params_["l1_ratio"])
+
+
+def three_classes(n=300):
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(n, 4)) * [1.0, 3.0, 0.5, 1.0]
+    eta = np.c_[X[:, 0], -0.4 * X[:, 1], np.zeros(n)] + rng.gumbel(size=(n, 3))
+    return X, np.array(["a", "b", "c"])[eta.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_several_classes_are_separate_fits(lazy, monkeypatch):
+    X, y = three_classes()
+    how = dict(l1_ratio=[0.6, 1.0], alphas=[0.1, 0.02, 0.004], cv=3, standardize=True, tol=1e-6)
+    given = (X, y)
+    if lazy:
+        monkeypatch.setattr(preparation, "PILOT_ROWS", 100)
+        given = da.from_array(X, chunks=(120, 4)).map_blocks(np.copy), da.from_array(y, chunks=120).map_blocks(np.copy)
+    model = LogisticRegressionCV(**how).fit(*given)
+    assert model.deviance_path_.shape == (2, 3, 3) and model.coefs_.shape == (3, 4, 3) and model.converged_
+    for k, (train, test) in enumerate(model_selection.StratifiedKFold(3).split(X, y)):
+        for r, ratio in enumerate(how["l1_ratio"]):
+            for l, alpha in enumerate(model.alphas_[r]):
+                one = LogisticRegression(alpha=alpha, l1_ratio=ratio, standardize=True).fit(X[train], y[train])
+                loss = log_loss(y[test], one.predict_proba(X[test]))
+                assert model.deviance_path_[r, l, k] == pytest.approx(2.0 * loss, rel=1e-5)
+    chosen = list(model.alphas_[0]).index(model.alpha_)
+    np.testing.assert_allclose(model.coefs_[:, :, chosen], model.coef_, atol=1e-6)
+    one = LogisticRegression(alpha=model.alpha_, l1_ratio=model.l1_ratio_, standardize=True).fit(X, y)
+    np.testing.assert_allclose(model.coef_, one.coef_, atol=1e-6)
+    np.testing.assert_array_equal(model.coef_ == 0.0, one.coef_ == 0.0)
+
+
+def test_paths_of_several_classes_begin_at_zero():
+    X, y = three_classes()
+    model = LogisticRegressionCV(l1_ratio=1.0, n_alphas=6, eps=1e-2).fit(X, y)
+    assert not model.coefs_[:, :, 0].any() and model.coefs_[:, :, 1].any()
+    assert "a: x0" in [text.get_text() for text in model.plot("path").get_legend().get_texts()]

@@ -6,7 +6,7 @@ import numpy as np
 
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import spread
-from daskglm_rep.summaries import Moments, Spread
+from daskglm_rep.summaries import Moments, Spread, Total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,3 +158,14 @@ class Columns:
 def responses(block):
     """The responses of a block, for splitters that stratify by them."""
     return Columns((np.array(block.y),))
+
+
+def class_weights(block, layers, n_classes):
+    """Sums of weights by class, cell by cell."""
+    return ByCell({cell: Total(np.bincount(block.y[rows].astype(np.int64), block.weight[rows], n_classes))
+                   for cells in layers for cell, rows in cells.pieces(block)})
+
+
+def deviances(block, model, basis, coefs):
+    """Deviances of a block at some coefficient vectors, one after another."""
+    return Total(np.array([block_moments(block, model, basis, coef, False).deviance for coef in coefs]))

@@ -89,8 +89,10 @@ class _PathBase(_GLMBase):
                        choose=self._choose if self._classify else None, penalized=True)
 
     def _publish_path(self, prepared, coefs, alphas):
-        """Set coefs_, intercepts_ and alphas_ from (L, k) coefficients in the basis."""
-        raw = np.array([prepared.raw(coef) for coef in coefs])
+        """Set coefs_, intercepts_ and alphas_ from (L, k) symmetric coefficients in the basis."""
+        raw = np.array([prepared.basis.raw(coef) for coef in coefs]).reshape(len(coefs), -1, prepared.basis.n_coef)
         first = int(self.fit_intercept)
-        self.alphas_, self.coefs_ = alphas, raw[:, first:].T.copy()
-        self.intercepts_ = raw[:, 0].copy() if first else np.zeros(len(raw))
+        self.alphas_, self.coefs_ = alphas, np.moveaxis(raw[:, :, first:], 0, -1).copy()
+        self.intercepts_ = raw[:, :, 0].T.copy() if first else np.zeros(raw.shape[1::-1])
+        if len(self.coefs_) == 1:
+            self.coefs_, self.intercepts_ = self.coefs_[0], self.intercepts_[0]

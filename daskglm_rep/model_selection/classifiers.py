@@ -7,14 +7,17 @@ from daskglm_rep.classifiers import CLASS_WEIGHT, _GLMClassifierBase
 from daskglm_rep.model_selection.cross_validation import _CVBase, documented
 from daskglm_rep.model_selection.regressors import RATIO_HEAD
 from daskglm_rep.models.glm import GLM
+from daskglm_rep.models.multinomial import Multinomial
 
 
 @documented(RATIO_HEAD.format(default=0) + CLASS_WEIGHT)
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class LogisticRegressionCV(_GLMClassifierBase, _CVBase):
-    """Logistic regression of two classes under a penalty chosen by cross-validation: the least held-out deviance.
+    """Logistic regression under a penalty chosen by cross-validation: the least held-out deviance.
 
-    The mean deviance is twice the log loss; alpha is 1 / (C n) of scikit-learn's.
+    The mean deviance is twice the log loss; alpha is 1 / (C n) of scikit-learn's. Of three classes or more `coefs_` is
+    (n_classes, n_features, n_alphas) and `intercepts_` (n_classes, n_alphas), and fits follow each other along each
+    path, two or three sweeps a fit.
 
     Examples
     --------
@@ -33,12 +36,4 @@ class LogisticRegressionCV(_GLMClassifierBase, _CVBase):
         return GLM.of("binomial")
 
     def _class_model(self, n_classes):
-        if n_classes > 2:
-            raise ValueError(f"Only binary classification is supported. The type of the target is multiclass: y has "
-                             f"{n_classes} classes; search the alphas of LogisticRegression by GridSearchCV.")
-        return self._glm()
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
+        return self._glm() if n_classes == 2 else Multinomial(n_classes)

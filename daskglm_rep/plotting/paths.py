@@ -28,8 +28,10 @@ def plot_path(estimator, ax=None):
     >>> ax = ElasticNetPath(n_alphas=20).fit(X, X[:, 0] + X[:, 1] ** 2).plot()
     """
     coefs = estimator.coefs_
-    p = len(coefs)
-    names = getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(p)])
+    names = getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(coefs.shape[-2])])
+    if coefs.ndim == 3:
+        names = [f"{label}: {name}" for label in estimator.classes_ for name in names]
+        coefs = coefs.reshape(-1, coefs.shape[-1])
     alphas = np.ravel(estimator.curve_.alphas[estimator.curve_.best[0]] if hasattr(estimator, "curve_")
                       else estimator.alphas_)
     order = np.argsort(-np.abs(coefs[:, -1]), kind="stable")

@@ -10,6 +10,7 @@ from daskglm_rep.objective import solve_damped
 from daskglm_rep.penalties import elastic_net
 
 LEAST_RATIO = 1e-3          # l1_ratio by which a grid is made for a ridge, which no alpha sends to zero
+EXACT = 1e-6          # standard errors: fits of rows at home
 CELL_BYTES = 2 ** 31          # of second moments, all cells together
 
 

@@ -7,7 +7,7 @@ from daskglm_rep.kernels.many import many_scores
 from daskglm_rep.kernels.path_descent import quadratic_path
 from daskglm_rep.objective import Objective, in_memory, solve
 from daskglm_rep.solvers import newton
-from daskglm_rep.solvers.path import Paths, Problem, check_trains, grid, in_threads, split_rows_of
+from daskglm_rep.solvers.path import EXACT, Paths, Problem, check_trains, grid, in_threads, split_rows_of
 
 KEPT = 40            # columns from which a Hessian is kept for several steps
 PATIENCE = 100          # steps at one alpha
@@ -148,7 +148,7 @@ def solve_in_memory(prepared, splits, settings):
     def fit(each):
         k, row, ratio = each
         return path_on_rows(model, basis, trains[k], problems[k], problems[k].strengths(row, ratio), nulls[k], unit,
-                            min(settings.tol, 1e-6))
+                            min(settings.tol, EXACT))
 
     coefs = np.array(in_threads(fit, work)).reshape(len(problems), *alphas.shape, basis.n_coef)
     deviance = _deviances(model, basis, block, coefs[0])

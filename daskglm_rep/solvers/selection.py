@@ -9,6 +9,7 @@ from daskglm_rep import passes
 from daskglm_rep.kernels.folds import responses
 from daskglm_rep.preparation import without_aliased
 from daskglm_rep.recipes import values
+from daskglm_rep.solvers.classes_path import solve_classes
 from daskglm_rep.solvers.exact import solve
 from daskglm_rep.solvers.joint_path import solve_joint
 from daskglm_rep.solvers.linear_path import solve_linear
@@ -22,6 +23,8 @@ TOL = 1e-6          # standard errors from its optimum, of the fit under the pen
 
 def solve_paths(prepared, splits, settings):
     """`Paths` of any model: from the Gram, from rows that are all at home, or by sweeps at many coefficient vectors."""
+    if prepared.model.n_equations > 1:
+        return solve_classes(prepared, splits, settings)
     if prepared.model.is_linear:
         return solve_linear(prepared, splits, settings)
     return (solve_in_memory if prepared.found.pilot_is_all else solve_joint)(prepared, splits, settings)
@@ -103,7 +106,8 @@ class Selection:
     def fit(self, prepared, settings, **how):
         """`Fitted` to all rows under the penalty, by the solver of single fits, from where the path is."""
         penalty = prepared.elastic_net(self.alpha, self.l1_ratio, settings.standardize, settings.penalty_factor)
-        start = prepared.raw(self.paths.coefs[(0, *self.position)])
+        symmetric = self.paths.coefs[(0, *self.position)].reshape(-1, prepared.basis.n_coef)
+        start = prepared.raw((prepared.model.symmetry @ symmetric).ravel())
         return solve(prepared, penalty, start=start, **how)
 
 
