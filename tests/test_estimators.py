@@ -34,8 +34,9 @@ ESTIMATORS = [*(getattr(daskglm_rep, name)() for name in EXACT), daskglm_rep.Ela
                 for method in ("score-matching", "moment-matched", "calibrated"))]                # laws of its own
 CANNOT = {"StochasticGLM(family='gaussian')": {"check_sample_weight_equivalence_on_dense_data": (
     "One pass of descent ends elsewhere when a row of weight 2 is walked through as two rows, or another order.")},
-          "DistributedModel()": {"check_sample_weight_equivalence_on_dense_data": (
-              "The theory's penalty falls with the number of rows, which prior weights do not count.")}}
+          "DistributedModel()": {f"check_sample_weight_equivalence_on_{kind}_data": (
+              "The theory's penalty falls with the number of rows, which prior weights do not count.")
+              for kind in ("dense", "sparse")}}
 
 
 def sample():
