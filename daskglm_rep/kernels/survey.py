@@ -21,10 +21,17 @@ _SUMS = (MATRIX, INDEX, STRIDED, FLOATS) + (OUT,) * 4
 
 @extremes
 def _extremes(column, m, low, high):
-    for i in range(m):
-        low = min(low, column[i])
-        high = max(high, column[i])
-    return low, high
+    """Least and greatest of m numbers and of `low` and `high`; four of each at a time, as each waits for its last."""
+    q = m // 4
+    a = b = c = d = low
+    e = f = g = h = high
+    for i in range(q):
+        t, u, v, w = column[i], column[q + i], column[2 * q + i], column[3 * q + i]
+        a, b, c, d = min(a, t), min(b, u), min(c, v), min(d, w)
+        e, f, g, h = max(e, t), max(f, u), max(g, v), max(h, w)
+    for i in range(4 * q, m):
+        a, e = min(a, column[i]), max(e, column[i])
+    return min(min(a, b), min(c, d)), max(max(e, f), max(g, h))
 
 
 @kernel
