@@ -367,6 +367,37 @@ def test_attack_1_informations_of_one_row(frames):
         assert "carry the information" in refusal(answer) or "carry the score" in refusal(answer)
 
 
+def test_attack_1_in_a_basis_that_hides_the_row(frames):
+    """Far centres and scales weigh other rows up, infinite ones make every check NaN, twin columns move the point."""
+    frame = frames[0].iloc[:300]
+    ages, X, scores = np.sort(frame["age"].to_numpy())[100:140], frame[["age", "bmi"]].to_numpy(), []
+    site, free = Site(frame), Site(frame, Rules(least_rows=1, most_share=1.0, most_questions=10 ** 6,
+                                                numbers_per_value=1e9))
+    for threshold in 0.5 * (ages[1:] + ages[:-1]):
+        for center, scale, columns in (([0.0, 25.0], [1.0, 1e-12], [0, 1]), ([0.0, 0.0], [1.0, 1e-300], [0, 1]),
+                                       ([0.0, 0.0], [1.0, 1.0], [0, 0])):
+            changes = dict(columns=np.array(columns), center=np.array(center), scale=np.array(scale))
+            basis = dataclasses.replace(raw(2), **changes)
+            question = ask("moments", coef=[-20.0 * threshold, 20.0, 0.0], basis=basis)
+            answer = site.answer(question)
+            scores += [answer.arrays["score"] * np.r_[1.0, scale]] if answer.kind == "moments" else []
+    assert rows_in([a - b for a, b in itertools.combinations(scores, 2)], X, 1e-3) == 0
+    question = ask("moments", coef=[-20.0 * ages[0], 20.0, 0.0], basis=raw(2))
+    assert free.answer(question).kind == "moments"
+
+
+def test_attack_1_a_bread_that_gives_one_row_all_leverage(frames):
+    site, frame = Site(frames[0]), frames[0]
+    z = np.r_[1.0, frame[["age", "bmi"]].to_numpy()[7]]
+    question = ask("moments", coef=[-1.0, 0.0, 0.0], basis=raw(2))
+    facts = {"cov_type": "HC", "power": [2.0, 0.0, 0.0], "per_row": 1.0}
+    bread = np.outer(z, z) / (z @ z) ** 2 / 0.2                              # h = 1 for this row at these coefficients
+    evil = Message("moments", question.facts | facts, question.arrays | {"bread": bread})
+    assert "leverage" in refusal(site.answer(evil))
+    evil = Message("moments", question.facts | facts | {"power": [9.0, 0.0, 0.0]}, question.arrays | {"bread": bread})
+    assert "error" in refusal(site.answer(evil))
+
+
 def test_attack_2_weights_that_leave_one_row(frames):
     frame = frames[0].iloc[:40].assign(w=np.r_[np.full(39, 1e-9), 1.0])
     for kind in ("survey", "moments"):

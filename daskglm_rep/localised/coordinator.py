@@ -20,11 +20,10 @@ from daskglm_rep.inference.clustered import WORDS, correction, note_of
 from daskglm_rep.inference.covariance import POWERS, model_based
 from daskglm_rep.inference.sandwich import Options, degrees, in_raw_columns
 from daskglm_rep.inference.sandwich import bread as bread_of
-from daskglm_rep.kernels.block import Basis
 from daskglm_rep.localised import wire
 from daskglm_rep.localised.design import Design, in_order
 from daskglm_rep.localised.effects import average_effects
-from daskglm_rep.localised.local_models import LocalModel, LocalModels
+from daskglm_rep.localised.local_models import LocalModel, LocalModels, own_basis
 from daskglm_rep.localised.messages import Message, square
 from daskglm_rep.localised.rounds import Rounds
 from daskglm_rep.models.glm import GLM
@@ -220,12 +219,12 @@ class Coordinator:
     def _fit(self):
         self.n_passes, self._design = 0, self.design
         found, model, local = self._survey()
-        basis = _basis(found, self.design.intercept)
+        basis = own_basis(found.columns, self.design.intercept)
         if found.response.n_kept <= model.n_equations * basis.n_coef:
             raise ValueError(f"The sites hold {found.response.n_kept:.0f} rows for {model.n_equations * basis.n_coef} "
                              "coefficients: leave columns out.")
-        models = LocalModels([m for m, _ in local], sum(w for _, w in local) / found.response.weight,
-                             basis.columns.size) if local else None
+        share = sum(w for _, w in local) / found.response.weight
+        models = LocalModels([m for m, _ in local], share) if local else None
         kept = self._independent(models, model, basis, found)
         objective = Objective(model, basis.keep(np.flatnonzero(kept)))
         n_rows, names = found.response.n_kept, self._design.names()
@@ -352,13 +351,3 @@ def _placed(spread, names, all_names):
         full[place] = array[own]
         values.append(full)
     return type(spread)(spread.weight, *values)
-
-
-def _basis(found, intercept):
-    """As `three_sweeps.basis_of`, by deviations alone: the extremes of columns are not known here."""
-    spread, p = found.columns, found.columns.mean.size
-    if intercept:
-        center, scale = spread.mean, np.where(spread.high - spread.low > 0, spread.deviation, 0.0)
-    else:
-        center, scale = np.zeros(p), np.sqrt(spread.mean ** 2 + spread.deviation ** 2)
-    return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(intercept))

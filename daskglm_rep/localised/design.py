@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from daskglm_rep.inference.margins.terms import ArrayTerms
 from daskglm_rep.kernels.block import Block
 from daskglm_rep.recipes import encode, weight_and_offset
 
@@ -101,6 +102,19 @@ class Design:
                 pieces = [before + (piece,) for before in pieces for piece in own]
             found += [(":".join(map(self.piece_name, each)), each) for each in pieces]
         return found
+
+    def array_terms(self):
+        """The design as marginal effects see it: which columns are products, and which the levels of one factor."""
+        products, factors = {}, {}
+        for name, pieces in self.products():
+            if len(pieces) > 1:
+                products[name] = tuple(map(self.piece_name, pieces))
+                continue
+            (column, level), = pieces
+            if level is not None:
+                own = factors.setdefault(column, {"reference": self.levels[column][0], "levels": {}})
+                own["levels"][level] = name
+        return ArrayTerms.of(self.names(), products, factors)
 
     @staticmethod
     def piece_name(piece):

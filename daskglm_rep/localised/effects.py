@@ -7,7 +7,6 @@ from daskglm_rep.inference.margins.effects import Slope, check_variables
 from daskglm_rep.inference.margins.effects import plan as plan_effects
 from daskglm_rep.inference.margins.sweep import Margins
 from daskglm_rep.inference.margins.table import Form
-from daskglm_rep.inference.margins.terms import ArrayTerms
 from daskglm_rep.localised import wire
 
 
@@ -31,10 +30,7 @@ class SiteRows:
     def ask(self, kernel, arguments):
         """The sites' `Margins`: the door through which `passes.run` comes here."""
         plan, = arguments
-        facts = {"products": {name: list(parts) for name, parts in self.terms.products.items()},
-                 "factors": {name: {"reference": reference, "levels": levels}
-                             for name, (reference, levels) in self.terms.factors.items()},
-                 "averages": [{"is": "slope" if isinstance(a, Slope) else "prediction"} | dataclasses.asdict(a)
+        facts = {"averages": [{"is": "slope" if isinstance(a, Slope) else "prediction"} | dataclasses.asdict(a)
                               for a in plan.averages]}
         arrays, total = wire.pack_basis(self.fit.objective.basis) | {"coef": self.fit.point.coef}, None
         for answer in self.question("effects", facts, arrays):
@@ -68,16 +64,7 @@ def average_effects(results, design, question, variables=None):
     -------
     MarginsResult
     """
-    names, products, factors = design.names(), {}, {}
-    for name, pieces in design.products():
-        if len(pieces) > 1:
-            products[name] = tuple(design.piece_name(piece) for piece in pieces)
-            continue
-        (column, level), = pieces
-        if level is not None:
-            own = factors.setdefault(column, {"reference": design.levels[column][0], "levels": {}})
-            own["levels"][level] = name
-    terms = ArrayTerms.of(names, products, factors)
+    terms = design.array_terms()
     job = _SiteJob(results, terms, SiteRows(terms, results.fitted.fit, question))
     chosen = check_variables(terms, variables)
     return job.result(plan_effects(terms, chosen, "dydx", "factors", None, None, None, {}, True), Form(0.95))

@@ -107,36 +107,32 @@ def row_scores(block, model, basis, coef):
 
 
 def carried_scores(block, model, basis, coef, past):
-    """What carries the score and the information at `coef`, and how they differ from those at past points.
+    """What carries the score, its squares and the information at `coef`, and differences from scores at past points.
 
     Parameters
     ----------
-    past : list of (model, basis, coef)
-        Of the same design.
+    basis : Basis
+        The site's own: in one that a question brings, far centres could hide a row.
+    past : list of (k,) arrays
+        Coefficients of the same design.
 
     Returns
     -------
     Carried
-        Score's rows, information's rows, the score's k numbers, and per past point the rows of the difference.
+        Score's rows, those of its squares, information's rows, the score's k numbers, and per past point the rows of
+        the difference.
     """
     here = row_scores(block, model, basis, coef)
-    size = np.sqrt(np.einsum("ij,ij->i", here, here))
+    size = _length(here)
     nudged = np.zeros((model.n_equations, basis.n_coef))
     nudged[:, 0 if basis.intercept else slice(None)] = NUDGE
     bent = _length(row_scores(block, model, basis, coef + nudged.ravel()) - here)
-    changes = [_length(row_scores(block, *then) @ _onto(then[1], basis, model) - here) for then in past]
-    return Carried.of(np.column_stack([size, bent, here, *changes]))
+    changes = [_length(row_scores(block, model, basis, then) - here) for then in past]
+    return Carried.of(np.column_stack([size, size * size, bent, here, *changes]))
 
 
 def _length(rows):
     return np.sqrt(np.einsum("ij,ij->i", rows, rows))
-
-
-def _onto(basis, other, model):
-    """Score rows in one basis to those in another: the transpose of how coefficients change."""
-    q = basis.n_coef
-    one = np.array([basis.standardised(other.raw(e)) for e in np.eye(q)])
-    return np.kron(np.eye(model.n_equations), one.T)
 
 
 def check_columns(values, squares, names, n_rows, n_coef, rules):
@@ -152,7 +148,7 @@ def check_columns(values, squares, names, n_rows, n_coef, rules):
     Refused
     """
     least, effective = rules.least_rows, float(values.weight.effective[0])
-    if min(n_rows, effective) < least:
+    if not min(n_rows, effective) >= least:
         raise Refused(f"least_rows: the rows' weights count as {min(effective, n_rows):.3g} rows, and the site answers "
                       f"about {least} at least")
     if n_rows < rules.rows_per_coefficient * n_coef:
@@ -163,7 +159,7 @@ def check_columns(values, squares, names, n_rows, n_coef, rules):
     unusual = unusual[:-1]
     for j in np.flatnonzero((unusual > 0) & (unusual < least))[:1]:
         raise Refused(f"least_rows: all but {least - 1} rows or fewer have one value of {names[j]!r}")
-    for j in np.flatnonzero(squares.share > rules.most_share)[:1]:
+    for j in np.flatnonzero(~(squares.share <= rules.most_share))[:1]:
         raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of the spread of {names[j]!r}")
 
 
@@ -174,12 +170,12 @@ def check_scores(carried, n_past, n_coef, rules):
     ------
     Refused
     """
-    least = rules.least_rows
-    for value, what in zip(carried.effective[:2], ("score", "information")):
-        if value < least:
+    least, share = rules.least_rows, carried.share
+    for value, what in zip(carried.effective[[0, 2]], ("score", "information")):
+        if not value >= least:                                             # NaN too
             raise Refused(f"least_rows: at these coefficients fewer than {least} rows carry the {what}")
-    if (carried.share[2:2 + n_coef] > rules.most_share).any():
+    if not (share[1] <= rules.most_share and (share[3:3 + n_coef] <= rules.most_share).all()):
         raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of a number of the score")
-    apart = carried.effective[2 + n_coef:][:n_past]
-    if (apart < least).any():
+    apart = carried.effective[3 + n_coef:][:n_past]
+    if not (apart >= least).all():
         raise Refused(f"difference: the score differs from one that was answered before by fewer than {least} rows")

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 
 from daskglm_rep import passes, sources
+from daskglm_rep.inference.covariance import POWERS
 from daskglm_rep.inference.margins.effects import MeanPrediction, Slope
 from daskglm_rep.inference.margins.sweep import EffectPlan, RawCoefficients, effect_sums
-from daskglm_rep.inference.margins.terms import ArrayTerms
 from daskglm_rep.kernels.clusters import cluster_scores
 from daskglm_rep.kernels.meat import Adjustment, block_meat
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import survey
 from daskglm_rep.localised import guard, wire
 from daskglm_rep.localised.design import OTHER, Design, Merged, Rows, as_text, in_order, usable
-from daskglm_rep.localised.local_models import LocalModel
+from daskglm_rep.localised.local_models import LocalModel, onto, own_basis
 from daskglm_rep.localised.messages import Message, triangle
 from daskglm_rep.localised.rules import Refused
 from daskglm_rep.preparation import Prepared, basis_of, check, pilot_plan
@@ -155,22 +155,24 @@ class Job:
             raise Refused(f"difference: fewer than {rules.least_rows} rows tell this question's rows from those of "
                           "earlier ones")
         values = passes.run(guard.column_values, self.data)
-        squares = passes.run(guard.carried_squares, self.data, passes.run(guard.column_spread, self.data).mean)
+        spread = passes.run(guard.column_spread, self.data)
+        squares = passes.run(guard.carried_squares, self.data, spread.mean)
+        self.basis = own_basis(spread, design.intercept)
         n_coef = self.model.n_equations * (len(self.names) + design.intercept)
         guard.check_columns(values, squares, self.names, self.n_rows, n_coef, rules)
 
     def _check_scores(self, basis, coef):
         """Rules about scores at coefficients, against all points that were answered under this design and model."""
-        here = {"model": self.question.facts["model"], "design": self.question.facts["design"]}
-        past = [e.at for e in self.site.ledger.answered if e.at is not None and e.at["model"] == here["model"]
-                and e.at["design"]["terms"] == here["design"]["terms"] and len(e.at["coef"]) == coef.size
-                and e.at["design"]["response"] == here["design"]["response"]]
-        points = [(self.model, wire.unpack_basis({k: np.array(v) for k, v in e["basis"].items()}), np.array(e["coef"]))
-                  for e in past]
-        points = [p for p in points if np.array_equal(p[1].columns, basis.columns)]
-        carried = passes.run(guard.carried_scores, self.data, self.model, basis, coef, points)
-        guard.check_scores(carried, len(points), coef.size, self.rules)
-        self.at = here | {"coef": coef.tolist(), "basis": {k: v.tolist() for k, v in wire.pack_basis(basis).items()}}
+        own, design = self.basis, self.design
+        mine = onto(own, basis, self.model.n_equations) @ coef
+        here = {"model": self.question.facts["model"], "columns": self.names, "response": design.response,
+                "raw": own.raw(mine).tolist()}
+        same = [e.at["raw"] for e in self.site.ledger.answered if e.at is not None and all(
+            e.at[name] == here[name] for name in ("model", "columns", "response")) and len(e.at["raw"]) == mine.size]
+        past = [own.standardised(np.array(raw)) for raw in same]
+        carried = passes.run(guard.carried_scores, self.data, self.model, own, mine, past)
+        guard.check_scores(carried, len(past), mine.size, self.rules)
+        self.at = here
 
     # ------------------------------------------------------------ answers
 
@@ -216,8 +218,12 @@ class Job:
 
     def _asked_at(self):
         basis, coef = wire.unpack_basis(self.question.arrays), self.question.arrays["coef"]
-        if coef.size != self.model.n_equations * basis.n_coef or not np.isfinite(coef).all() \
-                or basis.columns.max(initial=-1) >= len(self.names):
+        columns, sizes = basis.columns, {basis.columns.size, basis.center.size, basis.scale.size}
+        known = np.isin(columns, np.arange(len(self.names))).all() and (np.diff(columns) > 0).all()
+        numbers = np.concatenate([coef, basis.center, basis.scale])
+        if not (known and len(sizes) == 1 and basis.intercept in (False, self.design.intercept)
+                and coef.size == self.model.n_equations * basis.n_coef and np.isfinite(numbers).all()
+                and (basis.scale > 0).all()):
             raise ValueError("The question's coefficients do not fit its design.")
         self._check_scores(basis, coef)
         return basis, coef
@@ -232,13 +238,31 @@ class Job:
         if cov == "cluster":
             return Message("moments", facts | self._clusters(basis, coef, arrays), arrays)
         power = tuple(map(float, self.question.facts["power"]))
-        bread = self.question.arrays.get("bread")
+        bread = self._bread(power, m)
         adjustment = Adjustment(power, bread, float(self.question.facts["per_row"]), False)
         meat = passes.run(block_meat, self.data, self.model, basis, coef, adjustment)
         if meat.n_perfect:
             raise Refused("most_share: a row alone determines a coefficient (leverage 1)")
         arrays["meat"] = triangle(meat.matrix)
         return Message("moments", facts, arrays)
+
+    def _bread(self, power, moments):
+        """The question's inverse information, if it can be one of more rows than the site's: else it could give one row
+        all leverage.
+
+        Raises
+        ------
+        Refused
+        """
+        if power not in POWERS.values():
+            raise ValueError("The question's powers of 1 - h are those of no covariance.")
+        if not any(power):
+            return None
+        bread = self.question.arrays["bread"]
+        leverages = np.linalg.eigvals(bread @ moments.expected)
+        if bread.shape != moments.expected.shape or not (np.abs(leverages) <= 1.0 + 1e-4).all():
+            raise Refused("leverage: the question's inverse information is none of these rows and more")
+        return 0.5 * (bread + bread.T)
 
     def _clusters(self, basis, coef, arrays):
         """Adds the clusters' middle of the sandwich; clusters are few sums of many rows, or many."""
@@ -257,7 +281,7 @@ class Job:
         facts = self.question.facts
         basis, coef = self._asked_at()
         raw = basis.raw(coef).reshape(self.model.n_equations, basis.n_coef)
-        terms = ArrayTerms.of(self.names, facts["products"], facts["factors"])
+        terms = self.design.array_terms()
         averages = tuple(_average(a, terms) for a in facts["averages"])
         plan = EffectPlan(terms, RawCoefficients(self.model, basis.columns, bool(basis.intercept), raw), averages)
         data = self._data(Rows(self.design, True))

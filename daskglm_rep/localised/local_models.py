@@ -98,6 +98,26 @@ class LocalModel:
         return Moments(score, expected, observed, float(deviance), m.pearson)
 
 
+def own_basis(spread, intercept):
+    """As `preparation.basis_of`, from guarded ranges of columns."""
+    p = spread.mean.size
+    if intercept:
+        center, scale = spread.mean, np.where(spread.high - spread.low > 0, spread.deviation, 0.0)
+    else:
+        center, scale = np.zeros(p), np.sqrt(spread.mean ** 2 + spread.deviation ** 2)
+    return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(intercept))
+
+
+def onto(own, basis, n_equations):
+    """The matrix from coefficients in a basis to those in a site's own, of all columns."""
+    first, columns = int(basis.intercept), []
+    for unit in np.eye(basis.n_coef):
+        raw, full = basis.raw(unit), np.zeros(own.n_coef)
+        full[:first], full[int(own.intercept) + basis.columns] = raw[:first], raw[first:]
+        columns.append(own.standardised(full))
+    return np.kron(np.eye(n_equations), np.array(columns).T)
+
+
 class LocalModels:
     """The sites' expansions as data: a sweep over them is their sum at the coefficients asked for.
 
@@ -106,21 +126,19 @@ class LocalModels:
     models : list of LocalModel
     share : float
         Of all weight that these sites hold: sums are divided by it.
-    n_columns : int
-        Of all columns, aliased ones among them.
     """
 
     collections, lengths = None, None
 
-    def __init__(self, models, share, n_columns):
-        self.models, self.share, self.n_columns, self.n_passes = models, share, n_columns, 0
+    def __init__(self, models, share):
+        self.models, self.share, self.n_passes = models, share, 0
 
     def ask(self, kernel, arguments):
         """`Moments`, whatever moments are asked for."""
         model, basis, coef = arguments[:3]
         total = None
         for local in self.models:
-            A = self._onto(local.basis, basis, model.n_equations)
+            A = onto(local.basis, basis, model.n_equations)
             m = local.at(A @ coef - local.coef)
             expected = A.T @ m.expected @ A
             observed = expected if m.observed is m.expected else A.T @ m.observed @ A
@@ -131,19 +149,10 @@ class LocalModels:
         return Moments(c * total.score, expected, expected if same else c * total.observed, c * total.deviance,
                        c * total.pearson)
 
-    def _onto(self, local, basis, n_equations):
-        """The matrix from coefficients in a basis to a site's own."""
-        first, columns = int(basis.intercept), []
-        for unit in np.eye(basis.n_coef):
-            raw, full = basis.raw(unit), np.zeros(first + self.n_columns)
-            full[:first], full[first + basis.columns] = raw[:first], raw[first:]
-            columns.append(local.standardised(full))
-        return np.kron(np.eye(n_equations), np.array(columns).T)
-
     def information(self, model, basis):
         """The sum of the sites' informations, each at its own coefficients."""
-        onto = [self._onto(local.basis, basis, model.n_equations) for local in self.models]
-        return sum(A.T @ local.moments.expected @ A for A, local in zip(onto, self.models))
+        matrices = [onto(local.basis, basis, model.n_equations) for local in self.models]
+        return sum(A.T @ local.moments.expected @ A for A, local in zip(matrices, self.models))
 
     def start(self, objective):
         """Where the sum is stationary: from the quadratic models' mean by Newton's method; None where that runs off.
@@ -154,7 +163,7 @@ class LocalModels:
         """
         pulls, weights = 0.0, 0.0
         for local in self.models:
-            A = self._onto(local.basis, objective.basis, objective.model.n_equations)
+            A = onto(local.basis, objective.basis, objective.model.n_equations)
             H = local.moments.expected
             pulls, weights = pulls + A.T @ (H @ local.coef + local.moments.score), weights + A.T @ H @ A
         coef = solve(weights, pulls)
