@@ -43,7 +43,8 @@ class Partition:
 
     is_local = False
     subset = 100_000
-    needs_sketch = False
+    needs_sketch = needs_rows = False
+    n_expected = 0          # blocks that it makes, where that is known beforehand; of a local one in each chunk
 
     def assigner(self, layout, rows, sketch, random_state=0):
         """The recipe of this partition.
@@ -231,6 +232,9 @@ class KMeans(Partition):
     standardize: bool = False
     max_iter: int = 25
 
+    needs_rows = True
+    n_expected = property(lambda self: self.n_clusters)
+
     def __post_init__(self):
         for name in ("n_clusters", "subset", "max_iter"):
             _check_whole("KMeans", self, name)
@@ -305,9 +309,8 @@ class Natural(Partition):
         if self.within is not None and (not isinstance(self.within, Partition) or isinstance(self.within, Natural)):
             raise ValueError(f"Natural(within=...) takes Cells(), EqualDepth(m) or KMeans(K), got {self.within!r}.")
 
-    @property
-    def is_local(self):
-        return True
+    is_local = True
+    n_expected = property(lambda self: 0 if self.within is None else self.within.n_expected)
 
     def assigner(self, layout, rows, sketch, random_state=0):
         column = None if self.column is None else column_number(self.column, layout.names)

@@ -61,7 +61,7 @@ class Prepared:
 def take_survey(data, family, partition, random_state, refined, fewest, audit):
     """First sweep: the survey, with a subset of rows or column sketches where the partition needs them."""
     least = 0 if partition.is_local else -(-partition.subset // data.n_blocks)
-    if not (refined or hasattr(partition, "n_clusters")):
+    if not (refined or partition.needs_rows):
         least = 0
     pilot = Pilot(least, 0.0, least, random_state or 0)
     pair = audit.run(0, "survey", guarded_survey, data, family, pilot, fewest, partition.needs_sketch)
@@ -105,8 +105,8 @@ def prepare(data, model, partition, method, audit, fit_intercept=True, least=1, 
                 has_weights=bool(found.response.weight != sum(found.lengths)), has_extremes=method.has_extremes)
     if method.is_refined and partition.is_local:
         n_rows = sum(found.lengths)
-        within = getattr(partition.within, "n_clusters", 0) * data.n_blocks
-        target = n_parts or max(method.parts, method.parts_per_coef * basis.n_coef, GROWTH * within)
+        within = GROWTH * partition.n_expected * data.n_blocks
+        target = n_parts or max(method.parts, method.parts_per_coef * basis.n_coef, within)
         plan = dataclasses.replace(plan, parts_per_row=min(target / n_rows, 1.0 / FEWEST))
     elif method.is_refined and rows.n_rows:
         plan = dataclasses.replace(plan, cuts=_cuts(rows, assigner, layout, basis.n_coef, method, n_parts, least > 1))
