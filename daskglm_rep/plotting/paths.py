@@ -8,7 +8,7 @@ from daskglm_rep.plotting.style import ACCENT, CLASS_COLORS, LINE, ZERO, dressed
 def plot_path(estimator, ax=None):
     """Draw coefficients along a path of penalties, against the alpha.
 
-    Columns that are never selected are left out; of many the ten largest are named, and a line marks the alpha chosen,
+    Columns that are never selected are left out, the eight largest are named, and a line marks the alpha chosen,
     where one was.
 
     Parameters
@@ -39,10 +39,10 @@ def plot_path(estimator, ax=None):
     ax = new_axes(ax, (6.4, 4.0))
     ax.axhline(0.0, color=ZERO, linewidth=1.0, zorder=0.6)
     for number, j in enumerate(shown):
-        color = CLASS_COLORS[number % len(CLASS_COLORS)] if number < 10 else LINE
-        ax.plot(alphas, coefs[j], color=color, linewidth=1.6 if number < 10 else 0.9, zorder=2 if number < 10 else 1,
-                label=str(names[j]) if number < 10 else None)
-    return _along_alpha(ax, estimator, "coefficient", len(shown))
+        named = number < len(CLASS_COLORS)
+        ax.plot(alphas, coefs[j], color=CLASS_COLORS[number] if named else LINE, linewidth=1.6 if named else 0.9,
+                zorder=2 if named else 1, label=str(names[j]) if named else None)
+    return _along_alpha(ax, estimator, "coefficient", len(shown), loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
 def plot_curve(estimator, ax=None):
@@ -78,10 +78,10 @@ def plot_curve(estimator, ax=None):
     return _along_alpha(ax, estimator, "mean held-out deviance", len(curve.l1_ratios))
 
 
-def _along_alpha(ax, estimator, label, n_series):
+def _along_alpha(ax, estimator, label, n_series, **legend):
     """Axes of a picture against falling penalties."""
     if hasattr(estimator, "alpha_"):
         ax.axvline(estimator.alpha_, color=ACCENT, linewidth=1.2, zorder=0.7)
     ax.set_xscale("log")
     ax.invert_xaxis()
-    return dressed(labelled(ax, "alpha", label), "", n_series)
+    return dressed(labelled(ax, "alpha", label), "", n_series, **legend)
