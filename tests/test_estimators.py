@@ -27,7 +27,7 @@ EXACT = ["GLMClassifier", "GLMRegressor", "GammaRegressor", "InverseGaussianRegr
 SELECTED = ["ElasticNetCV", "GLMCV", "LassoCV", "LogisticRegressionCV", "RidgeCV"]
 RIVALS = ["DistributedModel", "DivideAndConquerGLM", "StochasticGLM", "SubsampledGLM"]
 ESTIMATORS = [*(getattr(daskglm_rep, name)() for name in EXACT), daskglm_rep.ElasticNetPath(),
-              *(getattr(daskglm_rep, name)(n_alphas=5) for name in SELECTED),
+              *(getattr(daskglm_rep, name)(n_alphas=2) for name in SELECTED),
               *(getattr(daskglm_rep, name)(family="gaussian") for name in RIVALS),        # of responses of any sign
               DistributedModel(method="regularized", alpha=0.01), SubsampledGLM("iboss", family="gaussian"),
               *(RepresentativeGLM(family="gaussian", representative=method, min_block_size=1)      # its guard has

@@ -6,7 +6,9 @@ import joblib
 import numpy as np
 import pytest
 from distributed import Client
+from scipy import sparse
 from sklearn import linear_model, model_selection
+from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from daskglm_rep import (ElasticNetPath, GLMCV, GLMRegressor, LogisticRegression, LogisticRegressionCV, design, links,
@@ -214,3 +216,20 @@ def test_paths_of_several_classes_begin_at_zero():
     model = LogisticRegressionCV(l1_ratio=1.0, n_alphas=6, eps=1e-2).fit(X, y)
     assert not model.coefs_[:, :, 0].any() and model.coefs_[:, :, 1].any()
     assert "a: x0" in [text.get_text() for text in model.plot("path").get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("model", [ElasticNetPath("poisson", n_alphas=5), GLMCV(n_alphas=5, standardize=True),
+                                   LogisticRegressionCV(n_alphas=5, l1_ratio=1.0, tol=1e-6)], ids=repr)
+def test_sparse_rows_are_dense_rows(model, monkeypatch):
+    monkeypatch.setattr(preparation, "PILOT_ROWS", 300)
+    X = sparse.random(2000, 15, 0.2, format="csr", random_state=0)
+    y = responses("binomial", 2.0 * X.toarray()[:, :3].sum(axis=1), np.random.default_rng(0))
+    thin, full = clone(model).fit(X, y), clone(model).fit(X.toarray(), y)
+    np.testing.assert_allclose(thin.coefs_, full.coefs_, atol=2e-4)
+    assert thin.n_passes_ == full.n_passes_
+
+
+def test_more_second_moments_than_memory_are_refused():
+    X = np.random.default_rng(0).normal(size=(60, 6000))
+    with pytest.raises(ValueError, match=r"Second moments of 6001 coefficients for 60 splits .* take 16.1 GiB"):
+        GLMCV(cv=60).fit(X, X[:, 0])

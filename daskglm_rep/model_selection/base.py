@@ -54,7 +54,7 @@ class _PathBase(_GLMBase):
     random_state: int | None = 0
     verbose: int = 0
 
-    _classify = False
+    _classify, _takes_sparse = False, True
 
     def _l1_ratios(self):
         """Of the penalties to try, a tuple."""

@@ -50,7 +50,7 @@ class Joint:
         self.model, self.basis, self.data = prepared.model, prepared.basis, prepared.data
         self.n_cells, self.n_sweeps = splits.train.shape[1], 0
         self.n_rows = prepared.found.response.n_kept
-        check_cells(splits, self.basis.n_coef)
+        check_cells(splits, self.basis.n_coef, knots=3)
         self.block = _thinned(prepared.block, sum(self.data.lengths), self.basis.n_coef)
         self.pilot = in_memory(self.block)
 

@@ -130,12 +130,13 @@ def split_rows_of(block, splits):
         [block.take(np.flatnonzero(rows)) for rows in test[1:]]
 
 
-def check_cells(splits, k):
-    """Refuse splits whose second moments fill the memory."""
-    size = 8 * splits.train.shape[1] * k * k
+def check_cells(splits, k, knots=0):
+    """Refuse splits whose second moments, by cell and at some `knots` by split, fill the memory."""
+    size = 8 * (splits.train.shape[1] + knots * len(splits.train)) * k * k
     if size > CELL_BYTES:
-        raise ValueError(f"These splits cut the rows into {splits.train.shape[1]} cells, whose second moments of {k} "
-                         f"coefficients take {size / 2 ** 30:.0f} GiB: use fewer folds, or fewer columns.")
+        raise ValueError(f"Second moments of {k} coefficients for {splits.n_splits} splits of the rows into "
+                         f"{splits.train.shape[1]} cells take {size / 2 ** 30:.1f} GiB: use fewer folds or columns, or "
+                         "single fits, which take those of selected columns only.")
 
 
 def check_trains(prepared, trains, tests):
