@@ -10,7 +10,8 @@ import dataclasses
 import numpy as np
 from scipy import linalg
 
-from daskglm_rep.kernels.coordinate_descent import by_signs, descend, shrunk, size_of, sizes, slopes, solve_well
+from daskglm_rep.kernels.coordinate_descent import (by_signs, descend, shrunk, shrunk_group, size_of, sizes, slopes,
+                                                    solve_well, spectrum_of)
 from daskglm_rep.shapes import LASSO, Shape
 
 SETTLED = 1e-26         # share of the objective's scale that a sweep of coordinate descent may still promise
@@ -307,7 +308,7 @@ class Grouped(Corners):
         for where, w in self._groups():
             s = step * self.unit[where] ** 2
             spectrum = 1.0 / s, np.eye(s.size)
-            out[where] = _shrunk_group(spectrum, self.unit[where] * coef[where] / s, w) / self.unit[where]
+            out[where] = shrunk_group(spectrum, self.unit[where] * coef[where] / s, w) / self.unit[where]
         return out
 
     def residual(self, coef, gradient):
@@ -329,19 +330,21 @@ class Grouped(Corners):
         groups = []
         for where, w in self._groups():
             H = hessian[np.ix_(where, where)] / np.outer(self.unit[where], self.unit[where])
-            groups.append((where, w, H, _spectrum(H)))
+            groups.append((where, w, H, spectrum_of(H)))
         scale = max(float(np.abs(gradient).max(initial=0.0)), 1e-300)
         for sweep in range(1, 1000):
-            before = target.copy()
+            before, whole = target.copy(), sweep % 5 == 1
             if free.size:
                 change = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True) @ -at[free]
                 target[free], at = target[free] + change, at + hessian[:, free] @ change
             for where, w, H, spectrum in groups:
                 unit, old = self.unit[where], target[where]
-                target[where] = _shrunk_group(spectrum, H @ (unit * old) - at[where] / unit, w) / unit
+                if not (whole or old.any()):
+                    continue
+                target[where] = shrunk_group(spectrum, H @ (unit * old) - at[where] / unit, w) / unit
                 at = at + hessian[:, where] @ (target[where] - old)
             moved = np.abs(hessian @ (target - before)).max(initial=0.0)
-            if moved <= 1e-14 * scale:
+            if whole and moved <= 1e-14 * scale:
                 break
             if sweep % 10 == 0 or moved <= 1e-7 * scale:
                 target = self.settle(hessian, gradient, coef, target)
@@ -381,29 +384,3 @@ class Grouped(Corners):
 def _rounding(hessian, gradient, target, coef):
     """What a quadratic's gradient at `target` may be off by."""
     return 1e-13 * size_of(gradient) + 1e-15 * size_of(np.abs(hessian) @ (np.abs(target) + np.abs(coef)))
-
-
-def _spectrum(H):
-    """Eigenvalues and vectors of a group's Hessian."""
-    values, Q = linalg.eigh(H)
-    return np.maximum(values, 0.0), Q
-
-
-def _shrunk_group(spectrum, c, weight):
-    """argmin_t t'Ht / 2 - c't + weight |t|: t = r (r H + weight)^-1 c with r = |t|.
-
-    1 / |(r H + weight)^-1 c| is concave in r and 1 at the solution: Newton's method from 0 comes from the left.
-    """
-    values, Q = spectrum
-    d, r = Q.T @ c, 0.0
-    if linalg.norm(d) <= weight:
-        return np.zeros_like(c)
-    for _ in range(100):
-        inner = values * r + weight
-        squares = float(np.sum((d / inner) ** 2))
-        slope = squares ** -1.5 * float(np.sum(d * d * values / inner ** 3))
-        step = (1.0 - squares ** -0.5) / slope if slope > 0.0 else 0.0
-        if not step > 1e-15 * r:
-            break
-        r += step
-    return Q @ (d * r / (values * r + weight))

@@ -180,3 +180,29 @@ def nodewise_lasso(gram, j, start, lasso, tol, max_sweeps=20_000):
     descend(LASSO, gram, gram @ target - gram[j], target, np.ones(target.size), np.array(lasso, float), 1.0,
             tol * max(float(gram[j, j]), 1e-300), max_sweeps)
     return target
+
+
+def spectrum_of(H):
+    """Eigenvalues and vectors of a group's Hessian."""
+    values, Q = linalg.eigh(H)
+    return np.maximum(values, 0.0), Q
+
+
+def shrunk_group(spectrum, c, weight):
+    """argmin_t t'Ht / 2 - c't + weight |t|: t = r (r H + weight)^-1 c with r = |t|.
+
+    1 / |(r H + weight)^-1 c| is concave in r and 1 at the solution: Newton's method from 0 comes from the left.
+    """
+    values, Q = spectrum
+    d, r = Q.T @ c, 0.0
+    if linalg.norm(d) <= weight:
+        return np.zeros_like(c)
+    for _ in range(100):
+        inner = values * r + weight
+        squares = float(np.sum((d / inner) ** 2))
+        slope = squares ** -1.5 * float(np.sum(d * d * values / inner ** 3))
+        step = (1.0 - squares ** -0.5) / slope if slope > 0.0 else 0.0
+        if not step > 1e-15 * r:
+            break
+        r += step
+    return Q @ (d * r / (values * r + weight))

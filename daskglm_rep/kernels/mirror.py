@@ -34,7 +34,9 @@ class Link:
     def _map(self, values, p):
         size = np.where(self.free, 0.0, np.abs(values))
         top = size.max(initial=0.0)
-        if not 0.0 < top < np.inf:                                    # overflowed, or nothing is there
+        if not top < np.inf:                                          # the solver takes such an epoch back
+            return np.full(values.shape, np.nan)
+        if top == 0.0:
             return np.where(self.free, values, 0.0)
         size = size / top                                             # powers neither overflow nor vanish at once
         norm = np.sum(size ** p) ** (1.0 / p)

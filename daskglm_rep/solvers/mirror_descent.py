@@ -79,8 +79,9 @@ class MirrorDescent:
 
     def _first_step(self, problem, state, link):
         """Of length 1 in the geometry of the link, for the largest working weight and columns of variance 1."""
-        weight = np.diag(state.moments.expected) if state.active.size else np.ones(1)
-        return 1.0 / ((link.order - 1.0) * max(float(weight.max()) / problem.penalty.total, 1e-12))
+        total = problem.penalty.total
+        weight = np.diag(state.moments.expected) if state.active.size else np.full(1, total)
+        return 1.0 / ((link.order - 1.0) * max(float(weight.max()) / total, 1e-12))
 
     def _epoch(self, problem, data, link, state, step, seed):
         """The coefficients after a walk through all rows."""
