@@ -63,6 +63,15 @@ class MCP(Shape):
     Parameters
     ----------
     gamma : float > 1
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import LinearRegression, penalties
+    >>> X = np.random.default_rng(0).normal(size=(200, 5))
+    >>> y = X[:, 0] + np.random.default_rng(1).normal(size=200)
+    >>> LinearRegression(alpha=0.2, penalty=penalties.MCP()).fit(X, y).coef_.round(2)
+    array([0.95, 0.  , 0.  , 0.  , 0.  ])
     """
 
     gamma: float = 3.0
@@ -93,6 +102,15 @@ class SCAD(Shape):
     Parameters
     ----------
     a : float > 2
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskglm_rep import LinearRegression, penalties
+    >>> X = np.random.default_rng(0).normal(size=(200, 5))
+    >>> y = X[:, 0] + np.random.default_rng(1).normal(size=200)
+    >>> LinearRegression(alpha=0.2, penalty=penalties.SCAD()).fit(X, y).coef_.round(2)
+    array([0.95, 0.  , 0.  , 0.  , 0.  ])
     """
 
     a: float = 3.7
@@ -137,6 +155,17 @@ class GroupLasso:
         each column (several classes: glmnet's type.multinomial = "grouped"), as "columns" says for formulas too.
     l1_ratio : float in [0, 1]
         Share of alpha that the groups get; the rest is a ridge's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from daskglm_rep import lm, penalties
+    >>> rng = np.random.default_rng(0)
+    >>> data = pd.DataFrame({"x": rng.normal(size=300), "g": rng.choice(list("abc"), 300)})
+    >>> data["y"] = data["x"] + rng.normal(size=300)
+    >>> lm("y ~ x + g", data, alpha=0.1, penalty=penalties.GroupLasso()).params.round(2).to_dict()
+    {'Intercept': -0.06, 'x': 0.84, 'g[T.b]': 0.0, 'g[T.c]': 0.0}
     """
 
     groups: object = None

@@ -1,6 +1,7 @@
 """Sphinx: `python -m sphinx -W --keep-going -b html docs docs/_build` makes the API reference."""
 
 import importlib.metadata
+import re
 
 project = "daskglm_rep"
 author = "daskglm_rep developers"
@@ -16,3 +17,12 @@ html_theme_options = {"description": "Generalized linear models on chunked data"
                       "sidebar_width": "240px", "fixed_sidebar": True}
 html_show_sourcelink = False
 default_role = "code"
+
+
+def plain_bars(app, what, name, obj, options, lines):
+    """|t| is an absolute value in our docstrings, not a substitution."""
+    lines[:] = [line if "`" in line or ">>>" in line else re.sub(r"\|", r"\\|", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", plain_bars)
