@@ -43,7 +43,7 @@ class DebiasedResults(GLMResults):
     >>> results = DistributedModel(partitions=4).fit(X, X[:, 0] + rng.normal(size=2000)).results_
     >>> results.group_test(["x1", "x2", "x3"]).pvalue > 0.05
     True
-    >>> results.simultaneous()["ci_lower"].loc["x0"] > 0.9
+    >>> bool(results.simultaneous()["ci_lower"].loc["x0"] > 0.9)
     True
     """
 

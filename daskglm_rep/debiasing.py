@@ -148,7 +148,7 @@ def nodewise_weight(gram, row, j, penalty):
     >>> import numpy as np
     >>> from daskglm_rep import debiasing
     >>> gram = np.array([[2.0, 1.0], [1.0, 1.0]])
-    >>> debiasing.nodewise_weight(gram, np.array([0.0, 0.75]), 0, penalty=0.25) ** 2
+    >>> round(debiasing.nodewise_weight(gram, np.array([0.0, 0.75]), 0, penalty=0.25) ** 2, 9)
     1.25
     """
     penalty = np.broadcast_to(np.asarray(penalty, float), len(gram))
