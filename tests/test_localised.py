@@ -141,6 +141,24 @@ def test_effects_and_likelihood_ratios(frames):
     assert large.results_.lr_test(small.results_).statistic == pytest.approx(theirs.lr_test(few).statistic, rel=1e-8)
 
 
+def test_many_models_from_points(frames):
+    """One collection: fewer columns and a penalty, near the pooled fits; one cut of the rows in a site's life."""
+    sites, formula = sites_of(frames, rules=Rules(numbers_per_value=1.0)), "died ~ age + bmi + smoke"
+    coordinator = Coordinator(formula, "binomial", points=40)
+    coordinator.fit(sites)
+    assert coordinator.n_rounds_ <= 5 and 60 < coordinator.points_.n_parts <= 120
+    small = pooled("died ~ age + smoke", frames, "binomial")
+    ours = coordinator.points_.refit(columns=["age", "smoke"]).params.dropna()
+    assert np.max(np.abs(ours.to_numpy() - small.params.to_numpy()) / small.bse.to_numpy()) < 0.1
+    same = coordinator.points_.refit().params
+    np.testing.assert_allclose(same, coordinator.results_.params, rtol=1e-6)
+    assert coordinator.points_.refit(alpha=0.05, l1_ratio=1.0).params.abs().iloc[1:].sum() < same.abs().iloc[1:].sum()
+    with pytest.raises(ValueError, match="another question"):
+        Coordinator(formula, "binomial", points=41).fit(sites)
+    with pytest.raises(ValueError, match="one equation"):
+        Coordinator("place ~ age", "multinomial", points=10)
+
+
 def test_sites_that_are_nothing_like_each_other(frames):
     rng, given = np.random.default_rng(0), []
     for k, frame in enumerate(frames):

@@ -50,7 +50,7 @@ class Found(Partition):
 
     def __init__(self, partition):
         self.partition, self.subset, self.needs_sketch = partition, partition.subset, partition.needs_sketch
-        self.n_clusters = getattr(partition, "n_clusters", 0)
+        self.needs_rows, self.n_expected = partition.needs_rows, partition.n_expected
         self.learnt = None
 
     def assigner(self, layout, rows, sketch, random_state=0):

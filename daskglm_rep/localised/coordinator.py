@@ -25,6 +25,7 @@ from daskglm_rep.localised.design import Design, in_order
 from daskglm_rep.localised.effects import average_effects
 from daskglm_rep.localised.local_models import LocalModel, LocalModels, own_basis
 from daskglm_rep.localised.messages import Message, square
+from daskglm_rep.localised.points import SitePoints
 from daskglm_rep.localised.rounds import Rounds
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
@@ -65,6 +66,9 @@ class Coordinator:
         Of factors, the reference first; default those that the sites have, in order.
     effects : bool or list of str, default False
         Ask for average marginal effects too, of all variables or of those named: one round more.
+    points : int, default 0
+        Ask for points of so many parts in each chunk of rows: `points_.refit(...)` then fits other models of the
+        response without asking again, for screening; one round more.
     tol : float, default 1e-7
         Distance to the optimum, in standard errors.
 
@@ -74,6 +78,7 @@ class Coordinator:
         Those of each question in turn.
     results_ : GLMResults
     effects_ : MarginsResult or None
+    points_ : points.SitePoints or None
     n_rounds_ : int
         Round trips.
     epsilon_ : dict
@@ -96,7 +101,7 @@ class Coordinator:
     """
 
     def __init__(self, formula, family="gaussian", link=None, *, cov_type="nonrobust", clusters=None, weights=None,
-                 offset=None, classes=None, levels=None, effects=False, tol=1e-7):
+                 offset=None, classes=None, levels=None, effects=False, points=0, tol=1e-7):
         check_choice("cov_type", cov_type, COV_TYPES)
         if (cov_type == "cluster") != (clusters is not None):
             raise ValueError("cov_type='cluster' and clusters='column' go together: give both or neither.")
@@ -106,6 +111,8 @@ class Coordinator:
         self.model = None if self.is_multinomial else GLM.of(family, link)
         if self.model is not None and self.model.estimates_alpha:
             raise ValueError("A negative binomial needs its alpha here: family=NegativeBinomial(0.5).")
+        if points and self.is_multinomial:
+            raise ValueError("points= takes models of one equation: fit one model a class.")
         if classes is not None and not self.is_multinomial:
             raise ValueError("classes= belongs to family='multinomial': leave it out.")
         levels = {name: tuple(map(str, values)) for name, values in (levels or {}).items()}
@@ -114,10 +121,11 @@ class Coordinator:
         stray = [name for name in levels if name not in self.design.factors]
         if stray:
             raise ValueError(f"levels= names {stray[0]!r}, which is no factor of {formula!r}: write C({stray[0]}).")
-        self.formula, self.cov_type, self.effects, self.tol = formula, cov_type, effects, tol
+        self.formula, self.cov_type, self.effects, self.points, self.tol = formula, cov_type, effects, points, tol
         self.answers, self.asked = [], []
-        self.results_ = self.effects_ = None
-        self.study = hashlib.sha256(repr((self.design, self.model, cov_type, effects, tol)).encode()).hexdigest()[:12]
+        self.results_ = self.effects_ = self.points_ = None
+        said = repr((self.design, self.model, cov_type, effects, points, tol))
+        self.study = hashlib.sha256(said.encode()).hexdigest()[:12]
 
     # ------------------------------------------------------------ round trips
 
@@ -241,6 +249,10 @@ class Coordinator:
         if self.effects:
             chosen = None if self.effects is True else list(self.effects)
             self.effects_ = average_effects(results, self._design, self._ask, chosen)
+        if self.points:
+            arrays = wire.pack_basis(fit.objective.basis) | {"coef": fit.point.coef}
+            answers = self._ask("points", {"parts": int(self.points)}, arrays)
+            self.points_ = SitePoints(answers, results, self.design.offset is not None)
         self.results_ = results
 
     def _survey(self):

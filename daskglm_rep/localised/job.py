@@ -18,8 +18,11 @@ from daskglm_rep.localised import guard, wire
 from daskglm_rep.localised.design import OTHER, Design, Merged, Rows, as_text, in_order, usable
 from daskglm_rep.localised.local_models import LocalModel, onto, own_basis
 from daskglm_rep.localised.messages import Message, triangle
+from daskglm_rep.localised.points import plan_of
 from daskglm_rep.localised.rules import Refused
+from daskglm_rep.partitions import Layout
 from daskglm_rep.preparation import Prepared, basis_of, check, pilot_plan
+from daskglm_rep.representatives.collection import collect_block
 from daskglm_rep.summaries import Total
 
 
@@ -87,7 +90,8 @@ class Job:
 
     def answer(self):
         kind = self.question.kind
-        work = {"survey": self._survey, "moments": self._moments, "effects": self._effects, "score": self._score}
+        work = {"survey": self._survey, "moments": self._moments, "effects": self._effects, "points": self._points,
+                "score": self._score}
         if kind not in work:
             raise ValueError(f"The question is of kind {kind!r}, which a site does not answer.")
         if self.rules.is_noisy and kind not in ("survey", "score"):
@@ -290,6 +294,22 @@ class Job:
         return Message("effects", {"rows": self.n_rows},
                        {"weight": np.array([weight]), "value": value, "gradient": gradient})
 
+    def _points(self):
+        """Sums of parts: of one design and number of parts in the site's life, for two cuts of the rows would have
+        small sets in common."""
+        ledger, n_parts = self.site.ledger, int(self.question.facts["parts"])
+        mine = [self.names, n_parts]
+        self.roles["points"] = mine
+        if any(e.roles.get("points", mine) != mine for e in ledger.answered):
+            raise Refused("frozen: this site has cut its rows into parts for another question")
+        basis, _ = self._asked_at()
+        lengths = [n for n in passes.run(count_rows, self.data).lengths]
+        layout = Layout.of(self.names, passes.run(guard.column_spread, self.data))
+        starts = np.r_[0, np.cumsum(lengths)[:-1]].astype(int)
+        plan = plan_of(basis, layout, n_parts, self.rules.least_rows, self.design.offset is not None, starts,
+                       ledger.secret % 2 ** 63)                            # the same signs whenever it is asked
+        return Message("points", {"rows": self.n_rows}, {"sums": passes.run(collect_block, self.data, plan).sums})
+
     def _score(self):
         basis, coef = self._asked_at()
         m = passes.run(block_moments, self.data, self.model, basis, coef)
@@ -315,6 +335,19 @@ def _average(values, terms):
     if values["variable"] is not None and (values["how"] != "set" or values["variable"] not in terms.factors):
         raise Refused("effects: the site averages slopes and levels of factors, not chosen values")
     return MeanPrediction(**values)
+
+
+def count_rows(block):
+    """Kernel: rows of each block, in order."""
+    return Lengths((block.n_rows,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    lengths: tuple
+
+    def merge(self, other):
+        return Lengths(self.lengths + other.lengths)
 
 
 def cluster_rows(block):

@@ -2,7 +2,7 @@
 
 A message is an `.npz` archive (a zip of `.npy` arrays) that any language reads. Its array `message` holds UTF-8 JSON:
 
-    {"format": "daskglm_rep localised", "version": 1, "kind": "survey" | "moments" | "meat" | "clusters" | "effects" |
+    {"format": "daskglm_rep localised", "version": 1, "kind": "survey" | "moments" | "effects" | "points" |
      "score" | "refusal", "study": text, "number": of the question, "site": name in answers, ...}
 
 The other arrays are float64 or int64 numbers; symmetric matrices travel as their lower triangles, row by row. What each
@@ -18,7 +18,7 @@ import zipfile
 import numpy as np
 
 FORMAT, VERSION = "daskglm_rep localised", 1
-KINDS = ("survey", "moments", "meat", "clusters", "effects", "score", "refusal")
+KINDS = ("survey", "moments", "effects", "points", "score", "refusal")
 
 
 @dataclasses.dataclass(frozen=True)

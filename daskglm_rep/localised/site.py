@@ -12,7 +12,7 @@ from daskglm_rep.localised.rules import Refused, Rules
 from daskglm_rep.readers import open_table
 
 CONTENT = {"survey": "counts, means, squares, guarded ranges, the site's own fit", "moments": "score, informations",
-           "effects": "sums of effects and gradients", "score": "clipped score with noise"}
+           "effects": "sums of effects and gradients", "points": "sums of parts", "score": "clipped score with noise"}
 
 
 class Site:

@@ -8,7 +8,9 @@ moments    asked: model, design, basis, coefficients, and what covariance. Sent:
            where it differs, the observed one (k (k + 1) / 2), deviance, Pearson's chi-squared, rows outside the domain;
            and the middle of a sandwich (k (k + 1) / 2) with the number of rows or clusters
 effects    asked: model, design, basis, coefficients, variables. Sent: sums of effects and of their gradients
-score      asked: as moments. Sent: the clipped, noisy score (k)
+points     asked: model, design, basis, number of parts in a chunk of rows. Sent a part: rows, sums of weights, y,
+           squares, columns, y times columns, and two spread vectors (collection of `representatives`)
+score      asked: as moments. Sent: the clipped, noisy score (k) and the expected information
 =========  =============================================================================================================
 """
 
