@@ -233,3 +233,52 @@ def test_more_second_moments_than_memory_are_refused():
     X = np.random.default_rng(0).normal(size=(60, 6000))
     with pytest.raises(ValueError, match=r"Second moments of 6001 coefficients for 60 splits .* take 16.1 GiB"):
         GLMCV(cv=60).fit(X, X[:, 0])
+
+
+def random_case(seed):
+    """A family, rows of odd scales, tails and chunks, settings of a path, and the pilot's rows."""
+    rng = np.random.default_rng(seed)
+    family, n = rng.choice(["binomial", "poisson", "gamma", "tweedie"]), rng.choice([300, 3000, 8000])
+    p = rng.integers(1, 13)
+    X = rng.normal(size=(n, p)) if rng.random() < 0.5 else rng.standard_t(3.0, size=(n, p))
+    if rng.random() < 0.3:
+        X[:, 0] = rng.random(n) < 0.02
+    eta = np.clip((X - X.mean(axis=0)) @ (rng.normal(size=p) * (rng.random(p) < 0.5)) * 0.5, -3.0, 3.0)
+    X = X * 10.0 ** rng.integers(-3, 4, p)
+    weight = rng.uniform(0.0, 2.0, n) * (rng.random(n) < 0.9) if rng.random() < 0.5 else np.ones(n)
+    offset = 0.3 * rng.normal(size=n) if rng.random() < 0.5 else np.zeros(n)
+    how = dict(l1_ratio=float(rng.choice([1.0, 0.5, 0.0])), standardize=True)
+    if p > 1 and rng.random() < 0.3:
+        how["penalty_factor"] = np.r_[0.0, rng.uniform(0.5, 2.0, p - 1)]
+    arrays = X, responses(family, eta, rng), weight, offset
+    return family, arrays, how, int(rng.choice([n, n // 7])), int(rng.choice([400, 20_000]))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(40))
+def test_random_paths_end_where_single_fits_do(seed, monkeypatch):
+    family, arrays, how, chunk, n_pilot = random_case(seed)
+    monkeypatch.setattr(preparation, "PILOT_ROWS", n_pilot)
+    lazy = [da.from_array(a, chunks=(chunk, *a.shape[1:])).map_blocks(np.copy) for a in arrays]
+    cv = model_selection.KFold(3, shuffle=True, random_state=0)
+    model = GLMCV(family, n_alphas=5, eps=1e-3, cv=cv, **how).fit(*lazy)
+    train, test = next(cv.split(arrays[0]))
+    for l in (1, 3, 4):
+        one = GLMRegressor(family, alpha=model.alphas_[l], **how).fit(*arrays)
+        scale = arrays[0].std(axis=0)
+        size = max(1.0, np.max(np.abs(one.coef_) * scale))
+        assert np.max(np.abs(model.coefs_[:, l] - one.coef_) * scale) < 1e-3 * size
+        part = GLMRegressor(family, alpha=model.alphas_[l], **how).fit(*(a[train] for a in arrays))
+        mean = part.predict(arrays[0][test], arrays[3][test])
+        loss = [GLM.of(family).family.unit_deviance(a, b) for a, b in zip(arrays[1][test], mean)]
+        assert model.deviance_path_[l, 0] == pytest.approx(np.average(loss, weights=arrays[2][test]), rel=5e-3)
+    assert model.converged_
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_small(tmp_path):
+    import penalties as benchmark
+    rows = benchmark.main(["--small", "--out", str(tmp_path / "penalties.md")])
+    assert "logistic path of 50" in (tmp_path / "penalties.md").read_text()
+    assert float(next(r for r in rows if r["problem"].startswith("logistic path"))["error (SE)"]) < 0.02
