@@ -9,7 +9,7 @@ from daskglm_rep.debiasing import residual_freedom, sandwich
 from daskglm_rep.inference.sandwich import Covariance
 from daskglm_rep.telling import CovarianceWarning, tell
 
-FAR = 0.5          # standard errors of a next step that are worth a warning
+FAR = 1.0          # standard errors of a next step that are worth a warning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,25 +21,24 @@ class Step:
     point : Point
     covariance : Covariance
     dispersion : float
-    next : float
-        What one more step would add to the worst coefficient, in standard errors.
     reach : float
-        The same beyond three errors of its own: what is left of the penalties' pull and is no noise.
+        What one more step would add to the worst coefficient, in standard errors: what is left of the penalties' pull,
+        and noise where rows are few for the columns.
     """
 
     point: object
     covariance: Covariance
     dispersion: float
-    next: float
     reach: float
 
 
 def tell_reach(reach):
     """Warn where the penalties' pull is not gone."""
     if reach > FAR:
-        tell(f"The penalties' pull is not gone: one more debiasing step would move some coefficient by {reach:.1f} "
-             "standard errors more than noise does, so that intervals miss more often than they say. Take more "
-             "n_steps, nodewise='pooled', fewer partitions or a smaller alpha.", CovarianceWarning)
+        tell(f"One more debiasing step would move some coefficient by {reach:.1f} standard errors: the penalties' pull is "
+             "not gone, or rows are few for the columns, and intervals of coefficients that are not zero may miss them "
+             "more often than they say. Take more n_steps, nodewise='pooled', fewer partitions or a smaller alpha.",
+             CovarianceWarning)
 
 
 def measured(prepared, theta, noise, point, gram, meat, cov_type, weight, n_rows, note):
@@ -73,15 +72,13 @@ def measured(prepared, theta, noise, point, gram, meat, cov_type, weight, n_rows
     middle = meat / total if cov_type == "HC0" else dispersion * gram
     standardised = sandwich(noise, middle, weight)
     score = point.moments.score / total if point.valid else np.full(len(gram), math.nan)
-    change, own = safe @ score, np.diag(sandwich(safe - safe @ gram @ noise, middle, weight))
-    se = np.sqrt(np.diag(standardised))
+    change, se = safe @ score, np.sqrt(np.diag(standardised))
     known, rounding = se > 0.0, 1e-12 * np.abs(point.coef).max(initial=0.0)         # perfect fits have hardly an error
-    following, reach = (float(np.max((np.abs(change) - less - rounding)[known] / se[known], initial=0.0))
-                        for less in (0.0, 3.0 * np.sqrt(own)))
+    reach = float(np.max((np.abs(change) - rounding)[known] / se[known], initial=0.0))
     matrix, unknown = basis.covariance(standardised), np.isnan(theta).any(axis=1)
     standardised[unknown] = standardised[:, unknown] = math.nan
     if basis.intercept and unknown.any() and basis.center.any():
         unknown[0] = True                                           # the raw intercept is a combination of all
     matrix[unknown] = matrix[:, unknown] = math.nan
     df = None if model.dispersion_known or cov_type == "HC0" else rest
-    return Step(point, Covariance(matrix, cov_type, df, note, standardised), dispersion, following, reach)
+    return Step(point, Covariance(matrix, cov_type, df, note, standardised), dispersion, reach)

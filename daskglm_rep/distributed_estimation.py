@@ -304,10 +304,10 @@ def _steps(prepared, scheme, sums, coef, theta, cov_type):
         gram = point.moments.expected / weight if point.valid else sums.information / sums.weight
         step = measured(prepared, theta, noise, point, gram, meat, cov_type, sums.weight, prepared.n_rows(),
                         f"Debiased from {int(sums.n_parts):,} parts.")
-        if not point.valid or n == scheme.n_steps or not scheme.n_steps and not NEAR < step.next < 0.7 * before:
+        if not point.valid or n == scheme.n_steps or not scheme.n_steps and not NEAR < step.reach < 0.7 * before:
             break
         noise = noise + safe - safe @ gram @ noise
-        score, before = point.moments.score / weight, step.next
+        score, before = point.moments.score / weight, step.reach
     return step
 
 

@@ -83,8 +83,8 @@ class DistributedModel(_RivalBase):
     alpha_ : float or (p,) array
         Penalty used, of raw columns.
     reach_ : float
-        How far one more step of debiasing would move the worst coefficient beyond noise, in standard errors: small
-        where the penalties' pull is gone. Above 1/2 a warning tells.
+        How far one more step of debiasing would move the worst coefficient, in standard errors: small where the
+        penalties' pull is gone and rows are many. Above 1 a warning tells.
     n_parts_, n_left_out_, rows_left_out_ : int
         Parts averaged; parts, and the rows in them, that could not be fitted.
     n_passes_ : float

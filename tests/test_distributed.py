@@ -259,7 +259,8 @@ def test_more_columns_than_rows():
     rng = np.random.default_rng(3)
     X = rng.normal(size=(240, 300))
     y = X[:, :3] @ [2.0, -1.5, 1.0] + rng.normal(size=240)
-    est = DistributedModel(partitions=2).fit(X, y)
+    with pytest.warns(CovarianceWarning, match="rows are few for the columns"):
+        est = DistributedModel(partitions=2).fit(X, y)
     z = (est.coef_ - np.r_[2.0, -1.5, 1.0, np.zeros(297)]) / est.results_.bse.to_numpy()[1:]
     assert np.isfinite(z).all() and 0.7 < np.std(z[3:]) < 1.4 and np.abs(z).max() < 5.5
     assert 0.6 < est.dispersion_ < 2.0
@@ -280,8 +281,8 @@ def test_further_steps_take_the_pull_away(family):
         away.append(np.max(np.abs(est.results_.params - full.params) / full.bse))
         reach.append(est.reach_)
         assert est.n_passes_ == 2 + n_steps
-        assert bool(told) == (est.reach_ > 0.5) and all("pull is not gone" in str(m.message) for m in told)
-    assert away[0] > 2.0 and reach[0] > 0.5, (away, reach)
+        assert bool(told) == (est.reach_ > 1.0) and all("pull is not gone" in str(m.message) for m in told)
+    assert away[0] > 2.0 and reach[0] > 1.0, (away, reach)
     assert away[-1] < 1e-3 and reach[-1] < 1e-3, (away, reach)
     assert away == sorted(away, reverse=True)
     np.testing.assert_allclose(est.results_.bse, full.bse, rtol=1e-3)
