@@ -37,7 +37,7 @@ def tell_reach(reach):
     if reach > FAR:
         tell(f"One more debiasing step would move some coefficient by {reach:.1f} standard errors: the penalties' pull "
              "is not gone, or rows are few for the columns, and intervals of coefficients that are not zero may miss "
-             "them more often than they say. Take more n_steps, nodewise='pooled', fewer partitions or a smaller alpha.",
+             "them more often than they say. Take more n_steps, nodewise='pooled', fewer partitions, a smaller alpha.",
              CovarianceWarning)
 
 
