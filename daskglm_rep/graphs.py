@@ -9,6 +9,7 @@ import os
 import sys
 import time
 
+import cloudpickle
 from dask._task_spec import DataNode, GraphNode, TaskRef, _execute_subgraph, convert_legacy_graph
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
@@ -140,12 +141,14 @@ class Source:
         Tasks that several chunks need, those of ways too long to join, and futures: what `readers` are called with.
     futures : dict
         The futures among them: rows that lie on a cluster already, by key.
+    packed : dict
+        Runs of readers as they are sent, by the number of runs.
     placed : list of placement.Placed or None
         Bundles of them on the workers; empty where that does not suit, None before it was tried.
     """
 
     def __init__(self, parts, collections, graph):
-        self.collections, self.placed, self.told = collections, None, False
+        self.collections, self.placed, self.told, self.packed = collections, None, False, {}
         self.futures = futures_in(collections)
         graph = convert_legacy_graph(graph)
         owner = _owners(graph, parts, self.futures)
@@ -157,6 +160,22 @@ class Source:
         """Whether every chunk follows, without reading, from values that lie on a cluster."""
         return bool(self.futures) and all(key in self.futures for reader in self.readers for key in reader.outer) and (
             not any(reader.reads for reader in self.readers) and all(reader.outer for reader in self.readers))
+
+
+class Packed:
+    """A value that is pickled once, however often it is sent, and unpickled where it is used only."""
+
+    def __init__(self, value=None, pickled=None):
+        self._value, self._pickled = value, pickled
+
+    def __reduce__(self):
+        if self._pickled is None:
+            self._pickled = cloudpickle.dumps(self._value)
+        return Packed, (None, self._pickled)
+
+    @property
+    def value(self):
+        return cloudpickle.loads(self._pickled) if self._value is None else self._value
 
 
 def futures_in(collections):

@@ -29,6 +29,7 @@ from dask.system import CPU_COUNT
 from threadpoolctl import ThreadpoolController
 
 from daskglm_rep import placement, workers
+from daskglm_rep.graphs import Packed
 from daskglm_rep.telling import ReadWarning, tell
 
 logger = logging.getLogger("daskglm_rep")
@@ -107,7 +108,7 @@ class _Work:
 
     def chunks(self, first, lengths, readers):
         """Merged over neighbouring lazy chunks, one in memory at a time."""
-        return merge_all(self.chunk(first + i, n, reader) for i, (n, reader) in enumerate(zip(lengths, readers)))
+        return merge_all(self.chunk(first + i, n, reader) for i, (n, reader) in enumerate(zip(lengths, readers.value)))
 
     def rows(self, *chunk):
         """Of a lazy chunk whose outcome is rows: what storage did is left aside."""
@@ -118,13 +119,7 @@ class _Work:
         """Of a bundle on a worker; runs of neighbours where the order of blocks matters."""
         with ONE_BLAS_THREAD:
             found = (self.one(part, block, n) for part, block, n in zip(bundle.parts, bundle.blocks, lengths))
-            return merge_all(summary if commutes(summary) else placement.Runs.of(block, summary)
-                             for block, summary in zip(bundle.blocks, found))
-
-
-def commutes(summary):
-    """Whether summaries of a kind may be merged in any order of their blocks."""
-    return getattr(summary, "commutes", False)
+            return merge_all(placement.wrapped(block, summary) for block, summary in zip(bundle.blocks, found))
 
 
 class _OneBlasThread:
@@ -312,10 +307,13 @@ def process_pool(n_workers):
 
 def _lazy_tasks(name, work, data, threads):
     readers = data.source.readers
-    if any(reader.outer for reader in readers) or len(readers) <= TASKS_PER_THREAD * threads:
+    if any(reader.outer for reader in readers):
         return _chunk_tasks(name, (), work.chunk, data)
-    return {(name, i): Task((name, i), work.chunks, first, data.expected(first, len(run)), run)
-            for i, (first, run) in enumerate(bundles(readers, TASKS_PER_THREAD * threads))}
+    n = min(len(readers), TASKS_PER_THREAD * threads)
+    if n not in data.source.packed:
+        data.source.packed[n] = [(first, len(run), Packed(run)) for first, run in bundles(readers, n)]
+    return {(name, i): Task((name, i), work.chunks, first, data.expected(first, length), run)
+            for i, (first, length, run) in enumerate(data.source.packed[n])}
 
 
 def _chunk_tasks(name, tail, function, data):
@@ -375,11 +373,4 @@ def _run_placed(name, work, data, client):
         pins[name, i] = [placed.worker]
     last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"))
     total = workers.compute(client, placement.pinned(name, layer, pins), last, data.source.futures.values())
-    return _unwrapped(total)
-
-
-def _unwrapped(total):
-    """The summary of all blocks, whose runs have become one."""
-    if isinstance(total, placement.Runs):
-        (_, _, total), = total.runs
-    return total
+    return placement.unwrapped(total)

@@ -81,6 +81,33 @@ class Runs:
         return Runs(tuple(joined))
 
 
+@dataclasses.dataclass(frozen=True)
+class Sorted:
+    """A summary that can be sorted, merged in the order of `blocks`."""
+
+    blocks: tuple
+    summary: object
+
+    def merge(self, other):
+        return Sorted(self.blocks + other.blocks, self.summary.merge(other.summary))
+
+
+def wrapped(block, summary):
+    """The summary of one block, so that it may be merged in any order of the blocks."""
+    if getattr(summary, "commutes", False):
+        return summary
+    return Sorted((block,), summary) if hasattr(summary, "in_order") else Runs.of(block, summary)
+
+
+def unwrapped(total):
+    """The merged summary of all blocks, in their order."""
+    if isinstance(total, Sorted):
+        return total.summary.in_order(np.argsort(total.blocks))
+    if isinstance(total, Runs):
+        (_, _, total), = total.runs
+    return total
+
+
 def place(client, source):
     """Bundle the chunks of a source on the workers that hold them; an empty list where that does not suit.
 

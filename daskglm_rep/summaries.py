@@ -1,6 +1,7 @@
 """Summaries: what a block sends. Each has `merge(other)`: associative, and commutative up to rounding or order.
 
-Those in which nothing tells the order of the blocks say `commutes = True`; all others are merged in that order.
+Those in which nothing tells the order of the blocks say `commutes = True`; those with one entry a block may be merged
+in any order and sorted afterwards, `in_order(order)`; all others are merged in the order of the blocks.
 """
 
 import dataclasses
@@ -208,6 +209,11 @@ class Survey:
                       self.pilot + other.pilot, self.pilot_is_all and other.pilot_is_all,
                       self.has_offset or other.has_offset, self.n_missing + other.n_missing)
 
+    def in_order(self, order):
+        """Merged in another order of the blocks: `order[i]` says which of them is block i."""
+        return dataclasses.replace(self, lengths=tuple(self.lengths[i] for i in order),
+                                   pilot=tuple(self.pilot[i] for i in order))
+
     def without_rows(self):
         """The sums alone: what a fitted model may keep."""
         return dataclasses.replace(self, pilot=(), lengths=())
@@ -222,7 +228,7 @@ class Pair:
 
     @property
     def commutes(self):
-        return getattr(self.first, "commutes", False) and getattr(self.second, "commutes", False)
+        return all(getattr(part, "commutes", False) for part in (self.first, self.second))
 
     def merge(self, other):
         return Pair(self.first.merge(other.first), self.second.merge(other.second))
@@ -270,6 +276,12 @@ class Meat:
         shifted = tuple((block + len(self.lengths), row) for block, row in other.perfect)
         return Meat(self.matrix + other.matrix, self.score + other.score, self.n_kept + other.n_kept,
                     self.lengths + other.lengths, self.perfect + shifted, self.n_perfect + other.n_perfect)
+
+    def in_order(self, order):
+        """Merged in another order of the blocks: `order[i]` says which of them is block i."""
+        place = np.argsort(order)
+        return dataclasses.replace(self, lengths=tuple(self.lengths[i] for i in order), perfect=tuple(sorted(
+            (int(place[block]), row) for block, row in self.perfect)))
 
 
 def distinct(column):

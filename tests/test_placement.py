@@ -1,6 +1,7 @@
 """Rows on a cluster: every persisted kind is bundled where it lies, lazy ones cost a task a chunk; the answer stays."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 
@@ -14,7 +15,9 @@ import pytest
 from daskglm_rep import PoissonRegressor, SubsampledGLM, glm, passes, placement
 from daskglm_rep.design import build
 from daskglm_rep.graphs import MOST_STEPS
-from daskglm_rep.summaries import Moments, Total
+from daskglm_rep.kernels.survey import Pilot, survey
+from daskglm_rep.models.glm import GLM
+from daskglm_rep.summaries import Meat, Pair, Total
 
 N, CHUNK = 6_000, 300
 CHUNKS = N // CHUNK
@@ -267,14 +270,22 @@ def test_runs_join_when_their_neighbours_come():
         (first, last, whole), = passes.merge_all(pieces[i] for i in order).runs
         assert (first, last, whole.rows) == (0, 9, tuple(range(9)))
     two = placement.Runs(((0, 1, _Ordered((0,))), (4, 6, _Ordered((4, 5)))))
-    assert len(two.merge(pieces[3]).runs) == 2 and not passes.commutes(two)
+    assert len(two.merge(pieces[3]).runs) == 2
 
 
-def test_moments_say_that_they_commute_and_surveys_that_they_do_not():
-    assert Moments.commutes and Total.commutes
-    data = build(X, Y)
-    found = passes.run(_first_rows, data)
-    assert not passes.commutes(found)
+def test_what_has_an_entry_a_block_is_sorted_after_merging():
+    meat = [Meat(np.eye(2) * i, np.ones(2), 1.0, (10 * i,), ((0, i),), 1.0) for i in range(6)]
+    straight = passes.merge_all(meat)
+    order = [4, 1, 5, 0, 3, 2]
+    shuffled = passes.merge_all(placement.wrapped(i, meat[i]) for i in order)
+    for f in dataclasses.fields(Meat):
+        assert np.array_equal(getattr(placement.unwrapped(shuffled), f.name), getattr(straight, f.name))
+    data = build(da.from_array(X, chunks=(CHUNK, 3)), da.from_array(Y, chunks=CHUNK))
+    look = [survey(data.prepare(part, i), GLM.of("poisson").family, Pilot(5, 0.0, 5, 0)) for i, part in
+            enumerate(data.parts)]
+    found = placement.unwrapped(passes.merge_all(placement.wrapped(i, look[i]) for i in (2, 0, 3, 1)))
+    assert found.lengths == (CHUNK,) * 4 and [b.index for b in found.pilot] == [0, 1, 2, 3]
+    assert not Pair(look[0], Total(1.0)).commutes and Pair(Total(1.0), Total(1.0)).commutes
 
 
 # ---------------------------------------------------------------- what order decides, and workers that die
