@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from daskglm_rep import families, links
+from daskglm_rep import GLMClassifier, PoissonRegressor, families, links
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.leverage import quadratic_rows
@@ -149,3 +149,23 @@ def test_multinomial_moments_of_every_layout(n_classes):
                 np.testing.assert_allclose(m.score, (error.T @ Z).ravel(), rtol=1e-10, atol=1e-10)
                 np.testing.assert_allclose(m.expected, want, rtol=1e-10, atol=1e-10)
                 np.testing.assert_allclose(m.deviance, -2.0 * weight @ np.log(P[np.arange(n), y]), rtol=1e-10)
+
+
+@pytest.mark.parametrize("model", ["logit", "poisson"])
+@pytest.mark.parametrize("tails", ["normal", "heavy"])
+def test_many_columns_are_fitted_by_gradients(model, tails):
+    n, p = 24_000, 155
+    rng = np.random.default_rng(p)
+    X = rng.normal(size=(n, p)) if tails == "normal" else rng.standard_t(4, size=(n, p))
+    eta = X @ rng.normal(size=p) / 30.0 - 0.5
+    y = (rng.random(n) < 1.0 / (1.0 + np.exp(-eta))) + 0.0 if model == "logit" else rng.poisson(np.exp(eta)) + 0.0
+    fit = (GLMClassifier() if model == "logit" else PoissonRegressor()).fit(X, y)
+    Z, coef = np.c_[np.ones(n), X], fit.results_.params.to_numpy()
+    for _ in range(3):
+        mu = np.exp(Z @ coef) if model == "poisson" else 1.0 / (1.0 + np.exp(-(Z @ coef)))
+        information = (Z * (mu if model == "poisson" else mu * (1.0 - mu))[:, None]).T @ Z
+        coef = coef + np.linalg.solve(information, Z.T @ (y - mu))
+    se = np.sqrt(np.diag(np.linalg.inv(information)))
+    assert np.max(np.abs(fit.results_.params - coef) / se) <= 1e-6
+    np.testing.assert_allclose(fit.results_.bse, se, rtol=2e-6)
+    assert fit.converged_ and fit.n_passes_ <= 16

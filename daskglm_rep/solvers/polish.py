@@ -237,7 +237,8 @@ def _first_order(objective, data, pilot, coef, max_iter):
     most = coef.size // GRADIENT_COLUMNS if coef.size >= HUNDREDS else 1
     for n_iter in range(1, min(most, max_iter - 1) + 1):
         point = objective.evaluate(data, coef, informative=False)
-        if not (point.usable and here.usable) or last is not None and not point.value <= last.value:
+        ceiling = math.inf if last is None else last.value + 1e-11 * abs(last.value)
+        if not (point.usable and here.usable and point.value <= ceiling):
             return coef if last is None else last.coef, n_iter
         if last is None:
             step = _gradient_step(Surrogate(objective, point, here, False), pilot, A)
