@@ -9,6 +9,7 @@ from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.gram import is_narrow, symmetric, tile_gram
 from daskglm_rep.kernels.leverage import STRIPS, adjusted_squares, strip_quadratic, strip_tiles, tile_quadratic
+from daskglm_rep.kernels.moments import squared_scores
 from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.softmax import WIDE, kronecker_rows, softmax_rows
 from daskglm_rep.kernels.strips import LENGTH, STRIP, add_gram, add_moment
@@ -60,11 +61,21 @@ def kept_rows(weight, frequency):
     return float(np.sum(weight)) if frequency else float(np.count_nonzero(weight > 0))
 
 
+def _refuse(n_invalid, block):
+    if n_invalid > 0:
+        raise ValueError(f"{int(n_invalid)} rows of block {block.index} have means outside the family's domain at the "
+                         "fitted coefficients: these are not the rows of the fit.")
+
+
 def glm_meat(model, block, basis, coef, adjustment):
     """`Meat` of a block for a one-equation model: HC0 is a Gram matrix weighted by squared residuals."""
     q = basis.n_coef
     total, score, perfect, n_perfect = np.zeros((q, q)), np.zeros(q), [], 0
     narrow = is_narrow(block.X, basis)
+    if narrow and not any(adjustment.power):
+        score, total, n_invalid = squared_scores(model, block, basis, coef, adjustment.frequency)
+        _refuse(n_invalid, block)
+        return Meat(total, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,))
     if narrow:
         visits = strip_tiles(block, basis, coef)
     else:
@@ -72,9 +83,7 @@ def glm_meat(model, block, basis, coef, adjustment):
     for rows, Z, eta in visits:
         weight, invalid = block.weight[rows], np.zeros(3)
         residual, expected, _ = working_rows(model, eta, block.y[rows], weight, invalid)
-        if invalid[2] > 0:
-            raise ValueError(f"{int(invalid[2])} rows of block {block.index} have means outside the family's domain at "
-                             "the fitted coefficients: these are not the rows of the fit.")
+        _refuse(invalid[2], block)
         if not any(adjustment.power):
             value = squares(residual, weight, adjustment.frequency)
         else:

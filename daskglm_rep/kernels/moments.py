@@ -17,13 +17,16 @@ from daskglm_rep.summaries import Moments, Pair
 
 FAR = 1e3               # deviations from zero: three digits of sums of plain columns
 
-_NARROW = (types.float64, types.boolean, types.boolean) + BASIS + (STRIDED,) * 3 + (FLOATS, OUT, OUT2, OUT2, OUT)
+_NARROW = (types.float64,) + (types.boolean,) * 4 + BASIS + (STRIDED,) * 3 + (FLOATS, OUT, OUT2, OUT2, OUT)
 
 
 @kernel
-def _narrow_moments(family, link, canonical, check, informative, X, columns, center, inverse_scale, intercept, y,
-                    weight, offset, coef, score, expected_information, observed_information, totals):
-    """One visit of a tile: eta, mu, score, information and deviance while it is in cache."""
+def _narrow_moments(family, link, canonical, check, informative, squared, frequency, X, columns, center, inverse_scale,
+                    intercept, y, weight, offset, coef, score, expected_information, observed_information, totals):
+    """One visit of a strip: eta, mu, score, information and deviance while it is in cache.
+
+    With `squared` the sum of squared scores takes the expected information's place, of copies with `frequency`.
+    """
     q = coef.size
     Z, weighted, slope = new_strip(q), np.empty((4, LENGTH)), np.empty(q)
     nowhere = link.link(ANY_MEAN)
@@ -43,9 +46,13 @@ def _narrow_moments(family, link, canonical, check, informative, X, columns, cen
         if totals[2] > 0:
             return
         add_moment(Z, m, residual, score)
+        if squared:
+            for i in range(m):
+                copies = own_weight[i] if frequency and own_weight[i] > 0.0 else 1.0
+                expected[i] = residual[i] * residual[i] / copies
         if informative:
             add_gram(Z, m, expected, weighted, expected_information)
-            if canonical != canonical:
+            if canonical != canonical and not squared:
                 add_gram(Z, m, observed, weighted, observed_information)
 
 
@@ -72,8 +79,8 @@ def glm_moments(model, block, basis, coef, informative=True):
         add_wide_score(model, block, basis, coef, score, totals)
     elif is_narrow(block.X, basis):
         call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, informative,
-             block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef), score, expected,
-             observed, totals)
+             False, False, block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef),
+             score, expected, observed, totals)
         expected = symmetric(expected)
         observed = expected if model.is_canonical else symmetric(observed)
     else:
@@ -91,6 +98,28 @@ def glm_moments(model, block, basis, coef, informative=True):
     if not informative:
         expected = observed = None
     return Moments(score, expected, expected if model.is_canonical else observed, totals[0], totals[1])
+
+
+def squared_scores(model, block, basis, coef, frequency):
+    """Sums of the score rows and of their outer products, and the count of invalid rows, of a block with few columns.
+
+    Parameters
+    ----------
+    frequency : bool
+        Weights count copies: a row's square is that of one copy, times the weight.
+
+    Returns
+    -------
+    score : (q,) array
+    squares : (q, q) array
+    n_invalid : float
+    """
+    q = basis.n_coef
+    score, squares, totals = np.zeros(q), np.zeros((q, q)), np.zeros(3)
+    call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, True, True,
+         frequency, block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef), score,
+         squares, np.empty((0, 0)), totals)
+    return score, symmetric(squares), totals[2]
 
 
 def block_moments(block, model, basis, coef, informative=True):
