@@ -140,9 +140,10 @@ class Design:
 
 def as_text(column):
     """Levels and labels as text: whole numbers without a decimal point, so that 1 and 1.0 are one level."""
-    values = column.to_numpy(dtype=object) if hasattr(column, "to_numpy") else np.asarray(column, object)
-    return np.array([str(int(v)) if isinstance(v, (float, np.floating, bool, np.bool_)) and v == int(v) else str(v)
-                     for v in values], dtype=object)
+    codes, labels = pd.factorize(column)
+    whole = (float, np.floating, bool, np.bool_)
+    texts = [str(int(v)) if isinstance(v, whole) and np.isfinite(v) and v == int(v) else str(v) for v in labels]
+    return np.array([*texts, "nan"], dtype=object)[codes]
 
 
 @dataclasses.dataclass(frozen=True)
