@@ -18,7 +18,7 @@ from daskglm_rep.graphs import Source, array_graph
 from daskglm_rep.recipes import FrameRows, Rows, WithScalars, features, values
 
 MIN_ROWS, N_EAGER = 16_384, 16          # rows in memory are cut in about 16 blocks, none below 16,384 rows
-SMALL_ROWS, MANY_PARTS = 2048, 64          # more chunks than this, smaller on average than this, are joined
+SMALL_ROWS, MANY_CHUNKS = 2048, 64          # more chunks than this, smaller on average than this, are joined
 ROLES = ("X", "y", "sample_weight", "offset", "exposure")
 
 
@@ -27,10 +27,10 @@ class Data:
 
     Attributes
     ----------
-    parts : list of tuples
-        Per chunk the values (in memory) or graph keys (lazy) that `prepare(part, index)` turns into a Block.
+    chunks : list of tuples
+        Per chunk the values (in memory) or graph keys (lazy) that `prepare(chunk, index)` turns into a Block.
     source : graphs.Source or None
-        The graph that the keys live in; None when the parts are values.
+        The graph that the keys live in; None when the chunks are values.
     prepare : callable
     names : list of str
         Feature names.
@@ -42,8 +42,8 @@ class Data:
 
     ask = None          # of data elsewhere: a function of kernel and arguments that gives the merged summary
 
-    def __init__(self, parts, prepare, names, source=None):
-        self.parts, self.prepare, self.names, self.source = parts, prepare, list(names), source
+    def __init__(self, chunks, prepare, names, source=None):
+        self.chunks, self.prepare, self.names, self.source = chunks, prepare, list(names), source
         self.n_passes = 0
         self.lengths = None
 
@@ -54,7 +54,7 @@ class Data:
 
     @property
     def n_blocks(self):
-        return len(self.parts)
+        return len(self.chunks)
 
     def with_prepare(self, **changes):
         """The same chunks read with some fields of the recipe changed; sweeps are counted on."""
@@ -64,7 +64,7 @@ class Data:
 
     def read_with(self, prepare, names):
         """The same chunks read by another recipe; sweeps are counted on."""
-        new = Data(self.parts, prepare, names, self.source)
+        new = Data(self.chunks, prepare, names, self.source)
         new.n_passes = self.n_passes
         return new
 
@@ -84,21 +84,21 @@ class Data:
 
         For fits that do not care where a block ends. Lazy chunks, and frames, stay as they are.
         """
-        if self.source is not None or len(self.parts) <= MANY_PARTS or not all(
-                isinstance(v, np.ndarray) for part in self.parts for v in part if v is not None):
+        if self.source is not None or len(self.chunks) <= MANY_CHUNKS or not all(
+                isinstance(v, np.ndarray) for chunk in self.chunks for v in chunk if v is not None):
             return self
-        sizes = [part[0].shape[0] for part in self.parts]
+        sizes = [chunk[0].shape[0] for chunk in self.chunks]
         if sum(sizes) / len(sizes) >= SMALL_ROWS:
             return self
         runs, rows = [[]], 0
-        for part, size in zip(self.parts, sizes):
+        for chunk, size in zip(self.chunks, sizes):
             if rows >= MIN_ROWS:
                 runs.append([])
                 rows = 0
-            runs[-1].append(part)
+            runs[-1].append(chunk)
             rows += size
-        parts = [tuple(None if column[0] is None else np.concatenate(column) for column in zip(*run)) for run in runs]
-        return Data(parts, self.prepare, self.names)
+        chunks = [tuple(None if column[0] is None else np.concatenate(column) for column in zip(*run)) for run in runs]
+        return Data(chunks, self.prepare, self.names)
 
 
 def is_frame(a):
@@ -179,10 +179,10 @@ def _roles(prepare):
 
 def recut(data, n_blocks):
     """The rows of data in memory in another number of blocks of equal size (a copy where there are several now)."""
-    columns = [None if c[0] is None else c[0] if len(c) == 1 else _stacked(c) for c in zip(*data.parts)]
+    columns = [None if c[0] is None else c[0] if len(c) == 1 else _stacked(c) for c in zip(*data.chunks)]
     edges = np.linspace(0, columns[0].shape[0], n_blocks + 1).astype(int)
-    parts = [tuple(None if c is None else c[a:b] for c in columns) for a, b in zip(edges, edges[1:])]
-    return Data(parts, data.prepare, data.names)
+    chunks = [tuple(None if c is None else c[a:b] for c in columns) for a, b in zip(edges, edges[1:])]
+    return Data(chunks, data.prepare, data.names)
 
 
 def _stacked(pieces):
@@ -283,11 +283,11 @@ def _arrays(columns, prepare, names):
         aligned.append(c)
     prepare, kept = _constants(prepare, aligned)
     keys = [None if c is None else list(flatten(c.__dask_keys__())) for c in kept]
-    parts = [tuple(None if k is None else k[i] for k in keys) for i in range(len(keys[0]))]
+    chunks = [tuple(None if k is None else k[i] for k in keys) for i in range(len(keys[0]))]
     lazy = [c for c in kept if c is not None]
     graph = array_graph(lazy)
-    found = _in_memory(parts, graph)
-    return Data(parts, prepare, names, Source(parts, lazy, graph)) if found is None else Data(found, prepare, names)
+    found = _in_memory(chunks, graph)
+    return Data(chunks, prepare, names, Source(chunks, lazy, graph)) if found is None else Data(found, prepare, names)
 
 
 def _same_length(X, c, name):
@@ -303,12 +303,12 @@ def _constants(prepare, columns):
     return (WithScalars(prepare, tuple(scalars.items())) if scalars else prepare), kept
 
 
-def _in_memory(parts, graph):
+def _in_memory(chunks, graph):
     """Chunks that lie in this process (persisted, or cut from a numpy array), or None where some do not."""
     found = []
-    for part in parts:
-        values = tuple(None if key is None else getattr(graph.get(key), "value", graph.get(key)) for key in part)
-        if not all(key is None or isinstance(v, (np.ndarray, pd.DataFrame)) for key, v in zip(part, values)):
+    for chunk in chunks:
+        values = tuple(None if key is None else getattr(graph.get(key), "value", graph.get(key)) for key in chunk)
+        if not all(key is None or isinstance(v, (np.ndarray, pd.DataFrame)) for key, v in zip(chunk, values)):
             return None
         found.append(values)
     return found
@@ -349,10 +349,10 @@ def _frames(columns, prepare, names):
     span = (X.divisions[0], X.divisions[-1]) if others and X.known_divisions else None
     # optimize() may read several files as one partition where few of their columns are used: not beside other sources
     frame = frame.simplify() if others else frame.optimize()
-    parts = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
+    chunks = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
     read = FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles, span)
     graph = {key: task for c in (frame, *others) for key, task in c.__dask_graph__().items()}
-    return Data(parts, read, names, Source(parts, [frame, *others], graph))
+    return Data(chunks, read, names, Source(chunks, [frame, *others], graph))
 
 
 def as_frame(c, X, name):

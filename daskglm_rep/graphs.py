@@ -33,14 +33,14 @@ class Reader:
     ----------
     steps : tuple of (key, task, keys that nothing needs afterwards)
         In an order in which they can be run.
-    part : tuple
+    chunk : tuple
         Keys of the chunk's values; None where a role has none.
     outer : tuple
         Keys of the values that it is called with.
     """
 
     steps: tuple
-    part: tuple
+    chunk: tuple
     outer: tuple
 
     def __call__(self, *given):
@@ -49,7 +49,7 @@ class Reader:
             values[key] = task(values)
             for old in done:
                 del values[old]
-        return tuple(None if key is None else values[key] for key in self.part)
+        return tuple(None if key is None else values[key] for key in self.chunk)
 
     @property
     def reads(self):
@@ -69,7 +69,7 @@ class Reader:
         import pyarrow as pa
         for attempt, pause in enumerate((*PAUSES, None)):
             try:
-                part = self(*given)
+                chunk = self(*given)
             except FINAL:
                 raise
             except (OSError, pa.ArrowException) as error:
@@ -79,7 +79,7 @@ class Reader:
                 reason = f"{type(error).__name__}: {error}"
                 time.sleep(pause)
             else:
-                return part, Note(f"block {index} ({reason})") if attempt else None
+                return chunk, Note(f"block {index} ({reason})") if attempt else None
 
     def _source(self):
         names = sorted({name for _, task, _ in self.steps for name in paths_in(task)})
@@ -147,12 +147,12 @@ class Source:
         Bundles of them on the workers; empty where that does not suit, None before it was tried.
     """
 
-    def __init__(self, parts, collections, graph):
+    def __init__(self, chunks, collections, graph):
         self.collections, self.placed, self.told, self.packed = collections, None, False, {}
         self.futures = futures_in(collections)
         graph = convert_legacy_graph(graph)
-        owner = _owners(graph, parts, self.futures)
-        self.readers = [_reader(graph, part, i, owner) for i, part in enumerate(parts)]
+        owner = _owners(graph, chunks, self.futures)
+        self.readers = [_reader(graph, chunk, i, owner) for i, chunk in enumerate(chunks)]
         self.rest = _rest(graph, self.readers, self.futures)
 
     @property
@@ -195,11 +195,11 @@ def array_graph(arrays):
     return ensure_dict(arrays[0].__dask_optimize__(whole, keys))
 
 
-def _owners(graph, parts, futures):
+def _owners(graph, chunks, futures):
     """Which chunk alone needs a task: its number, `SHARED` where several do."""
     owner = {}
-    for i, part in enumerate(parts):
-        stack = [key for key in part if key is not None]
+    for i, chunk in enumerate(chunks):
+        stack = [key for key in chunk if key is not None]
         while stack:
             key = stack.pop()
             if key in futures or key not in graph or owner.get(key) in (i, SHARED):
@@ -209,10 +209,10 @@ def _owners(graph, parts, futures):
     return owner
 
 
-def _reader(graph, part, i, owner):
+def _reader(graph, chunk, i, owner):
     order, seen = [], set()
-    outer = {key: None for key in part if key is not None and owner.get(key) != i}
-    stack = [(key, False) for key in part if owner.get(key) == i]
+    outer = {key: None for key in chunk if key is not None and owner.get(key) != i}
+    stack = [(key, False) for key in chunk if owner.get(key) == i]
     while stack:
         key, ready = stack.pop()
         if ready:
@@ -224,12 +224,13 @@ def _reader(graph, part, i, owner):
             outer.update((k, None) for k in graph[key].dependencies if owner.get(k) != i)
             stack.extend((k, False) for k in inside)
     if len(order) > MOST_STEPS:
-        return Reader((), part, tuple(dict.fromkeys(key for key in part if key is not None)))
-    last = {k: key for key in order for k in graph[key].dependencies if k not in part}
+        return Reader((), chunk, tuple(dict.fromkeys(key for key in chunk if key is not None)))
+    last = {k: key for key in order for k in graph[key].dependencies if k not in chunk}
     finished = {}
     for k, key in last.items():
         finished.setdefault(key, []).append(k)
-    return Reader(tuple((key, Inner.of(graph[key]), tuple(finished.get(key, ()))) for key in order), part, tuple(outer))
+    steps = tuple((key, Inner.of(graph[key]), tuple(finished.get(key, ()))) for key in order)
+    return Reader(steps, chunk, tuple(outer))
 
 
 def _rest(graph, readers, futures):

@@ -92,18 +92,18 @@ class _Work:
     def __init__(self, kernel, prepare, arguments):
         self.kernel, self.prepare, self.arguments = kernel, prepare, arguments
 
-    def one(self, part, index, expected):
-        return self.kernel(counted(self.prepare(part, index), index, expected), *self.arguments)
+    def one(self, chunk, index, expected):
+        return self.kernel(counted(self.prepare(chunk, index), index, expected), *self.arguments)
 
-    def fold(self, parts, first, lengths):
-        """Merged over neighbouring parts, the first of which is block number `first`."""
-        return merge_all(self.one(part, first + i, n) for i, (part, n) in enumerate(zip(parts, lengths)))
+    def fold(self, chunks, first, lengths):
+        """Merged over neighbouring chunks, the first of which is block number `first`."""
+        return merge_all(self.one(chunk, first + i, n) for i, (chunk, n) in enumerate(zip(chunks, lengths)))
 
     def chunk(self, index, expected, reader, *given):
         """Of a lazy chunk, made here."""
         with ONE_BLAS_THREAD:
-            part, note = reader.read(index, *given)
-            found = self.one(part, index, expected)
+            chunk, note = reader.read(index, *given)
+            found = self.one(chunk, index, expected)
         return Noted(found, [note]) if note else found
 
     def chunks(self, first, lengths, readers):
@@ -118,7 +118,7 @@ class _Work:
     def bundle(self, lengths, bundle):
         """Of a bundle on a worker; runs of neighbours where the order of blocks matters."""
         with ONE_BLAS_THREAD:
-            found = (self.one(part, block, n) for part, block, n in zip(bundle.parts, bundle.blocks, lengths))
+            found = (self.one(chunk, block, n) for chunk, block, n in zip(bundle.chunks, bundle.blocks, lengths))
             return merge_all(placement.wrapped(block, summary) for block, summary in zip(bundle.blocks, found))
 
 
@@ -225,10 +225,10 @@ def client_of(source):
     return client
 
 
-def bundles(parts, n):
+def bundles(chunks, n):
     """Cut a sequence into at most n runs of neighbours: (position of the first, run)."""
-    edges = np.linspace(0, len(parts), min(n, len(parts)) + 1).astype(int)
-    return [(int(a), parts[a:b]) for a, b in zip(edges, edges[1:]) if b > a]
+    edges = np.linspace(0, len(chunks), min(n, len(chunks)) + 1).astype(int)
+    return [(int(a), chunks[a:b]) for a, b in zip(edges, edges[1:]) if b > a]
 
 
 def n_threads():
@@ -243,10 +243,10 @@ def n_threads():
 
 def _run_local(name, work, data):
     """Rows of this process are not sent to others, whatever the scheduler: that would cost more than the sweep."""
-    if len(data.parts) == 1 or n_threads() == 1:
-        return work.fold(data.parts, 0, data.expected())
+    if len(data.chunks) == 1 or n_threads() == 1:
+        return work.fold(data.chunks, 0, data.expected())
     graph, keys = {}, []
-    for i, (first, bundle) in enumerate(bundles(data.parts, BUNDLES_PER_THREAD * n_threads())):
+    for i, (first, bundle) in enumerate(bundles(data.chunks, BUNDLES_PER_THREAD * n_threads())):
         keys.append((name, i))
         graph[name, i] = Task((name, i), _Bound(work.fold, bundle, first, data.expected(first, len(bundle))))
     scheduler = dask.config.get("scheduler", None)
@@ -358,8 +358,8 @@ def rows(kernel, data, lengths, width, *arguments):
     """
     name, work = fresh_name(kernel.__name__), _Work(kernel, data.prepare, arguments)
     if data.source is None:
-        layer, rest = {(name, i, 0): Task((name, i, 0), _Bound(work.one, part, i, n))
-                       for i, (part, n) in enumerate(zip(data.parts, data.expected()))}, {}
+        layer, rest = {(name, i, 0): Task((name, i, 0), _Bound(work.one, chunk, i, n))
+                       for i, (chunk, n) in enumerate(zip(data.chunks, data.expected()))}, {}
     else:
         layer, rest = _chunk_tasks(name, (0,), work.rows, data), data.source.rest
     return da.Array(_graph(name, layer, rest), name, chunks=(tuple(lengths), (width,)), dtype=float,

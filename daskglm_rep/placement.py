@@ -31,8 +31,8 @@ class Placed:
 class Bundle:
     """Chunks on one worker, as the kernels' recipes take them; persisted ones are referred to, not copied."""
 
-    def __init__(self, blocks, parts, n_bytes):
-        self.blocks, self.parts, self.n_bytes = blocks, parts, n_bytes
+    def __init__(self, blocks, chunks, n_bytes):
+        self.blocks, self.chunks, self.n_bytes = blocks, chunks, n_bytes
 
     def __sizeof__(self):
         """Bytes beside those of the chunks, which the scheduler has counted."""
@@ -40,13 +40,13 @@ class Bundle:
 
 
 def _collect(blocks, readers, *values):
-    values, parts, n_bytes = iter(values), [], 0
+    values, chunks, n_bytes = iter(values), [], 0
     for reader in readers:
-        part = reader(*[next(values) for _ in reader.outer])
+        chunk = reader(*[next(values) for _ in reader.outer])
         made = {key for key, *_ in reader.steps}
-        n_bytes += sum(_own_bytes(value) for key, value in zip(reader.part, part) if key in made)
-        parts.append(part)
-    return Bundle(blocks, parts, n_bytes)
+        n_bytes += sum(_own_bytes(value) for key, value in zip(reader.chunk, chunk) if key in made)
+        chunks.append(chunk)
+    return Bundle(blocks, chunks, n_bytes)
 
 
 def _own_bytes(value):

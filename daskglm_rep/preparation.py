@@ -170,7 +170,7 @@ def pilot_plan(data, seed):
     """
     n_blocks, n_features = data.n_blocks, len(data.names)
     least = max(PILOT_ROWS, 20 * (n_features + 1))
-    if data.collections is None and n_features >= WIDE and sum(part[0].shape[0] for part in data.parts) > PILOT_ROWS:
+    if data.collections is None and n_features >= WIDE and sum(part[0].shape[0] for part in data.chunks) > PILOT_ROWS:
         least = max(PILOT_ROWS // 2, 30 * (n_features + 1))
     most = max(least, PILOT_BYTES // (8 * (n_features + 1)))
     share = PILOT_SHARE if data.collections is not None else MEMORY_SHARE

@@ -120,7 +120,7 @@ def test_one_source_is_read_once_and_needs_no_check():
     X, y, more = sample()
     frame = dd.from_pandas(X.assign(visits=y, weight=more["sample_weight"]), npartitions=4)
     data = dg.design.build(frame[["a", "b"]], frame["visits"], frame["weight"])
-    assert all(len(part) == 1 for part in data.parts)
+    assert all(len(part) == 1 for part in data.chunks)
     fitted = dg.PoissonRegressor().fit(frame[["a", "b"]], frame["visits"], frame["weight"])
     np.testing.assert_allclose(fitted.coef_, dg.PoissonRegressor().fit(X, y, more["sample_weight"]).coef_, rtol=1e-9)
 

@@ -282,7 +282,7 @@ def test_what_has_an_entry_a_block_is_sorted_after_merging():
         assert np.array_equal(getattr(placement.unwrapped(shuffled), f.name), getattr(straight, f.name))
     data = build(da.from_array(X, chunks=(CHUNK, 3)), da.from_array(Y, chunks=CHUNK))
     look = [survey(data.prepare(part, i), GLM.of("poisson").family, Pilot(5, 0.0, 5, 0)) for i, part in
-            enumerate(data.parts)]
+            enumerate(data.chunks)]
     found = placement.unwrapped(passes.merge_all(placement.wrapped(i, look[i]) for i in (2, 0, 3, 1)))
     assert found.lengths == (CHUNK,) * 4 and [b.index for b in found.pilot] == [0, 1, 2, 3]
     assert not Pair(look[0], Total(1.0)).commutes and Pair(Total(1.0), Total(1.0)).commutes

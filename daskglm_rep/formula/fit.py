@@ -292,7 +292,7 @@ def _readable(rows, spec, columns, raw_labels):
     """
     built = rows.read_with(FormulaRows(spec, columns, raw_labels=raw_labels), spec.names)
     width = 3 if spec.sparse else 1
-    size = sum(len(part[0]) for part in rows.parts) if rows.collections is None else np.inf
+    size = sum(len(part[0]) for part in rows.chunks) if rows.collections is None else np.inf
     share = len(spec.products) * width if spec.sparse else len(spec.names)
     if size * max(share, 1) * 8 > KEEP_BYTES:
         return built, 0.0

@@ -81,10 +81,10 @@ def lengths_of(data):
     """Rows of each block where the inputs say so, else NaN."""
     if isinstance(data.prepare, (Rows, WithScalars)):
         if data.collections is None:
-            return tuple(part[0].shape[0] for part in data.parts)
+            return tuple(part[0].shape[0] for part in data.chunks)
         if isinstance(data.collections[0], da.Array):
             return data.collections[0].chunks[0]
-    return (np.nan,) * len(data.parts)
+    return (np.nan,) * len(data.chunks)
 
 
 def rule_of(fitted, seed=0):

@@ -52,7 +52,7 @@ class Reach:
     def estimate(self, step, pilot, basis):
         """The pilot's own, stretched as the columns' ranges are: no bound where only combinations are extreme."""
         largest = 0.0
-        for block in pilot.parts if math.isfinite(self.stretch) else ():
+        for block in pilot.chunks if math.isfinite(self.stretch) else ():
             change = linear_predictor(block.X, basis, step)
             if change.ndim == 2:
                 change = change.max(axis=1, initial=0.0) - change.min(axis=1, initial=0.0)
@@ -90,7 +90,7 @@ def steepness(objective, pilot, coef):
     """Largest |d log(expected weight) / d eta| over the pilot's rows: the part of |z'd| by which weights change, for
     models without a proof."""
     largest = 0.0
-    for block in pilot.parts:
+    for block in pilot.chunks:
         eta = linear_predictor(block.X, objective.basis, coef, block.offset)
         low, high = (working_rows(objective.model, eta + h, block.y, block.weight)[1]
                      for h in (-DIFFERENCE, DIFFERENCE))

@@ -121,7 +121,7 @@ class Joint:
 
     def _pilot_sums(self, coefs):
         """Scores and deviances of the pilot's rows."""
-        found = in_threads(lambda part: many_scores(self.model, part, self.basis, coefs), self.pilot.parts)
+        found = in_threads(lambda part: many_scores(self.model, part, self.basis, coefs), self.pilot.chunks)
         score, totals = map(sum, zip(*found))
         return score, np.where(totals[:, 2] > 0, np.inf, totals[:, 0])
 

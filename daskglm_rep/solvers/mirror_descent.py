@@ -86,7 +86,7 @@ class MirrorDescent:
     def _epoch(self, problem, data, link, state, step, seed):
         """The coefficients after a walk through all rows."""
         total, penalty = problem.penalty.total, problem.penalty
-        n = sum(data.lengths) if data.lengths else sum(block.n_rows for block in data.parts)
+        n = sum(data.lengths) if data.lengths else sum(block.n_rows for block in data.chunks)
         anchor = Anchor(state.coef, state.gradient / total, penalty.absolute / total, penalty.ridge / total, step,
                         self.batch, n / total)
         if self.parallel:
@@ -94,7 +94,7 @@ class MirrorDescent:
             coef = walked.coef / max(walked.n_rows, 1.0)
         else:
             coef = state.coef
-            for number, part in enumerate(data.parts):
+            for number, part in enumerate(data.chunks):
                 one = Data([part], data.prepare, data.names, data.collections)
                 walked = passes.run(mirror_epoch, one, problem.model, problem.basis, link, anchor, coef,
                                     (*seed, number))

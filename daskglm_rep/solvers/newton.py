@@ -109,8 +109,8 @@ def _by_last_hessian(objective, data, point, trial, step):
 
 def _unit(model, point, data):
     """What a decrease is small against: 1, or a smaller dispersion or weight of a row (responses in small units)."""
-    n_rows = max(sum(block.n_rows for block in data.parts), 1)
-    weight = sum(float(block.weight.sum()) for block in data.parts)
+    n_rows = max(sum(block.n_rows for block in data.chunks), 1)
+    weight = sum(float(block.weight.sum()) for block in data.chunks)
     return min(1.0, weight / n_rows if model.dispersion_known else point.moments.pearson / max(weight, n_rows))
 
 
