@@ -60,13 +60,14 @@ class MarginalEffects:
         wts : str or (n,) array, optional
             `weights` of margins.
         **options
-            Further options of margins.
+            Further options of margins, its own names `over` and `weights` too.
 
         Returns
         -------
         inference.margins.MarginsResult
         """
-        return self.margins(data, variables, method=slope, over=by, weights=wts, **{"discrete": "dummies"} | options)
+        options = {"discrete": "dummies", "over": by, "weights": wts} | options
+        return self.margins(data, variables, method=slope, **options)
 
     def avg_comparisons(self, data, variables=None, by=None, comparison="difference", wts=None, **options):
         """Average comparisons of E[y] after a change: `margins` by marginaleffects' name.
@@ -89,15 +90,15 @@ class MarginalEffects:
         -------
         inference.margins.MarginsResult
         """
-        options = {"discrete": "dummies"} | options
+        options = {"discrete": "dummies", "over": by, "weights": wts} | options
         if not isinstance(variables, dict):
             options = {"change": "centered"} | options
-            return self.margins(data, variables, over=by, weights=wts, comparison=comparison, **options)
+            return self.margins(data, variables, comparison=comparison, **options)
         shifts = {name: (-value / 2, value / 2) for name, value in variables.items() if isinstance(value, numbers.Real)}
         words = {name: value for name, value in variables.items() if str(value) in effects.CHANGES}
         contrasts = {name: value for name, value in variables.items() if name not in shifts and name not in words}
-        return self.margins(data, list(variables), over=by, weights=wts, comparison=comparison, change=shifts | words,
-                            contrast=contrasts, **options)
+        return self.margins(data, list(variables), comparison=comparison, change=shifts | words, contrast=contrasts,
+                            **options)
 
     def avg_predictions(self, data, variables=None, by=None, wts=None, **options):
         """Average of E[y] over the rows, by group, or with variables set to values: `average_predictions`.
@@ -115,4 +116,5 @@ class MarginalEffects:
         -------
         inference.margins.MarginsResult
         """
-        return self.average_predictions(data, "overall" if variables is None else variables, by, wts, **options)
+        options = {"at": "overall" if variables is None else variables, "over": by, "weights": wts} | options
+        return self.average_predictions(data, **options)

@@ -1,6 +1,7 @@
 """One table in many markups: text for a terminal, HTML for Jupyter, LaTeX, Markdown and CSV."""
 
 import itertools
+import re
 from html import escape
 
 import numpy as np
@@ -119,7 +120,7 @@ class Printable:
     def as_markdown(self):
         """The table in Markdown."""
         header, rows, labels = self._cells()
-        rows = [[v.replace("|", r"\|") for v in row] for row in [header, *rows]]
+        rows = [list(map(_markdown, row)) for row in [header, *rows]]
         lines = [rows[0], [":--"] * labels + ["--:"] * (len(header) - labels), *rows[1:]]
         pairs = [f"{a}: {b}" for a, b in itertools.chain(*self._pairs())]
         return "\n\n".join(filter(None, ["  \n".join(pairs), "\n".join(f"| {' | '.join(row)} |" for row in lines),
@@ -136,6 +137,11 @@ class Printable:
 
     def _repr_html_(self):
         return self.as_html()
+
+
+def _markdown(text):
+    """Text that Markdown shows as it is, on one line: "I(x ** 2)" sets nothing in bold."""
+    return re.sub(r"([\\`*<>|$~]|\b_|_\b)", r"\\\1", " ".join(text.splitlines()))
 
 
 def _row(cells, kind=""):

@@ -159,7 +159,17 @@ def rows_of(table, columns):
     ----------
     table : what `open_table` gave
     columns : list of str
+
+    Raises
+    ------
+    ValueError
+        Two columns of one of the names.
     """
+    known = pd.Index(columns_of(table))
+    twice = set(known[known.duplicated()]) & set(columns)
+    if twice:
+        name = min(twice)
+        raise ValueError(f"data has {list(known).count(name)} columns called {name!r}: give each a name of its own.")
     if isinstance(table, (Foreign, Texts)):
         return plain_objects(table.read(columns))
     if not isinstance(table, xr.Dataset):

@@ -42,7 +42,7 @@ def eager_targets(X, y, sample_weight, numeric):
     if design.is_lazy(y):
         raise ValueError("y is lazy but X is in memory: pass both as dask collections, chunked alike, or in memory.")
     if getattr(getattr(y, "dtype", None), "na_value", None) is pd.NA and not y.isna().any():
-        y = y.to_numpy(dtype=y.dtype.numpy_dtype)             # scikit-learn makes floats of nullable True and False
+        y = y.to_numpy(dtype=getattr(y.dtype, "numpy_dtype", object))  # scikit-learn makes floats of nullable booleans
     y = column_or_1d(y, warn=True)
     if numeric and y.dtype.kind == "O":
         y = y.astype(np.float64)

@@ -158,3 +158,15 @@ def test_no_odds_of_means_above_one():
     line = dg.lm("Days ~ C(Eth)", frame.assign(Days=-frame["Days"]))
     with pytest.raises(ValueError, match="positive"):
         line.avg_comparisons(frame, comparison="ratio")
+
+
+def test_groups_and_weights_by_either_name():
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"x": rng.normal(size=200), "g": rng.choice(["a", "b"], 200), "w": rng.uniform(1, 3, 200)})
+    frame["y"] = rng.poisson(np.exp(0.3 * frame.x))
+    fit = dg.glm("y ~ x + g", frame, family="poisson")
+    for words in (fit.avg_slopes, fit.avg_comparisons, fit.avg_predictions):
+        theirs, ours = words(frame, by="g", wts="w").frame, words(frame, over="g", weights="w").frame
+        pd.testing.assert_frame_equal(theirs, ours)
+    changed = fit.avg_comparisons(frame, {"x": "sd"}, over="g", weights="w").frame
+    pd.testing.assert_frame_equal(changed, fit.avg_comparisons(frame, {"x": "sd"}, by="g", wts="w").frame)

@@ -202,3 +202,10 @@ def test_wild_bootstrap_keeps_its_size_with_ten_clusters():
     wild, wald = np.mean(rejected, axis=0)
     print("size at 5 %, 10 clusters: wild", wild, "Wald", wald)
     assert wild < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000) < wald
+
+
+@pytest.mark.parametrize("words", ["x1.real = 1", "__import__('os').name", "x1 = 1/0", "10 ** 1000 = x1", "x1[0] = 2"])
+def test_words_that_are_no_hypothesis(words):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=["x1", "x2"])
+    with pytest.raises(ValueError, match="cannot be read: write it like"):
+        LinearRegression().fit(X, X.x1 + X.index % 3).results_.hypotheses(words)

@@ -272,3 +272,24 @@ def test_roles_beside_lazy_rows_are_lazy():
         dg.lm("visits ~ age", xr.Dataset.from_dataframe(F), weights=F["years"])
     with pytest.raises(ValueError, match="weights has other coordinates than data"):
         dg.lm("visits ~ age", xr.Dataset.from_dataframe(F), weights=xr.Dataset.from_dataframe(F.iloc[5:])["years"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32", "UInt8", "int8[pyarrow]", "uint16[pyarrow]", "float32"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_narrow_numbers_are_computed_with_64_bits(dtype, lazy):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"q": rng.integers(0, 100, 300), "r": rng.integers(0, 100, 300)})
+    frame["y"] = rng.normal(size=300) + frame.q / 50
+    narrow = frame.astype({"q": dtype, "r": dtype})
+    narrow = dd.from_pandas(narrow, npartitions=2) if lazy else narrow
+    for formula in ["y ~ I(q ** 2) + I(q - r)", "y ~ log(q + 1)", "I(q * r) ~ r"]:
+        ours, truth = dg.lm(formula, narrow).params, dg.lm(formula, frame).params
+        np.testing.assert_allclose(ours, truth, rtol=1e-9)
+
+
+def test_columns_of_one_name_are_told():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 3)), columns=["y", "x", "x"])
+    for data in (frame, dd.from_pandas(frame, npartitions=2)):
+        with pytest.raises(ValueError, match="data has 2 columns called 'x': give each a name of its own"):
+            dg.lm("y ~ x", data)
+    assert len(dg.lm("y ~ 1", frame).params) == 1

@@ -297,3 +297,12 @@ def test_gaps_in_predictions_are_told_shortly():
     with pytest.raises(ValueError, match="X contains NaN or infinity in 2 of 400 rows, first in column 'b'") as told:
         fitted.predict_proba(X.mask((X.index.to_numpy()[:, None] < 2) & (np.array(["a", "b"]) == "b")))
     assert len(str(told.value)) < 160
+
+
+@pytest.mark.parametrize("dtype", ["string", "string[pyarrow]", "str"])
+def test_labels_of_pandas_text(dtype):
+    rng = np.random.default_rng(0)
+    X, y = pd.DataFrame(rng.normal(size=(80, 2)), columns=["a", "b"]), pd.Series(rng.choice(["no", "yes", "so"], 80))
+    ours, plain = dg.LogisticRegression().fit(X, y.astype(dtype)), dg.LogisticRegression().fit(X, y.to_numpy(str))
+    assert list(ours.classes_) == ["no", "so", "yes"] and (ours.predict(X) == plain.predict(X)).all()
+    assert ours.score(X, y.astype(dtype)) == plain.score(X, y.to_numpy(str))

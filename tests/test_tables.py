@@ -70,7 +70,8 @@ def test_every_markup_holds_the_same_table(fits, name):
     plain = [[c.replace(r"\&", "&").replace(r"\_", "_").replace(r"\textless{}", "<") for c in row] for row in cells]
     assert plain == table
     markdown = [line for line in summary.as_markdown().split("\n") if line.startswith("|")]
-    assert [[c.strip() for c in line[1:-1].split(" | ")] for line in markdown[:1] + markdown[2:]] == table
+    assert [[re.sub(r"\\(.)", r"\1", c.strip()) for c in line[1:-1].split(" | ")]
+            for line in markdown[:1] + markdown[2:]] == table
     again = pd.read_csv(io.StringIO(summary.as_csv()))
     np.testing.assert_array_equal(again[frame.columns], frame)
     assert summary.as_text() == str(summary)
@@ -157,3 +158,12 @@ def test_tests_and_contrasts_are_tables_in_jupyter(fits):
     assert html_rows(test._repr_html_())[0][1][:2] == ["Wald", "x1 = x_2"] and str(test).startswith("Wald test of x1")
     assert len(html_rows(fits["votes"].t_test("x1 = x_2")._repr_html_())[0]) == 2
     assert len(html_rows(fits["parties"].margins(F)._repr_html_())[0]) == 4
+
+
+def test_markdown_shows_odd_names_as_they_are():
+    names = ["<b>bold</b>", "new\nline", "a*b*c", "_x_", "a|b", "plain_name", "back\\slash", "$x$"]
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(50, len(names))), columns=names)
+    lines = dg.LinearRegression().fit(X, X.sum(axis=1) + X.index % 3).results_.summary().as_markdown().split("\n")
+    shown = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")][3:]
+    assert shown == [r"\<b\>bold\</b\>", "new line", r"a\*b\*c", r"\_x\_", r"a\|b", "plain_name", r"back\\slash",
+                     r"\$x\$"]

@@ -19,7 +19,7 @@ from daskglm_rep import passes
 from daskglm_rep.formula import allowed
 from daskglm_rep.formula import learn as learning
 from daskglm_rep.formula.spec import FormulaSpec
-from daskglm_rep.formula.terms import Coding, Evaluator, as_text_codes, names_of, stateful_calls
+from daskglm_rep.formula.terms import Coding, Evaluator, evaluable, names_of, stateful_calls
 from daskglm_rep.recipes import no_number
 from daskglm_rep.settings import check_intercept
 from daskglm_rep.telling import FormulaWarning, tell
@@ -222,7 +222,7 @@ def _assemble(parsed, right, levels, state, probe, context):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            built = PandasMaterializer(as_text_codes(probe), context=context).get_model_matrix(spec).model_spec
+            built = PandasMaterializer(evaluable(probe), context=context).get_model_matrix(spec).model_spec
         except (FormulaicError, TypeError, ValueError) as error:
             cause = error.__cause__ or error
             raise ValueError(f"The formula {parsed.text!r} cannot be evaluated: {cause}") from None

@@ -90,10 +90,28 @@ def stateful_calls(factor, context):
     return found[::-1]
 
 
-def as_text_codes(frame):
-    """Text columns as categories: coded once, and formulaic takes no Arrow strings for categories."""
-    text = {c: "category" for c, dtype in frame.dtypes.items() if isinstance(dtype, pd.StringDtype)}
-    return frame.astype(text) if text else frame
+def evaluable(frame):
+    """Columns as formulaic should see them.
+
+    Text as categories: coded once, and formulaic takes no Arrow strings for categories. Numbers of fewer than 64 bits
+    widened: 12 ** 2 of one byte is -112, log of it has three digits; unsigned ones as signed, for 1 - 2 would be huge.
+    """
+    types = {c: "category" if isinstance(dtype, pd.StringDtype) else _wide(dtype) for c, dtype in frame.dtypes.items()}
+    types = {c: dtype for c, dtype in types.items() if dtype is not None}
+    return frame.astype(types) if types else frame
+
+
+def _wide(dtype):
+    """The type of 64 bits for a narrower number, None for others; unsigned ones of 64 bits may not fit: they stay."""
+    kind, size = getattr(dtype, "kind", "O"), getattr(dtype, "itemsize", 8)
+    if kind not in "iuf" or size >= 8:
+        return None
+    name = "float64" if kind == "f" else "int64"
+    if isinstance(dtype, pd.ArrowDtype):
+        return f"{'double' if kind == 'f' else name}[pyarrow]"
+    if isinstance(dtype, np.dtype):
+        return name
+    return name.capitalize() if dtype.na_value is pd.NA else None
 
 
 class Evaluator:
@@ -110,7 +128,7 @@ class Evaluator:
     """
 
     def __init__(self, frame, context, state):
-        self.frame = frame = as_text_codes(frame)
+        self.frame = frame = evaluable(frame)
         self.materializer = PandasMaterializer(frame, context=context)
         self.state = dict(state)
         self.spec = ModelSpec(formula=[], na_action="ignore", output="numpy", transform_state=self.state)

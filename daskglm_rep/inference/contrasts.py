@@ -181,7 +181,7 @@ class _Expression:
         try:
             self.tree = ast.parse(f"({left}) - ({right})" if equal else left.strip(), mode="eval").body
             self._value(self.tree, np.ones(first + len(names), complex))
-        except (SyntaxError, KeyError, TypeError) as error:
+        except (SyntaxError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             few = ", ".join(map(repr, names[:8])) + (" ..." if len(names) > 8 else "")
             raise ValueError(f"The hypothesis {text!r} cannot be read: write it like \"exp(x1) = 2 * x2\" with the "
                              f"names {few}, and exp, log or sqrt.") from error
