@@ -66,7 +66,7 @@ class MarginalEffects:
         -------
         inference.margins.MarginsResult
         """
-        options = {"discrete": "dummies", "over": by, "weights": wts} | options
+        options = {"discrete": "dummies"} | _named(by, wts, options)
         return self.margins(data, variables, method=slope, **options)
 
     def avg_comparisons(self, data, variables=None, by=None, comparison="difference", wts=None, **options):
@@ -90,7 +90,7 @@ class MarginalEffects:
         -------
         inference.margins.MarginsResult
         """
-        options = {"discrete": "dummies", "over": by, "weights": wts} | options
+        options = {"discrete": "dummies"} | _named(by, wts, options)
         if not isinstance(variables, dict):
             options = {"change": "centered"} | options
             return self.margins(data, variables, comparison=comparison, **options)
@@ -116,5 +116,13 @@ class MarginalEffects:
         -------
         inference.margins.MarginsResult
         """
-        options = {"at": "overall" if variables is None else variables, "over": by, "weights": wts} | options
+        options = {"at": "overall" if variables is None else variables} | _named(by, wts, options)
         return self.average_predictions(data, **options)
+
+
+def _named(by, wts, options):
+    """Options of margins, with marginaleffects' names for two of them."""
+    for name, value, word in (("over", by, "by"), ("weights", wts, "wts")):
+        if value is not None and options.get(name) is not None:
+            raise ValueError(f"{word}= and {name}= are two names of one option: give one of them.")
+    return {"over": by, "weights": wts} | options

@@ -170,3 +170,9 @@ def test_groups_and_weights_by_either_name():
         pd.testing.assert_frame_equal(theirs, ours)
     changed = fit.avg_comparisons(frame, {"x": "sd"}, over="g", weights="w").frame
     pd.testing.assert_frame_equal(changed, fit.avg_comparisons(frame, {"x": "sd"}, by="g", wts="w").frame)
+    with pytest.raises(ValueError, match="by= and over= are two names of one option"):
+        fit.avg_slopes(frame, by="g", over="w")
+    with pytest.raises(ValueError, match="got a Series: add labels as a column"):
+        fit.avg_slopes(frame, by=frame.g)
+    moved = fit.margins(frame, ["x"], change=(-1, 2)).frame
+    assert moved.contrast.tolist() == ["(x + 2) - (x - 1)"]

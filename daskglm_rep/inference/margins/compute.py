@@ -54,7 +54,7 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
         (a, b) sets the variable: E[y | x = b] - E[y | x = a], levels too. The words say which levels of a factor are
         compared; default every level against the reference. A dict gives each variable its own.
     over : str, list of str or (n,) array, optional
-        Effects by group: a column, or labels.
+        Effects by group: columns; of a matrix, labels.
     weights : str or (n,) array, optional
         Weights of the average (survey weights); None averages rows equally.
     offset, exposure : str or (n,) array, optional

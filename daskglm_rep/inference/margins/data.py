@@ -90,10 +90,11 @@ def of_frame(table, spec, over, weights, offset, exposure):
         Columns that the data do not have, or that are not columns.
     """
     table, columns = sources.beside(open_table(table), weights, offset, exposure, None)
-    groups = () if over is None else (over,) if isinstance(over, str) else tuple(over)
+    groups = () if over is None else tuple(over) if isinstance(over, (list, tuple)) else (over,)
     for name in groups:
         if not isinstance(name, str):
-            raise ValueError(f"over must be the name of a column of data, or several, got a {type(name).__name__}.")
+            raise ValueError("over must be the name of a column of data, or several, got a "
+                             f"{type(name).__name__}: add labels as a column, data.assign(group=...), and name it.")
     used = list(dict.fromkeys([*spec.variables, *groups, *columns.names]))
     sources.check_columns(used, table, spec.formula)
     rows = sources.chunks(sources.rows_of(table, used))

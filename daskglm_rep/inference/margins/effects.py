@@ -165,6 +165,10 @@ def plan(terms, variables, method, discrete, change, contrast, facts, references
     return effects
 
 
+def _moved(step):
+    return f"(x {'-' if step < 0 else '+'} {abs(step):g})" if step else "x"
+
+
 def _difference(name, ends, how, low, high, method, words, label=None):
     """Two means compared: `ends` name the high and the low one, `words` join them; `label` is a shorter difference."""
     log = method == "eydx"
@@ -219,7 +223,7 @@ def _numeric(name, method, discrete, change, contrast, facts, words):
         return [Effect(name, METHODS[method], ((Slope(name, method[0] == "e", method[2:] == "ex"), 1.0),))]
     if not isinstance(change, str):
         low, high = map(float, change)
-        return [_difference(name, (f"(x + {high:g})", f"(x + {low:g})"), "shift", low, high, method, words)]
+        return [_difference(name, (_moved(high), _moved(low)), "shift", low, high, method, words)]
     label, ends, *values = _named_change(name, change, facts)
     return [_difference(name, ends, *values, method, words, label)]
 
