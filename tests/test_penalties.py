@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from daskglm_rep import GLMRegressor, LinearRegression, LogisticRegression, PoissonRegressor, glm, mnlogit
 from daskglm_rep.kernels.coordinate_descent import shrunk_group, spectrum_of
 from daskglm_rep.penalties import MCP, SCAD, GroupLasso, Shape
+from daskglm_rep.solvers import composite
 from daskglm_rep.solvers.fista import Fista
 from daskglm_rep.solvers.mirror_descent import MirrorDescent
 from daskglm_rep.telling import PenaltyWarning, SeparationWarning
@@ -442,6 +443,13 @@ def test_wide_rows_in_chunks_with_a_pilot_that_is_a_share():
     fitted = PoissonRegressor(alpha=0.05, l1_ratio=1.0).fit(*lazy)
     assert fitted.converged_ and subgradient(fitted, X, y) <= 1e-8 and fitted.n_passes_ <= 7
     assert np.flatnonzero(fitted.coef_).tolist() == list(range(10))
+
+
+def test_second_derivatives_that_do_not_fit_are_refused(monkeypatch):
+    X, y = sample("gaussian", 60)
+    monkeypatch.setattr(composite, "ROOM", 100)
+    with pytest.raises(ValueError, match="9 of 9 columns are in use at alpha=0.01.* GiB: raise alpha or l1_ratio"):
+        LinearRegression(alpha=0.01, l1_ratio=1.0).fit(X, y)
 
 
 # ---------------------------------------------------------------- what is refused

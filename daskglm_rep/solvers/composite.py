@@ -21,6 +21,7 @@ from daskglm_rep.objective import Objective, Point, solve
 from daskglm_rep.shapes import Shape
 
 FEW = 300          # coefficients up to which all are active
+ROOM = 2 ** 33     # bytes of second derivatives that are refused
 LEVEL = 1e-7       # largest weight of a proximal term on the common level of several classes, in units of curvature
 
 
@@ -128,6 +129,11 @@ class Problem:
     def evaluate(self, data, coef, active=None, informative=True):
         """One sweep; `active` (default all) must hold `used(coef)`."""
         active, at = self.all_columns if active is None else active, self.equations(coef)
+        n_bytes = informative * 8 * (self.model.n_equations * active.size) ** 2
+        if n_bytes > ROOM:
+            raise ValueError(f"{active.size} of {self.basis.n_coef} columns are in use at "
+                             f"alpha={self.penalty.strength:g}, and their second derivatives would take "
+                             f"{n_bytes / 2 ** 30:.0f} GiB: raise alpha or l1_ratio, so that fewer stay.")
         if active.size == self.basis.n_coef:
             moments = passes.run(block_moments, data, self.model, self.basis, at, informative)
         else:
