@@ -56,7 +56,7 @@ def margins(results, data, variables=None, at="overall", method="dydx", discrete
     over : str, list of str or (n,) array, optional
         Effects by group: columns; of a matrix, labels.
     weights : str or (n,) array, optional
-        Weights of the average (survey weights); None averages rows equally.
+        Weights of the average (survey weights). None: those of a formula's fit where they count rows, else rows alike.
     offset, exposure : str or (n,) array, optional
         As in the fit: they stay in E[y].
     interactions, factors : optional
