@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import dask
@@ -509,6 +510,122 @@ def test_questions_run_no_code_and_choose_no_values(frames, tmp_path):
     average = {"is": "prediction", "variable": "age", "how": "set", "value": 51.3, "log": False}
     facts = effects.facts | {"products": {}, "factors": {}, "averages": [average]}
     assert "chosen values" in refusal(site.answer(Message("effects", facts, effects.arrays)))
+
+
+def test_attack_8_names_orders_and_idle_columns_hide_no_difference(frames):
+    """The step of attack 1 for one sex, while the other carries the information; the second time under other words."""
+    frame = frames[0].iloc[:300].assign(m=lambda f: (f["sex"] == "m") * 1.0)
+    ages, steep = np.sort(frame.loc[frame["m"] == 0, "age"].to_numpy())[70:73], 1e5
+    first, second = 0.5 * (ages[:2] + ages[1:])
+    one = dict(formula="died ~ age + m + age:m", coef=[-steep * first, steep, steep * first, -steep], basis=raw(3))
+    c = steep * second
+    for formula, coef in (("died ~ m + age + age:m", [-c, c, steep, -steep]),
+                          ("died ~ age + m + visits + age:m", [-c, steep, c, 0.0, -steep])):
+        for rules in (Rules(), Rules(least_rows=1, most_share=1.0)):
+            site = Site(frame, rules)
+            assert site.answer(ask("moments", **one)).kind == "moments"
+            answer = site.answer(ask("moments", formula, coef=coef, basis=raw(len(coef) - 1)))
+            if rules.least_rows == 1:
+                assert answer.kind == "moments"                              # without the rule it is answered
+            else:
+                assert "score differs" in refusal(answer)
+
+
+def test_attack_9_rare_levels_as_the_reference(frames):
+    """All rows less those of each level would be the rows of the level that has no column."""
+    frame = frames[0].assign(ward=np.where(np.arange(1500) == 7, "tent", frames[0]["ward"]))
+    question = ask("moments", "visits ~ age + C(ward)", "poisson", [0.0] * 5, raw(4),
+                   levels={"ward": ["(other)", "a", "b", "c"]})
+    answer = Site(frame).answer(question)
+    score = answer.arrays["score"]
+    assert answer.facts["rows"] == 1499 and abs(score[0] - score[2:].sum()) < 1e-9
+
+
+@pytest.mark.parametrize("formula", ["visits ~ age + C(ward) + C(sex)",
+                                     "visits ~ age + C(ward) + C(sex) + C(ward):C(sex)"])
+@pytest.mark.parametrize("ward", list("abc"))
+def test_attack_10_pairs_of_levels_that_one_row_has(frames, formula, ward):
+    """An information sums over pairs of levels: at a slope of age alone it would hold exp(b age) of the one man."""
+    few = frames[0]["ward"] == ward
+    frame = frames[0].assign(sex=np.where(few, "f", frames[0]["sex"]))
+    frame.loc[frame.index[few][0], "sex"] = "m"
+    question = ask("survey", formula, "poisson", levels={"ward": list("abc"), "sex": ["f", "m"]})
+    assert "least_rows" in refusal(Site(frame).answer(question))
+
+
+def test_attack_11_a_combination_of_columns_that_one_row_has(frames):
+    frame = frames[0].assign(u=frames[0]["age"] + 5.0 * (np.arange(1500) == 7))
+    assert "combination" in refusal(Site(frame).answer(ask("survey", "died ~ age + u")))
+
+
+def test_attack_12_parts_of_other_rows(frames):
+    """Parts of all rows less parts of those without a missing response would be few rows."""
+    frame = frames[0].assign(pain=np.where(np.arange(1500) % 100 == 7, np.nan, frames[0]["visits"]))
+    site = Site(frame, Rules(numbers_per_value=50.0))
+    questions = [ask("points", f"{y} ~ age", "poisson", [0.0, 0.0], raw(1)) for y in ("visits", "pain")]
+    first, second = (site.answer(dataclasses.replace(q, facts=q.facts | {"parts": 40})) for q in questions)
+    assert first.kind == "points" and "frozen" in refusal(second)
+
+
+def test_attack_13_refused_questions_count(frames):
+    site = Site(frames[0].iloc[:9], Rules(most_questions=3))
+    reasons = [refusal(site.answer(ask("survey", f"died ~ {x}"))) for x in ("age", "bmi", "smoke", "visits", "age")]
+    assert "most_questions" in reasons[3] and all("least_rows" in reasons[i] for i in (0, 1, 2, 4))
+
+
+def test_rows_that_are_alike_are_honest(frames):
+    """Tables of whole numbers hold rows twice; that parts no one from anybody."""
+    rows = [f[["died", "smoke", "visits"]] for f in frames]
+    assert rows[0].duplicated().any()
+    assert_equal_fits(Coordinator("died ~ smoke + visits", "binomial").fit(sites_of(rows)),
+                      pooled("died ~ smoke + visits", rows, "binomial"))
+
+
+@pytest.mark.parametrize("change", [
+    {"number": "x"}, {"number": 1e300}, {"number": None}, {"study": "s" * 10 ** 5}, {"design": []}, {"design": None},
+    {"model": []}, {"model": {"family": "poisson", "link": "log", "family_parameters": 3, "link_parameters": []}},
+    {"cov_type": "cluster"}, {"cov_type": {}}, {"averages": [1]}, {"parts": "many"}])
+@pytest.mark.parametrize("kind", ["survey", "moments", "effects", "points"])
+def test_questions_that_make_no_sense_are_answered_or_refused(frames, kind, change):
+    site, question = Site(frames[0].iloc[:100]), ask(kind, coef=[0.0, 0.0, 0.0], basis=raw(2))
+    site.answer(dataclasses.replace(question, facts=question.facts | change))
+    levels = question.facts["design"] | {"levels": [1]}
+    refusal(site.answer(dataclasses.replace(question, facts=question.facts | {"design": levels})))
+    for bad in ({"intercept": np.zeros(0)}, {"columns": np.array([0.0, 1.0])}, {"scale": np.ones((2, 2))}):
+        if kind != "survey":
+            refusal(site.answer(dataclasses.replace(question, arrays=question.arrays | bad)))
+
+
+def test_files_that_unpack_to_too_much():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
+        for _ in range(1025):
+            file.write(bytes(2 ** 20))
+    huge = io.BytesIO()
+    with zipfile.ZipFile(huge, "w") as archive:                              # a header that promises 8 EB
+        archive.writestr("message.npy", b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + (
+            b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000000,), }").ljust(117) + b"\n")
+    for content in (out.getvalue(), huge.getvalue()):
+        with pytest.raises(ValueError, match="no question"):
+            Message.from_bytes(content)
+
+
+def test_two_sites_on_one_ledger_remember_each_other(frames, tmp_path):
+    """Both are open before either answers, as two processes at one folder are."""
+    one, other = Site(frames[0], ledger=tmp_path), Site(frames[0].iloc[1:], ledger=tmp_path)
+    assert one.answer(ask("survey")).kind == "survey"
+    assert "difference" in refusal(other.answer(ask("survey", "died ~ bmi")))
+    assert len(Ledger(tmp_path).entries) == 2
+
+
+def test_a_ledger_whose_process_was_killed(frames, tmp_path):
+    Site(frames[0], ledger=tmp_path).answer(ask("survey"))
+    with open(tmp_path / "ledger.jsonl", "a") as file:
+        file.write('{"study": "att')
+    (tmp_path / "sets" / "torn.part").write_bytes(b"half")
+    site = Site(frames[0].iloc[1:], ledger=tmp_path)
+    assert "difference" in refusal(site.answer(ask("survey", "died ~ bmi")))
+    assert [e.was_answered for e in Ledger(tmp_path).entries] == [True, False]
 
 
 def test_errors_hold_no_data(frames):

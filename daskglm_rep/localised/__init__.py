@@ -10,6 +10,14 @@ What the rules promise, of each answer by itself and of all answers to one site'
 `least_rows` rows, no row makes up more than `most_share` of it, and no two answers differ by fewer rows. What nothing
 here can promise:
 
+- Combinations of three and more answers are held by the budget alone (`most_questions`, `numbers_per_value`): who may
+  ask for as many numbers as there are values can solve for them. Keep the budget small.
+- The table's columns are the site's choice: two that differ in few rows, a copy or a complement of a response, or
+  one that marks a patient make differences that the rules see only where they meet in one question. Give a study
+  the columns that it needs and no others.
+- A refusal says something too: each is counted as a question.
+- Averages of effects at a level that patients have not are of predictions, whose largest may dominate them.
+- Files are not signed: who can put a file into the study's folder can speak for a site.
 - An analyst and a member of the site together know more than the answers: whoever knows all rows of a sum but one
   learns that one. Where that is feared, noise (`Rules(epsilon=...)`) is the only help.
 - Sums over few rows say much about them. A site of 30 patients should not take part, whatever the rules let it do.

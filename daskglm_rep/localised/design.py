@@ -212,6 +212,7 @@ class Merged:
 
     rows: object
     rare: dict
+    dropped: tuple = ()          # factors whose rare levels are few rows together, which are left out
 
     def __call__(self, part, index):
         return self.rows((self.frame(part[0]),), index) if self.rows is not None else self.frame(part[0])
@@ -220,7 +221,8 @@ class Merged:
         for name, levels in self.rare.items():
             texts = as_text(frame[name])
             rare = np.isin(texts, np.array(levels, dtype=object)) & ~frame[name].isna().to_numpy()
-            frame = frame.assign(**{name: np.where(rare, OTHER, np.where(frame[name].isna(), None, texts))})
+            frame = frame.assign(**{name: np.where(rare, None if name in self.dropped else OTHER,
+                                                     np.where(frame[name].isna(), None, texts))})
         return frame
 
     @property

@@ -5,8 +5,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import spread
+from daskglm_rep.localised.design import Rows, usable
 from daskglm_rep.localised.rules import Refused
+from daskglm_rep.summaries import Total
 
 NUDGE = 1e-4          # of linear predictors, for the rows that carry an information
 MANY = 1000           # distinct values from which a column counts as continuous
@@ -99,6 +102,61 @@ def column_spread(block):
     return spread(block.X, block.weight)
 
 
+def cells(block, columns):
+    """Kernel: rows of each pair of 0/1 columns, the first of all ones: an information holds a sum over each pair."""
+    D = np.column_stack([np.ones(block.n_rows), block.X[:, columns]])[block.weight > 0]
+    return Total(D.T @ D)
+
+
+def gram(block, basis):
+    """Kernel: weighted products of the standardised columns."""
+    Z = basis.design(block.X)
+    return Total(Z.T @ (block.weight[:, None] * Z))
+
+
+def leverages(block, basis, inverse):
+    """Kernel: each row's largest share in any combination of the columns, its leverage."""
+    Z = basis.design(block.X)
+    return Carried.of((block.weight * np.einsum("ij,jk,ik->i", Z, inverse, Z))[:, None])
+
+
+def check_cells(counts, names, rules):
+    """Rules about pairs of 0/1 columns, `counts` of `cells`: both, one, the other, neither: no rows or enough.
+
+    Raises
+    ------
+    Refused
+    """
+    one = np.diag(counts)
+    for n in (counts, one[:, None] - counts, counts[0, 0] - one[:, None] - one + counts):
+        for a, b in np.argwhere((n > 0) & (n < rules.least_rows))[:1]:
+            raise Refused(f"least_rows: fewer than {rules.least_rows} rows make a cell of {names[a]!r} and "
+                          f"{names[b]!r}")
+
+
+def carried_changes(frame, points):
+    """Kernel: which rows carry what the score at the first of some points has more or less than at the others.
+
+    Parameters
+    ----------
+    points : list of (Merged, Design, model, coefficients)
+        Scores are a design's columns times the rows' derivatives in the linear predictors, which are compared: other
+        names, orders or idle columns change nothing. Sums count too, for classes may change places.
+    """
+    frame, pulls = frame.reset_index(drop=True), []
+    for merged, design, _, _ in points:
+        frame = frame.loc[usable(merged.frame(frame), design)[0].index]
+    for merged, design, model, raw in points:
+        block = Rows(design)((merged.frame(frame),), 0)
+        p = block.X.shape[1]
+        coef = np.reshape(raw, (model.n_equations, -1))
+        coef = coef if design.intercept else np.insert(coef, 0, 0.0, axis=1)
+        rows = row_scores(block, model, Basis(np.arange(p), np.zeros(p), np.ones(p), True), coef.ravel())
+        pulls.append(rows[:, ::p + 1])
+    now, *past = pulls
+    return Carried.of(np.column_stack([_length(now - sign * then) for then in past for sign in (1, -1)]))
+
+
 def row_scores(block, model, basis, coef):
     """(n, k) score rows."""
     rows = np.zeros((block.n_rows, np.size(coef)))
@@ -176,6 +234,11 @@ def check_scores(carried, n_past, n_coef, rules):
             raise Refused(f"least_rows: at these coefficients fewer than {least} rows carry the {what}")
     if not (share[1] <= rules.most_share and (share[3:3 + n_coef] <= rules.most_share).all()):
         raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of a number of the score")
-    apart = carried.effective[3 + n_coef:][:n_past]
-    if not (apart >= least).all():
-        raise Refused(f"difference: the score differs from one that was answered before by fewer than {least} rows")
+    check_changes(carried.effective[3 + n_coef:][:n_past], rules)
+
+
+def check_changes(apart, rules):
+    """`apart`: effective rows of differences of scores."""
+    if not (apart >= rules.least_rows).all():
+        raise Refused("difference: the score differs from one that was answered before by fewer than "
+                      f"{rules.least_rows} rows")

@@ -1,6 +1,7 @@
 """One question at a site: which rows it is about, what the rules say, and the sums that answer it."""
 
 import dataclasses
+import hashlib
 import math
 
 import numpy as np
@@ -103,11 +104,11 @@ class Job:
     def _data(self, recipe):
         """The site's chunks read by a recipe of frames."""
         chunks = sources.chunks(self.site.table)
-        return chunks.read_with(Merged(recipe, self.rare), self.names)
+        return chunks.read_with(Merged(recipe, self.rare, self.dropped), self.names)
 
     def _code(self):
         """Levels and classes: rare levels under one name, the rest as the question says or as they are here."""
-        self.rare, design = {}, self.design
+        self.rare, self.dropped, design = {}, (), self.design
         discrete = [*design.factors, *([design.response] if "multinomial" in self.question.facts["model"] else [])]
         self.counts = {}
         if discrete:
@@ -121,6 +122,8 @@ class Job:
                 n = sum(self.counts[name].pop(level) for level in rare)
                 if n >= self.rules.least_rows:
                     self.counts[name][OTHER] = n
+                else:
+                    self.dropped += (name,)
         if "multinomial" in self.question.facts["model"]:
             few = [c for c, n in self.counts[design.response].items() if n < self.rules.least_rows]
             if few:
@@ -164,18 +167,39 @@ class Job:
         self.basis = own_basis(spread, design.intercept)
         n_coef = self.model.n_equations * (len(self.names) + design.intercept)
         guard.check_columns(values, squares, self.names, self.n_rows, n_coef, rules)
+        self._check_combinations()
+
+    def _check_combinations(self):
+        """Rules about sums of pairs of columns and about combinations of columns, the factors' references too."""
+        design, rules = self.design, self.rules
+        full = dataclasses.replace(design, levels={name: ("", *levels) for name, levels in design.levels.items()})
+        data = self._data(Rows(full))
+        binary = [j for j, found in enumerate(passes.run(guard.column_values, data).rows[:-1])
+                  if found is not None and set(found) <= {0.0, 1.0}]
+        counts = passes.run(guard.cells, data, binary).value
+        guard.check_cells(counts, ["1", *(full.names()[j] for j in binary)], rules)
+        inverse = np.linalg.pinv(passes.run(guard.gram, self.data, self.basis).value, 1e-10, hermitian=True)
+        if not passes.run(guard.leverages, self.data, self.basis, inverse).largest[0] <= rules.most_share:
+            raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of a combination of columns")
 
     def _check_scores(self, basis, coef):
         """Rules about scores at coefficients, against all points that were answered under this design and model."""
         own, design = self.basis, self.design
         mine = onto(own, basis, self.model.n_equations) @ coef
         here = {"model": self.question.facts["model"], "columns": self.names, "response": design.response,
-                "raw": own.raw(mine).tolist()}
+                "raw": own.raw(mine).tolist(), "design": design.to_json(), "rare": [self.rare, self.dropped]}
         same = [e.at["raw"] for e in self.site.ledger.answered if e.at is not None and all(
             e.at[name] == here[name] for name in ("model", "columns", "response")) and len(e.at["raw"]) == mine.size]
         past = [own.standardised(np.array(raw)) for raw in same]
         carried = passes.run(guard.carried_scores, self.data, self.model, own, mine, past)
         guard.check_scores(carried, len(past), mine.size, self.rules)
+        points = [_point(at) for at in [here, *(e.at for e in self.site.ledger.answered if e.at is not None)]
+                  if at["response"] == design.response]
+        points = [p for p in points if p[2].n_equations == self.model.n_equations]
+        if len(points) > 1:
+            changes = passes.run(guard.carried_changes, sources.chunks(self.site.table).read_with(
+                Merged(None, {}), self.names), points)
+            guard.check_changes(changes.effective, self.rules)
         self.at = here
 
     # ------------------------------------------------------------ answers
@@ -295,10 +319,10 @@ class Job:
                        {"weight": np.array([weight]), "value": value, "gradient": gradient})
 
     def _points(self):
-        """Sums of parts: of one design and number of parts in the site's life, for two cuts of the rows would have
-        small sets in common."""
+        """Sums of parts: of one design, number of parts and set of rows in the site's life, for two cuts of the rows
+        would have small sets in common."""
         ledger, n_parts = self.site.ledger, int(self.question.facts["parts"])
-        mine = [self.names, n_parts]
+        mine = [self.names, n_parts, hashlib.sha256(self.rows).hexdigest()]
         self.roles["points"] = mine
         if any(e.roles.get("points", mine) != mine for e in ledger.answered):
             raise Refused("frozen: this site has cut its rows into parts for another question")
@@ -335,6 +359,13 @@ def _average(values, terms):
     if values["variable"] is not None and (values["how"] != "set" or values["variable"] not in terms.factors):
         raise Refused("effects: the site averages slopes and levels of factors, not chosen values")
     return MeanPrediction(**values)
+
+
+def _point(at):
+    """What `guard.carried_changes` takes of a point in the ledger."""
+    design, (rare, dropped) = Design.from_json(at["design"]), at["rare"]
+    model = wire.unpack_model(at["model"], design.classes and len(design.classes))
+    return Merged(None, rare, tuple(dropped)), design, model, at["raw"]
 
 
 def count_rows(block):

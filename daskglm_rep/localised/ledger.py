@@ -1,12 +1,20 @@
 """A site's memory: every question and what was answered, the row sets behind it, and the table that people read."""
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
 import secrets
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+try:
+    import fcntl
+except ImportError:                  # Windows: one process a ledger is the site's to see to
+    fcntl = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +42,8 @@ class Entry:
     roles : dict or None
         Response, weights, offset and clusters of the question.
     at : dict or None
-        Model, design and coefficients where scores were taken: later ones must differ by more than few rows.
+        Model, design, rare levels and coefficients where scores were taken: later ones must differ by more than few
+        rows.
     """
 
     study: str
@@ -72,13 +81,32 @@ class Ledger:
         if self.folder is None:
             return
         (self.folder / "sets").mkdir(parents=True, exist_ok=True)
-        secret = self.folder / "secret"
-        if not secret.exists():
-            secret.write_text(str(self.secret))
-        self.secret = int(secret.read_text())
-        if self._lines.exists():
-            self.entries = [Entry(**json.loads(line)) for line in self._lines.read_text().splitlines()]
-        self.sets = {path.stem: np.load(path) for path in (self.folder / "sets").glob("*.npy")}
+        with self.alone():
+            secret = self.folder / "secret"
+            if not secret.exists():
+                _write(secret, str(self.secret).encode())
+            self.secret = int(secret.read_text())
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Nobody else answers from the folder meanwhile, and what others answered before is read."""
+        if self.folder is None:
+            yield
+            return
+        with open(self.folder / "lock", "w") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)                       # ends with the process, however that ends
+            self._read()
+            yield
+
+    def _read(self):
+        text = self._lines.read_text() if self._lines.exists() else ""
+        whole = text[:text.rfind("\n") + 1]
+        if whole != text:                    # killed while it wrote: that answer never left
+            _write(self._lines, whole.encode())
+        self.entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
+        paths = (self.folder / "sets").glob("*.npy")
+        self.sets |= {path.stem: np.load(path) for path in paths if path.stem not in self.sets}
 
     @property
     def _lines(self):
@@ -90,7 +118,9 @@ class Ledger:
         if rows is not None and entry.rows_digest not in self.sets:
             self.sets[entry.rows_digest] = rows
             if self.folder is not None:
-                np.save(self.folder / "sets" / f"{entry.rows_digest}.npy", rows)
+                content = io.BytesIO()
+                np.save(content, rows)
+                _write(self.folder / "sets" / f"{entry.rows_digest}.npy", content.getvalue())
         if self.folder is not None:
             with open(self._lines, "a") as file:
                 file.write(json.dumps(dataclasses.asdict(entry)) + "\n")
@@ -134,7 +164,8 @@ class Ledger:
     def smallest_atom(self, rows):
         """Rows of the smallest set that unions, sections and differences of this row set and all answered ones make.
 
-        Sums over the sets combine linearly to sums over these atoms and to nothing finer.
+        Sums over the sets combine linearly to sums over these atoms and to nothing finer. Twins, rows that are alike,
+        count by the ratios in which the sets hold them: none parts one that is in all of them twice from one in once.
         """
         sets = [*self.sets.values(), rows]
         distinct = np.unique(np.concatenate(sets))
@@ -142,10 +173,18 @@ class Ledger:
         for j, each in enumerate(sets):
             found, n = np.unique(each, return_counts=True)
             counts[np.searchsorted(distinct, found), j] = n
-        _, atom = np.unique(counts, axis=0, return_inverse=True)
-        return int(np.bincount(atom.ravel(), counts.max(axis=1)).min(initial=len(rows)))
+        most = counts.max(axis=1, initial=1)
+        _, atom = np.unique(counts / most[:, None], axis=0, return_inverse=True)
+        return int(np.bincount(atom.ravel(), most).min(initial=len(rows)))
 
     def table(self):
         """A line a message, as a DataFrame: what a data-protection officer reads."""
         columns = [f.name for f in dataclasses.fields(Entry) if f.name not in ("at", "roles", "rows_digest")]
         return pd.DataFrame([[getattr(e, c) for c in columns] for e in self.entries], columns=columns)
+
+
+def _write(path, content):
+    """In one piece, or not at all."""
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    os.replace(part, path)

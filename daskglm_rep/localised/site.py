@@ -65,16 +65,22 @@ class Site:
         content = question if isinstance(question, bytes) else question.to_bytes()
         question = Message.from_bytes(content)
         asked = hashlib.sha256(content).hexdigest()
-        head = {"study": str(question.facts.get("study")), "number": int(question.facts.get("number", 0)),
+        number = question.facts.get("number")
+        head = {"study": str(question.facts.get("study"))[:100], "number": number if type(number) is int else 0,
                 "site": self.name, "asked": asked}
+        with self.ledger.alone():
+            return self._answer(question, content, asked, head)
+
+    def _answer(self, question, content, asked, head):
         rows, n_rows, at, roles = None, 0, None, None
         try:
+            self._within_questions(asked)
             job = Job(self, question, asked)
             answer = job.answer()
             rows, n_rows, at, roles = job.rows, job.n_rows, job.at, job.roles
             self._within_budget(answer, job, asked)
             outcome = "answered"
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:           # of a question made by hand: it counts, and its text may quote a row
             outcome = str(error) if isinstance(error, Refused) else f"error: {_private(error)}"
             answer = Message("refusal", {"reason": outcome})
         answer = dataclasses.replace(answer, facts=answer.facts | head)
@@ -87,11 +93,14 @@ class Site:
         self.ledger.add(entry, rows if sent else None)
         return answer
 
+    def _within_questions(self, asked):
+        """Refusals count too: each says something about the rows."""
+        if all(e.asked != asked for e in self.ledger.entries) and self.ledger.n_questions >= self.rules.most_questions:
+            raise Refused(f"most_questions: the site answers {self.rules.most_questions} questions in all")
+
     def _within_budget(self, answer, job, asked):
         if self.ledger.was_asked(asked):
             return
-        if self.ledger.n_questions >= self.rules.most_questions:
-            raise Refused(f"most_questions: the site answers {self.rules.most_questions} questions in all")
         most = self.rules.numbers_per_value * job.n_values
         if self.ledger.n_numbers + answer.n_numbers > most:
             raise Refused(f"numbers_per_value: {self.ledger.n_numbers} numbers were sent, {answer.n_numbers} more are "
