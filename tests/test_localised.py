@@ -19,7 +19,7 @@ from hospitals import hospitals
 
 from daskglm_rep import GLMRegressor, SeparationWarning, __main__, glm, mnlogit
 from daskglm_rep.families import NegativeBinomial
-from daskglm_rep.localised import Coordinator, Message, Rules, Site, Study, Workers, wire
+from daskglm_rep.localised import Coordinator, Message, Rules, Site, Study, Workers, messages, wire
 from daskglm_rep.localised.guard import Carried
 from daskglm_rep.localised.ledger import Ledger
 from daskglm_rep.models.glm import GLM
@@ -305,6 +305,23 @@ def test_coordinators_refuse_what_is_not_an_answer(frames):
         coordinator.receive([site.answer(coordinator.question()) for site in sites[:2]])
     with pytest.raises(ValueError, match="no column 'agee'"):
         Coordinator("died ~ agee", "binomial").fit(sites)
+
+
+def test_damaged_answers_are_named(frames):
+    coordinator, sites = Coordinator("died ~ age + C(ward)", "binomial"), sites_of(frames[:2])
+    while (question := coordinator.question()) is not None:
+        first, second = (site.answer(question) for site in sites)
+        for name, array in second.arrays.items():
+            for bad in (array.ravel()[:-1], np.full(array.shape, np.nan)):
+                if name.endswith("_slope"):
+                    bad = np.full(array.shape, np.nan)
+                with pytest.raises(ValueError, match="site 'h1'.*damaged"):
+                    coordinator.receive([first, dataclasses.replace(second, arrays=second.arrays | {name: bad})])
+        for facts in ({"rows": -5}, {"rows": "x"}, {"levels": {}}, {"n_missing": None}):
+            if question.kind == "survey" or "rows" in facts:
+                with pytest.raises(ValueError, match="site 'h1'.*damaged"):
+                    coordinator.receive([first, dataclasses.replace(second, facts=second.facts | facts)])
+        coordinator.receive([first, second])
 
 
 @pytest.mark.parametrize("make, words", [
@@ -596,10 +613,11 @@ def test_questions_that_make_no_sense_are_answered_or_refused(frames, kind, chan
             refusal(site.answer(dataclasses.replace(question, arrays=question.arrays | bad)))
 
 
-def test_files_that_unpack_to_too_much():
+def test_files_that_unpack_to_too_much(monkeypatch):
+    monkeypatch.setattr(messages, "MOST_BYTES", 2 ** 24)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
-        for _ in range(1025):
+        for _ in range(17):
             file.write(bytes(2 ** 20))
     huge = io.BytesIO()
     with zipfile.ZipFile(huge, "w") as archive:                              # a header that promises 8 EB
@@ -626,6 +644,19 @@ def test_a_ledger_whose_process_was_killed(frames, tmp_path):
     site = Site(frames[0].iloc[1:], ledger=tmp_path)
     assert "difference" in refusal(site.answer(ask("survey", "died ~ bmi")))
     assert [e.was_answered for e in Ledger(tmp_path).entries] == [True, False]
+
+
+def test_attack_14_effects_at_a_level_that_the_oldest_has_not(frames):
+    """The mean prediction with all set to men is that of the oldest woman, and its gradient tells her age."""
+    frame = frames[0].assign(age=np.where(np.arange(1500) == np.flatnonzero(frames[0]["sex"] == "f")[0], 150.0,
+                                          frames[0]["age"]))
+    question = ask("effects", "visits ~ age + C(sex) + age:C(sex)", "poisson", [0.0, 0.0, -38.0, 0.4], raw(3),
+                   levels={"sex": ["f", "m"]})
+    average = {"is": "prediction", "variable": "sex", "value": "m", "how": "set"}
+    question = dataclasses.replace(question, facts=question.facts | {"averages": [average]})
+    assert "most_share: one row makes up more than 0.5 of an average" in refusal(Site(frame).answer(question))
+    free = Site(frame, Rules(most_share=1.0, least_rows=1)).answer(question).arrays["gradient"].ravel()
+    assert free[1] / free[0] == pytest.approx(150.0, abs=0.01)                  # without the rule the attack works
 
 
 def test_errors_hold_no_data(frames):

@@ -16,7 +16,6 @@ here can promise:
   one that marks a patient make differences that the rules see only where they meet in one question. Give a study
   the columns that it needs and no others.
 - A refusal says something too: each is counted as a question.
-- Averages of effects at a level that patients have not are of predictions, whose largest may dominate them.
 - Files are not signed: who can put a file into the study's folder can speak for a site.
 - An analyst and a member of the site together know more than the answers: whoever knows all rows of a sum but one
   learns that one. Where that is feared, noise (`Rules(epsilon=...)`) is the only help.

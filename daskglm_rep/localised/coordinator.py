@@ -169,6 +169,7 @@ class Coordinator:
             if answer.kind != question.kind or answer.facts.get("asked") != asked:
                 raise ValueError(f"The file of site {site!r} answers another question than number "
                                  f"{question.facts['number']} of study {self.study}: ask it again.")
+            wire.check_answer(answer, question)
         self.answers.append(answers)
 
     def fit(self, sites):

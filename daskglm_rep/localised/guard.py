@@ -1,10 +1,12 @@
 """Whether a sum may leave: how many rows carry it, whether one dominates it, what two sums differ by."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
 
+from daskglm_rep.inference.margins.sweep import tile_sums
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import spread
 from daskglm_rep.localised.design import Rows, usable
@@ -155,6 +157,17 @@ def carried_changes(frame, points):
         pulls.append(rows[:, ::p + 1])
     now, *past = pulls
     return Carried.of(np.column_stack([_length(now - sign * then) for then in past for sign in (1, -1)]))
+
+
+def carried_effects(block, plan):
+    """Kernel: what carries the sums of an `EffectPlan`, of rows as they are averaged: at levels that they have not."""
+    rows, found = plan.terms.rows(block.extra["rows"]), []
+    for start in range(0, block.n_rows, MANY):
+        cut = slice(start, min(start + MANY, block.n_rows))
+        edges = np.arange(cut.stop - start + 1)                                # each row a run of its own
+        sums = tile_sums(plan, plan.terms.take(rows, cut), block.weight[cut], block.offset[cut], edges)
+        found.append(Carried.of(np.array([np.r_[values.ravel(), gradient.ravel()] for values, gradient in sums])))
+    return functools.reduce(Carried.merge, found)
 
 
 def row_scores(block, model, basis, coef):

@@ -313,6 +313,8 @@ class Job:
         averages = tuple(_average(a, terms) for a in facts["averages"])
         plan = EffectPlan(terms, RawCoefficients(self.model, basis.columns, bool(basis.intercept), raw), averages)
         data = self._data(Rows(self.design, True))
+        if not (passes.run(guard.carried_effects, data, plan).share <= self.rules.most_share).all():
+            raise Refused(f"most_share: one row makes up more than {self.rules.most_share:g} of an average")
         groups = passes.run(effect_sums, data, plan).groups
         weight, value, gradient = groups[()]
         return Message("effects", {"rows": self.n_rows},

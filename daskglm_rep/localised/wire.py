@@ -57,6 +57,38 @@ def unpack_model(values, n_classes=None):
                  for name, table, parameters, get in kinds))
 
 
+def check_answer(answer, question):
+    """Whether an answer holds finite numbers of the question's shapes, before they are added to other sites'.
+
+    Raises
+    ------
+    ValueError
+    """
+    sizes = {name: a.size for name, a in answer.arrays.items()}
+    if answer.kind == "survey":
+        p = sizes.get("columns_mean", 0)
+        wanted = {f"columns_{name}": p for name in ("mean", "squares", "low", "high")}
+        wanted |= {"columns_weight": 1, "response": len(RESPONSE) + 3}
+        q, k = sizes.get("local_columns", 0), sizes.get("local_coef", 0)
+        if any(name.startswith("local_") for name in sizes):
+            wanted |= {"local_center": q, "local_scale": q, "local_intercept": 1}
+            wanted |= {"local_coef": k or 1, "local_score": k, "local_expected": k * (k + 1) // 2, "local_totals": 3}
+    else:
+        k = question.arrays["coef"].size
+        wanted = {"moments": {"score": k, "totals": 3}, "score": {"score": k}}.get(answer.kind, {})
+        wanted |= {name: k * (k + 1) // 2 for name in ("expected", "observed", "meat") if name in sizes}
+    outside = answer.kind == "moments" and "expected" not in sizes             # the domain: NaN says so
+    good = all(sizes.get(name) == n for name, n in wanted.items()) and (outside or all(
+        np.isfinite(a).all() for a in answer.arrays.values()))
+    counts = [answer.facts.get("rows")]
+    if answer.kind == "survey":
+        counts.append(answer.facts.get("n_missing"))
+        good &= set(question.facts["design"]["factors"]) == set(answer.facts.get("levels") or ())
+    if not good or not all(isinstance(n, int) and n >= 0 for n in counts):
+        raise ValueError(f"The answer of site {answer.facts['site']!r} ({answer.kind}) holds numbers of another shape "
+                         "than was asked for, or such that are not finite: the file is damaged, ask for it again.")
+
+
 def pack_basis(basis):
     """A basis as arrays."""
     return {"columns": basis.columns.astype(np.int64), "center": basis.center, "scale": basis.scale,
