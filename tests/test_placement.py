@@ -263,6 +263,17 @@ def _sum_x(block):
     return Total(float(block.X.sum()))
 
 
+def test_rows_are_not_bundled_where_memory_is_short(client):
+    plain, computed = (build(rows).source for rows in (lazy(X).persist(), 2.0 * lazy(X).persist()))
+    for source, limit, spilled, fits in ((plain, 1, 0, True), (plain, 10 ** 9, 1, False), (computed, 10 ** 9, 0, True),
+                                         (computed, X.nbytes, 0, False)):
+        known = {address: worker | {"memory_limit": limit, "metrics": {"spilled_bytes": {"disk": spilled}}}
+                 for address, worker in client.scheduler_info()["workers"].items()}
+        needed = [source.futures[key] for reader in source.readers for key in reader.outer]
+        placement.workers.wait(client, needed)
+        assert placement._there_is_room(client, source, client.who_has(needed), known) == fits
+
+
 def test_runs_join_when_their_neighbours_come():
     pieces = [placement.Runs.of(i, _Ordered((i,))) for i in range(9)]
     for seed in range(5):
