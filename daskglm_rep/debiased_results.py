@@ -176,7 +176,9 @@ def debias(fit, X, y, sample_weight=None, offset=None, exposure=None, nodewise_a
     [0.9, 1.1]
     """
     results = getattr(fit, "results_", fit)
-    model = results.model
+    if not isinstance(results, GLMResults):
+        raise TypeError(f"fit must be a fitted estimator or its results_, got {type(fit).__name__}: call fit(X, y) first.")
+    model, kind = results.model, "frequency" if results.fitted.frequency else "prior"
     if model.n_equations > 1:
         raise ValueError("debias takes models of one equation, and this one is multinomial: fit its classes in pairs.")
     if nodewise_alpha not in ("theory", "tuned"):
@@ -184,10 +186,11 @@ def debias(fit, X, y, sample_weight=None, offset=None, exposure=None, nodewise_a
     check_choice("cov_type", cov_type, COV_TYPES)
     data = results._data(X, y, sample_weight, offset, exposure)
     prepared = first_sweep(data, model, results._has_intercept, False, 0, False)
-    if abs(prepared.n_rows() - results.nobs) > 1e-9 * results.nobs:
-        raise ValueError(f"The fit had {results.nobs:,.10g} rows and this data has {prepared.n_rows():,.10g} that "
+    n_rows = prepared.n_rows(kind)
+    if abs(n_rows - results.nobs) > 1e-9 * results.nobs:
+        raise ValueError(f"The fit had {results.nobs:,.10g} rows and this data has {n_rows:,.10g} that "
                          "count: pass the rows, sample_weight and offset of the fit.")
     coef = prepared.standardised(np.nan_to_num(results.params.to_numpy()))
-    found = debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type)
+    found = debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type, kind)
     fitted = dataclasses.replace(found.fitted, n_passes=data.n_passes)
     return DebiasedResults(fitted, found.covariance, results.response, found.theta, found.dispersion, results.classes)

@@ -84,6 +84,8 @@ class Scheme:
         Parts count alike; the score of a linear model is divided by the part's dispersion; the constant
         alpha (1 - l1_ratio) is taken from every score.
     seed : int
+    weights_kind : {"prior", "frequency"}
+        What weights mean at the joined estimate.
     """
 
     objective: Objective
@@ -94,6 +96,7 @@ class Scheme:
     split: bool
     statsmodels: bool
     seed: int
+    weights_kind: str = "prior"
 
     def rows(self, block, i):
         """The node-wise regressions of part i of a block."""
@@ -238,12 +241,12 @@ def solve(prepared, scheme, cov_type="nonrobust", threshold=0.0):
     if scheme.nodewise is not None:
         return _debiased(prepared, scheme, sums, cov_type)
     coef = _cut_off(objective.basis, sums.coef / sums.share, threshold, bool(scheme.shrinkage.intercept))
-    point, _ = _look(prepared.data, objective, coef, False)
+    point, _ = _look(prepared.data, scheme, coef, False)
     covariance, dispersion = _no_covariance(objective.model, point, prepared.n_rows())
-    return _joined(prepared, sums, point, math.nan, covariance, None, dispersion)
+    return _joined(prepared, scheme, sums, point, math.nan, covariance, None, dispersion)
 
 
-def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type):
+def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type, weights_kind="prior"):
     """Debias any estimate from the score and the information of all rows at it: one sweep, and one a step.
 
     Parameters
@@ -252,6 +255,7 @@ def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type):
         In the basis.
     nodewise_alpha, n_steps, cov_type
         As of `DistributedModel`.
+    weights_kind : {"prior", "frequency"}
 
     Returns
     -------
@@ -260,12 +264,12 @@ def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type):
     objective, columns = prepared.objective(), prepared.found.columns
     shrinkage = Shrinkage(columns, np.zeros(columns.mean.size))
     scheme = Scheme(objective, shrinkage, nodewise_penalty(prepared, shrinkage, nodewise_alpha, 1.0, 1), (1,), n_steps,
-                    False, False, 0)
-    point, _ = _look(prepared.data, objective, coef, False)
+                    False, False, 0, weights_kind)
+    point, _ = _look(prepared.data, scheme, coef, False)
     if not point.valid:
         raise ValueError("The estimate to be debiased gives rows of this data means outside the family's domain: these "
                          "are not the rows of the fit.")
-    moments, weight, n = point.moments, columns.weight, prepared.n_rows()
+    moments, weight, n = point.moments, columns.weight, prepared.n_rows(weights_kind)
     sums = PartFits(weight, weight * coef, moments.score, moments.expected, moments.pearson, n,
                     float(np.count_nonzero(coef)), weight, 1.0, 0.0, (), np.zeros((2, 2)))
     return _debiased(prepared, scheme, sums, cov_type)
@@ -276,14 +280,15 @@ def _debiased(prepared, scheme, sums, cov_type):
     theta = _assemble(sums, scheme, prepared.data.names)
     step = _steps(prepared, scheme, sums, sums.coef / sums.share, theta, cov_type)
     tell_reach(step.reach)
-    return _joined(prepared, sums, step.point, step.reach, step.covariance,
+    return _joined(prepared, scheme, sums, step.point, step.reach, step.covariance,
                    prepared.basis.covariance(np.nan_to_num(theta)), step.dispersion)
 
 
-def _joined(prepared, sums, point, reach, covariance, theta, dispersion):
+def _joined(prepared, scheme, sums, point, reach, covariance, theta, dispersion):
     (small, small_rows), (lost, lost_rows) = sums.left_out
-    return Joined(prepared.fitted_at(point, bool(point.valid), reach), covariance, theta, dispersion, int(sums.n_parts),
-                  int(small + lost), int(small_rows + lost_rows))
+    fitted = prepared.fitted_at(point, bool(point.valid), reach, weights_kind=scheme.weights_kind)
+    return Joined(fitted, covariance, theta, dispersion, int(sums.n_parts), int(small + lost),
+                  int(small_rows + lost_rows))
 
 
 def _steps(prepared, scheme, sums, coef, theta, cov_type):
@@ -300,10 +305,10 @@ def _steps(prepared, scheme, sums, coef, theta, cov_type):
     score, noise, before = sums.score / sums.share, safe, math.inf
     for n in range(1, (scheme.n_steps or MOST_STEPS) + 1):
         coef = debiased(coef, safe, score)
-        point, meat = _look(prepared.data, scheme.objective, coef, cov_type == "HC0")
+        point, meat = _look(prepared.data, scheme, coef, cov_type == "HC0")
         gram = point.moments.expected / weight if point.valid else sums.information / sums.weight
-        step = measured(prepared, theta, noise, point, gram, meat, cov_type, sums.weight, prepared.n_rows(),
-                        f"Debiased from {int(sums.n_parts):,} parts.")
+        step = measured(prepared, theta, noise, point, gram, meat, cov_type, sums.weight,
+                        prepared.n_rows(scheme.weights_kind), f"Debiased from {int(sums.n_parts):,} parts.")
         if not point.valid or n == scheme.n_steps or not scheme.n_steps and not NEAR < step.reach < 0.7 * before:
             break
         noise = noise + safe - safe @ gram @ noise
@@ -311,9 +316,10 @@ def _steps(prepared, scheme, sums, coef, theta, cov_type):
     return step
 
 
-def _look(data, objective, coef, robust):
+def _look(data, scheme, coef, robust):
     """The objective at joined coefficients, and the sum of score rows' outer products where it is wanted: a sweep."""
-    last = passes.run(_at_result, data, objective.model, objective.basis, coef, robust)
+    objective, frequency = scheme.objective, scheme.weights_kind == "frequency"
+    last = passes.run(_at_result, data, objective.model, objective.basis, coef, robust, frequency)
     point = objective.point(coef, last.first)
     if not point.valid:
         tell(f"The joined coefficients give some rows means outside the domain of the {objective.model} model: "
@@ -330,12 +336,12 @@ def _cut_off(basis, coef, threshold, intercept_too):
     return basis.standardised(np.where(small, 0.0, raw)) if small.any() else coef
 
 
-def _at_result(block, model, basis, coef, robust):
+def _at_result(block, model, basis, coef, robust, frequency):
     """Moments at the joined estimate, and there the sum of score rows' outer products where it is asked for."""
     moments = block_moments(block, model, basis, coef)
     if not robust or not math.isfinite(moments.deviance):
         return Pair(moments, Total(math.nan))
-    return Pair(moments, Total(block_meat(block, model, basis, coef, Adjustment((0.0,) * 3)).matrix))
+    return Pair(moments, Total(block_meat(block, model, basis, coef, Adjustment((0.0,) * 3, frequency=frequency)).matrix))
 
 
 def _tell_parts(sums):

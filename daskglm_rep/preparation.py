@@ -105,10 +105,11 @@ class Prepared:
         return Fitted(fit, found, list(self.data.names), self.kept, n_rows, self.data.n_passes, separated, null,
                       weights_kind == "frequency")
 
-    def fitted_at(self, point, converged=True, distance=np.nan, n_iter=1, response=None):
+    def fitted_at(self, point, converged=True, distance=np.nan, n_iter=1, response=None,
+                  weights_kind="prior"):
         """`fitted` at a point of the unpenalised objective, where no step is known."""
         fit = Fit(self.objective(), point, np.zeros(point.coef.size), distance, n_iter, converged)
-        return self.fitted(fit, response=response)
+        return self.fitted(fit, weights_kind, response=response)
 
 
 def prepare(data, model=None, fit_intercept=True, plan=None, seed=0, choose=None, verify=None, n_missing=0.0,

@@ -7,7 +7,7 @@ import numpy as np
 from daskglm_rep.inference.covariance import CLUSTERED, COV_TYPES
 from daskglm_rep.shapes import GroupLasso, Shape
 
-NUMBERS = (("alpha", lambda v: v >= 0, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
+NUMBERS = (("alpha", lambda v: 0 <= v < np.inf, ">= 0"), ("l1_ratio", lambda v: 0 <= v <= 1, "in [0, 1]"),
            ("tol", lambda v: v > 0, "> 0"), ("max_iter", lambda v: v >= 1, ">= 1"))
 CHOICES = (("weights_kind", ("prior", "frequency")), ("rank", ("warn", "error")))
 

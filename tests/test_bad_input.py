@@ -386,6 +386,7 @@ def test_wrong_names_at_prediction():
 
 
 @pytest.mark.parametrize("estimator, words", [
+    (PoissonRegressor(alpha=np.inf), ("alpha", ">= 0", "inf")),
     (PoissonRegressor(alpha=-1), ("alpha", ">= 0", "-1")), (PoissonRegressor(tol=0), ("tol", "> 0")),
     (PoissonRegressor(l1_ratio=2), ("l1_ratio", "[0, 1]")), (PoissonRegressor(max_iter=0), ("max_iter", ">= 1")),
     (PoissonRegressor(solver="newton"), ("solver", "auto")), (PoissonRegressor(rank="ignore"), ("rank", "warn")),

@@ -380,6 +380,22 @@ def test_a_penalized_fit_is_debiased_from_its_rows(family):
             debias(lasso, X, y, w, offset, **wrong)
     with pytest.raises(ValueError, match="had 1,200 rows and this data has 1,100"):
         debias(lasso, X[:1100], y[:1100])
+    with pytest.raises(TypeError, match="fitted estimator or its results_, got GLMRegressor: call fit"):
+        debias(GLMRegressor(family), X, y)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])
+def test_a_penalized_fit_with_frequency_weights_is_debiased_as_its_copied_rows(family, cov_type):
+    X, y, *_ = sample(family=family)
+    copies = np.arange(len(y)) % 4
+    weighted = GLMRegressor(family, alpha=0.05, l1_ratio=1.0, tol=1e-9, weights_kind="frequency").fit(X, y, copies)
+    copied = GLMRegressor(family, alpha=0.05, l1_ratio=1.0, tol=1e-9).fit(X.repeat(copies, 0), y.repeat(copies))
+    ours = debias(weighted, X, y, copies, cov_type=cov_type)
+    twin = debias(copied, X.repeat(copies, 0), y.repeat(copies), cov_type=cov_type)
+    np.testing.assert_allclose(ours.params, twin.params, atol=1e-7)
+    np.testing.assert_allclose(ours.bse, twin.bse, rtol=1e-6)
+    assert ours.nobs == twin.nobs == copies.sum() and ours.llf == pytest.approx(twin.llf)
 
 
 def test_classes_are_debiased_two_at_a_time():

@@ -282,3 +282,13 @@ def test_the_benchmark_runs_small(tmp_path):
     rows = benchmark.main(["--small", "--out", str(tmp_path / "penalties.md")])
     assert "logistic path of 50" in (tmp_path / "penalties.md").read_text()
     assert float(next(r for r in rows if r["problem"].startswith("logistic path"))["error (SE)"]) < 0.02
+
+
+def test_no_penalty_is_chosen_where_all_leave_the_domain():
+    """Offsets that pull the square root of the mean below zero: said, not chosen among infinite deviances."""
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(240, 8))
+    y, offset = rng.poisson((1.0 + 0.3 * X[:, 0]) ** 2).astype(float), rng.normal(size=240)
+    model = GLMCV("poisson", link="sqrt", l1_ratio=0.6, alphas=[0.2, 0.01], cv=3)
+    with pytest.raises(ValueError, match="No penalty gives all rows held out means inside the family's domain"):
+        model.fit(X, y, offset=offset)

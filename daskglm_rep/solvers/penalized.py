@@ -146,7 +146,7 @@ def _tell_zeros(problem, state):
     """Say that all is zero, and from which alpha on."""
     penalized = problem.penalty.alpha > 0.0
     share = problem.penalty.entry(state.gradient)
-    if np.any(state.coef[penalized]) or not penalized.any() or share > 1.0 + 1e-6:          # the latter: not there yet
+    if np.any(state.coef[penalized]) or not penalized.any() or not share <= 1.0 + 1e-6:     # the latter: not there yet
         return
     alpha = problem.penalty.strength
     tell(f"All penalised coefficients are zero: alpha={alpha:g} is not below alpha_max={share * alpha:.6g}, from which "

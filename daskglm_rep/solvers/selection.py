@@ -56,8 +56,12 @@ class Curve:
         """From `Paths` with splits; means and errors are glmnet's (Friedman, Hastie & Tibshirani 2010)."""
         weight = paths.weight / paths.weight.sum()
         mean = np.tensordot(weight, paths.held_out, 1)
-        error = np.sqrt(np.tensordot(weight, (paths.held_out - mean) ** 2, 1) / max(len(weight) - 1, 1))
+        spread = np.where(np.isfinite(mean), paths.held_out, np.nan) - np.where(np.isfinite(mean), mean, np.nan)
+        error = np.sqrt(np.tensordot(weight, spread ** 2, 1) / max(len(weight) - 1, 1))
         finite = np.where(np.isfinite(mean), mean, np.inf)
+        if np.isinf(finite).all():
+            raise ValueError("No penalty gives all rows held out means inside the family's domain, so none can be "
+                             "chosen: use a link that keeps means inside it, fewer folds or other alphas.")
         r, l = (int(i) for i in np.unravel_index(np.argmin(finite), mean.shape))
         within = finite[r] <= finite[r, l] + error[r, l]
         return cls(paths.l1_ratios, paths.alphas, mean, error, (r, l), (r, int(np.argmax(within))))
