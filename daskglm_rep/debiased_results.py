@@ -138,7 +138,7 @@ class DebiasedResults(GLMResults):
                           (coef + quantile * se).rename("ci_upper")], axis=1)
 
 
-def debias(fit, X, y, sample_weight=None, offset=None, exposure=None, nodewise_alpha="tuned", n_steps=None,
+def debias(fit, X, y=None, sample_weight=None, offset=None, exposure=None, nodewise_alpha="tuned", n_steps=None,
            cov_type="nonrobust"):
     """Debiased estimates, with intervals and tests that hold, from a penalized fit and its rows.
 
@@ -150,7 +150,7 @@ def debias(fit, X, y, sample_weight=None, offset=None, exposure=None, nodewise_a
     fit : fitted estimator or GLMResults
         Of one equation, any penalty.
     X, y, sample_weight, offset, exposure
-        The rows of the fit.
+        The rows of the fit; of a formula's, the data frame alone.
     nodewise_alpha, n_steps, cov_type
         As of `DistributedModel`.
 
@@ -161,7 +161,7 @@ def debias(fit, X, y, sample_weight=None, offset=None, exposure=None, nodewise_a
     Raises
     ------
     ValueError
-        Multinomial models; rows that are not as many as the fit's.
+        Multinomial models; rows that are not as many as the fit's, or without y.
 
     Examples
     --------
@@ -177,7 +177,10 @@ def debias(fit, X, y, sample_weight=None, offset=None, exposure=None, nodewise_a
     """
     results = getattr(fit, "results_", fit)
     if not isinstance(results, GLMResults):
-        raise TypeError(f"fit must be a fitted estimator or its results_, got {type(fit).__name__}: call fit(X, y) first.")
+        raise TypeError(f"fit must be a fitted estimator or its results_, got {type(fit).__name__}: call fit(X, y) "
+                        "first.")
+    if y is None and not hasattr(results, "spec"):
+        raise ValueError("y is missing: pass the rows of the fit, X and y (the data frame alone after a formula).")
     model, kind = results.model, "frequency" if results.fitted.frequency else "prior"
     if model.n_equations > 1:
         raise ValueError("debias takes models of one equation, and this one is multinomial: fit its classes in pairs.")

@@ -341,7 +341,7 @@ def _at_result(block, model, basis, coef, robust, frequency):
     moments = block_moments(block, model, basis, coef)
     if not robust or not math.isfinite(moments.deviance):
         return Pair(moments, Total(math.nan))
-    return Pair(moments, Total(block_meat(block, model, basis, coef, Adjustment((0.0,) * 3, frequency=frequency)).matrix))
+    return Pair(moments, Total(block_meat(block, model, basis, coef, Adjustment(frequency=frequency)).matrix))
 
 
 def _tell_parts(sums):

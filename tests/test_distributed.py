@@ -5,6 +5,7 @@ import warnings
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import make_data
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy import optimize, stats
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import (AliasWarning, CovarianceWarning, DistributedModel, DivideAndConquerGLM, GLMClassifier,
-                         GLMRegressor, LogisticRegression, debias, debiasing, families)
+                         GLMRegressor, LogisticRegression, debias, debiasing, families, glm)
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "distributed"}
 METHODS = {"naive_unregularized": "unregularized", "naive_regularized": "regularized", "debiased": "debiased"}
@@ -382,6 +383,20 @@ def test_a_penalized_fit_is_debiased_from_its_rows(family):
         debias(lasso, X[:1100], y[:1100])
     with pytest.raises(TypeError, match="fitted estimator or its results_, got GLMRegressor: call fit"):
         debias(GLMRegressor(family), X, y)
+    with pytest.raises(ValueError, match="y is missing"):
+        debias(lasso, X)
+
+
+def test_a_penalized_formula_is_debiased_from_its_frame():
+    X, y, w, _ = sample(family="poisson")
+    data = pd.DataFrame(X, columns=list("abcde")).assign(y=y, w=w, g=np.tile(list("uvw"), 400))
+    data.loc[7, "a"] = np.nan
+    how = dict(family="poisson", weights="w")
+    ours = debias(glm("y ~ a * b + g", data, alpha=0.05, l1_ratio=1.0, **how), dd.from_pandas(data, npartitions=3))
+    full = glm("y ~ a * b + g", data, **how)
+    assert np.max(np.abs(ours.params - full.params) / full.bse) < 0.1 and ours.nobs == 1199
+    np.testing.assert_allclose(ours.bse, full.bse, rtol=0.05)
+    assert ours.params.index.equals(full.params.index)
 
 
 @pytest.mark.parametrize("family", ["gaussian", "poisson"])
