@@ -179,8 +179,6 @@ def debias(fit, X, y=None, sample_weight=None, offset=None, exposure=None, nodew
     if not isinstance(results, GLMResults):
         raise TypeError(f"fit must be a fitted estimator or its results_, got {type(fit).__name__}: call fit(X, y) "
                         "first.")
-    if y is None and not hasattr(results, "spec"):
-        raise ValueError("y is missing: pass the rows of the fit, X and y (the data frame alone after a formula).")
     model, kind = results.model, "frequency" if results.fitted.frequency else "prior"
     if model.n_equations > 1:
         raise ValueError("debias takes models of one equation, and this one is multinomial: fit its classes in pairs.")

@@ -77,10 +77,11 @@ class GLMResults(HypothesisTests, MarginalEffects):
 
     def _data(self, X, y=None, sample_weight=None, offset=None, exposure=None, clusters=None):
         """The rows of some arrays as blocks with this fit's features and labels."""
+        if y is None:
+            raise ValueError("y is missing: pass the rows, X and y.")
         X = self._matrix(X)
-        recipe = {} if self.classes is None or y is None else {"labels": tuple(self.classes),
-                                                               "class_weights": self.class_weights}
-        return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **recipe)
+        labels = {} if self.classes is None else {"labels": tuple(self.classes), "class_weights": self.class_weights}
+        return design.build(X, y, sample_weight, offset, exposure, clusters, response=self.response, **labels)
 
     def _matrix(self, X):
         """X of any kind that `fit` takes, with the fit's columns in their order."""

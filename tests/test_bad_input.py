@@ -440,3 +440,11 @@ def test_a_row_of_weight_zero_may_have_a_label_of_its_own(kind):
 def test_a_frame_without_columns_is_told():
     with pytest.raises(ValueError, match="0 feature"):
         PoissonRegressor().fit(pd.DataFrame(index=range(5)), np.ones(5))
+
+
+@pytest.mark.parametrize("look", ["resid_response", "resid_pearson", "resid_deviance", "influence", "fit_checks"])
+def test_looks_at_rows_need_their_responses(look):
+    """They took y = 0 in silence."""
+    X, y = np.random.default_rng(0).normal(size=(2, 60, 3))
+    with pytest.raises(ValueError, match="y is missing: pass the rows, X and y"):
+        getattr(GLMRegressor().fit(X, y[:, 0]).results_, look)(X)
