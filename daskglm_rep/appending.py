@@ -39,7 +39,7 @@ class AppendsRows:
             Penalised fits; robust errors, which would need the old rows; other columns, unknown labels.
         """
         check_is_fitted(self)
-        last, model = self.results_, self.results_.fitted.fit.objective.model
+        last = self.results_
         if last.fitted.fit.objective.penalty or last.fitted.overdispersion or last.cov_type != "nonrobust":
             raise ValueError("append takes fits without a penalty, with cov_type='nonrobust' and a known "
                              "overdispersion: anything else needs the old rows again. Fit all rows.")
@@ -48,8 +48,8 @@ class AppendsRows:
         data = self._reweighted(data.coalesced())
         data, found = appended.look(data, last.fitted, last.classes)
         fitted = appended.append(data, found, last.fitted, self.tol, self.max_iter, self.verbose)
-        basis = fitted.fit.objective.basis
-        prepared = Prepared(data, found, model, basis, fitted.kept, last.classes)
+        objective = fitted.fit.objective
+        prepared = Prepared(data, found, objective.model, objective.basis, fitted.kept, last.classes)
         self._set_results(prepared, fitted, covariance.model_based(fitted))
         self.n_iter_, self.converged_ = fitted.fit.n_iter, fitted.fit.converged
         self.distance_to_optimum_ = fitted.fit.distance

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daskglm_rep import (GammaRegressor, GLMClassifier, LinearRegression, LogisticRegression, NegativeBinomialRegressor,
-                         PoissonRegressor, RepresentativeGLM, datasets, partitions)
+from daskglm_rep import (GammaRegressor, GLMClassifier, GLMRegressor, LinearRegression, LogisticRegression,
+                         NegativeBinomialRegressor, PoissonRegressor, RepresentativeGLM, datasets, partitions)
 
 N, OLD = 30_000, 25_000
 
@@ -61,6 +61,21 @@ def test_a_fifth_more_rows_leave_hundredths_of_an_error(rows, make):
     assert away(est, full) < min(0.05, 0.2 * before)
     np.testing.assert_allclose(est.results_.bse, full.results_.bse, rtol=0.02)
     assert est.results_.nobs == N and est.results_.llnull == pytest.approx(full.results_.llnull, rel=1e-10)
+
+
+def test_proportions_after_zeros_and_ones():
+    """A fit of 0 and 1 alone runs on their cheaper formulas, which new rows may not suit."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(6_000, 2))
+    mean = 1.0 / (1.0 + np.exp(0.5 - 0.8 * X[:, 0]))
+    y = np.where(np.arange(6_000) < 5_000, rng.random(6_000) < mean, rng.beta(4.0 * mean, 4.0 * (1.0 - mean)))
+    zeros = (rng.random(6_000) < mean) * 1.0
+    for response in (y, zeros):
+        full = GLMRegressor("binomial").fit(X, response)
+        est = GLMRegressor("binomial").fit(X[:5_000], response[:5_000]).append(X[5_000:], response[5_000:])
+        assert away(est, full) < 0.05 and est.results_.llf == pytest.approx(full.results_.llf, abs=0.01)
+        for name in ("null_deviance", "llnull"):
+            assert getattr(est.results_, name) == pytest.approx(getattr(full.results_, name), rel=1e-10)
 
 
 def test_three_classes_and_labels_that_are_new(rows):

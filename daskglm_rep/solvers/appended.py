@@ -11,9 +11,11 @@ import math
 import numpy as np
 
 from daskglm_rep import passes
+from daskglm_rep.families import Bernoulli
 from daskglm_rep.fitted import Fitted
 from daskglm_rep.kernels.survey import Pilot, survey
 from daskglm_rep.labels import encode_classes, shown
+from daskglm_rep.models.glm import GLM
 from daskglm_rep.preparation import check
 from daskglm_rep.solvers.polish import polish
 
@@ -61,9 +63,9 @@ def look(data, fitted, classes=None):
     ValueError
         What a survey refuses; labels that the fit has not seen.
     """
-    model = fitted.fit.objective.model
-    found = passes.run(survey, data, None if classes is not None else model.family, NOBODY, classes is not None)
-    check(found, data, model.family if classes is None else None)
+    family = None if classes is not None else fitted.survey.response.family       # the old survey's: sums of one kind
+    found = passes.run(survey, data, family, NOBODY, classes is not None)
+    check(found, data, family)
     if classes is not None:
         new = [label for label in found.labels if label not in set(classes)]
         if new:
@@ -92,6 +94,8 @@ def append(data, found, fitted, tol, max_iter, verbose=0):
         Its distance is to the optimum of the new rows' likelihood plus the old ones' expansion.
     """
     objective = fitted.fit.objective
+    if found.response.fractional and isinstance(objective.model.family, Bernoulli):       # 0 and 1 alone until now
+        objective = dataclasses.replace(objective, model=GLM(found.response.family, objective.model.link))
     n_rows = found.response.weight if fitted.frequency else found.response.n_kept
     both = WithSummary(data, fitted.fit)
     fit = polish(objective, both, None, fitted.fit.point.coef, n_rows, tol, max_iter, verbose=verbose)
