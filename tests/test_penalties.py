@@ -232,6 +232,16 @@ def test_mirror_descent_takes_back_what_overflowed():
     np.testing.assert_allclose(fitted.coef_, PoissonRegressor(**how).fit(x, y).coef_, atol=1e-6)
 
 
+def test_an_overflowed_epoch_says_nothing_of_numpys():
+    rng = np.random.default_rng(0)
+    X = rng.standard_t(2, size=(300, 10))
+    y = rng.poisson(np.exp(np.clip(0.5 * X[:, 0], -4.0, 4.0))).astype(float)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        PoissonRegressor(alpha=0.01, l1_ratio=0.3, standardize=True, solver="igd").fit(X, y)
+    assert [w.category for w in told] == [ConvergenceWarning]
+
+
 # ---------------------------------------------------------------- several classes
 
 

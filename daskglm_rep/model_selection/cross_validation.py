@@ -18,7 +18,7 @@ CV_HEAD = """    cv : int, "chunks", splitter or pairs of (train, test) position
         Folds; default 5. A whole number cuts the rows in their order into that many (stratified by class in a
         classifier), "chunks" holds out one chunk of a lazy input at a time, and any splitter of scikit-learn's serves:
         shuffled, repeated, grouped, in the order of time. Splits go by the position of a row, whatever the chunks.
-    rule : {{"min", "1se"}}, default "min"
+    rule : {"min", "1se"}, default "min"
         Take the penalty of the least mean held-out deviance, or the largest within one standard error of it.
 """
 ATTRIBUTES = """

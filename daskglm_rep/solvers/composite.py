@@ -143,8 +143,9 @@ class Problem:
     def state(self, coef, active, moments):
         """Add the penalty's part to the data's."""
         score = self.model.symmetry.T @ moments.score.reshape(self.model.n_equations, -1)
-        return State(coef, 0.5 * moments.deviance + self.penalty.value(coef),
-                     self.penalty.gradient(coef) - score.ravel(), active, moments)
+        with np.errstate(over="ignore", invalid="ignore"):          # an epoch that overflowed: its solver takes it back
+            return State(coef, 0.5 * moments.deviance + self.penalty.value(coef),
+                         self.penalty.gradient(coef) - score.ravel(), active, moments)
 
     def after(self, state, step):
         """A linear model's state at the end of a step, all columns active."""
