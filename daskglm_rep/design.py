@@ -68,6 +68,11 @@ class Data:
         new.n_passes = self.n_passes
         return new
 
+    def only(self, number):
+        """The data of one chunk, whose sweeps are counted apart."""
+        source = None if self.source is None else self.source.only(number)
+        return Data([self.chunks[number]], self.prepare, self.names, source)
+
     def expected(self, first=0, n=None):
         """Rows of n blocks from number `first` on, None where they were not counted."""
         n = self.n_blocks - first if n is None else n

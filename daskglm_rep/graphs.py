@@ -4,6 +4,7 @@ A sweep then sends one task a chunk and one merge for every `passes.SPLIT_EVERY`
 to make a chunk. A read that fails is tried again, and one that keeps failing says which file it was.
 """
 
+import copy
 import dataclasses
 import os
 import sys
@@ -13,6 +14,7 @@ import cloudpickle
 from dask._task_spec import DataNode, GraphNode, TaskRef, _execute_subgraph, convert_legacy_graph
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
+from dask.optimization import cull
 from dask.utils import ensure_dict
 
 MOST_STEPS = 64                      # longer ways to a chunk stay tasks of their own: the scheduler can spread them
@@ -160,6 +162,14 @@ class Source:
         """Whether every chunk follows, without reading, from values that lie on a cluster."""
         return bool(self.futures) and all(key in self.futures for reader in self.readers for key in reader.outer) and (
             not any(reader.reads for reader in self.readers) and all(reader.outer for reader in self.readers))
+
+
+    def only(self, number):
+        """The graph behind one of the chunks."""
+        one, reader = copy.copy(self), self.readers[number]
+        one.readers, one.placed, one.told, one.packed = [reader], [], True, {}
+        one.rest = dict(cull(self.rest, list(reader.outer))[0]) if reader.outer else {}
+        return one
 
 
 class Packed:

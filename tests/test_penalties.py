@@ -199,6 +199,16 @@ def test_solvers_as_objects(solver):
     np.testing.assert_allclose(fitted.coef_, want.coef_, atol=1e-6)
 
 
+def test_blocks_that_follow_each_other_may_be_lazy():
+    """Chunks made anew in each sweep, some from rows that several need."""
+    X, y = sample("binomial", 3000)
+    rows = da.from_array(np.c_[X, y], chunks=(1000, -1)).map_blocks(np.array)
+    how = dict(alpha=0.03, l1_ratio=1.0, max_iter=300)
+    fitted = GLMRegressor("binomial", solver=MirrorDescent(parallel=False), **how).fit(rows[:, :8], rows[:, 8])
+    assert fitted.converged_
+    np.testing.assert_allclose(fitted.coef_, GLMRegressor("binomial", **how).fit(X, y).coef_, atol=1e-6)
+
+
 def test_other_links_and_families():
     """Where the observed Hessian is not the expected one, or means have a domain: by differences of the deviance."""
     X, y = sample("poisson", 400)

@@ -16,7 +16,6 @@ import math
 import numpy as np
 
 from daskglm_rep import passes, progress
-from daskglm_rep.design import Data
 from daskglm_rep.kernels.mirror import Anchor, Link, mirror_epoch
 from daskglm_rep.penalties import LASSO, ElasticNet
 from daskglm_rep.solvers.composite import certify, left, unit
@@ -86,7 +85,7 @@ class MirrorDescent:
     def _epoch(self, problem, data, link, state, step, seed):
         """The coefficients after a walk through all rows."""
         total, penalty = problem.penalty.total, problem.penalty
-        n = sum(data.lengths) if data.lengths else sum(block.n_rows for block in data.chunks)
+        n = sum(data.lengths) if data.lengths else sum(block.n_rows for block in data.chunks)          # or a pilot's
         anchor = Anchor(state.coef, state.gradient / total, penalty.absolute / total, penalty.ridge / total, step,
                         self.batch, n / total)
         if self.parallel:
@@ -94,9 +93,8 @@ class MirrorDescent:
             coef = walked.coef / max(walked.n_rows, 1.0)
         else:
             coef = state.coef
-            for number, part in enumerate(data.chunks):
-                one = Data([part], data.prepare, data.names, data.collections)
-                walked = passes.run(mirror_epoch, one, problem.model, problem.basis, link, anchor, coef,
+            for number in range(data.n_blocks):
+                walked = passes.run(mirror_epoch, data.only(number), problem.model, problem.basis, link, anchor, coef,
                                     (*seed, number))
                 coef = walked.coef / walked.n_rows if walked.n_rows else coef
             data.n_passes += 1
