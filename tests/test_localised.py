@@ -570,6 +570,16 @@ def test_attack_10_pairs_of_levels_that_one_row_has(frames, formula, ward):
     assert "least_rows" in refusal(Site(frame).answer(question))
 
 
+def test_attack_10_pairs_of_levels_whose_weights_leave_one_row(frames):
+    men = np.flatnonzero((frames[0]["ward"] == "c") & (frames[0]["sex"] == "m"))
+    assert men.size > 50
+    frame = frames[0].assign(w=np.where(np.isin(np.arange(1500), men[1:]), 1e-9, 1.0))
+    how = dict(levels={"ward": list("abc"), "sex": ["f", "m"]})
+    assert Site(frame).answer(ask("survey", "visits ~ C(ward) + C(sex)", "poisson", **how)).kind == "survey"
+    answer = Site(frame).answer(ask("survey", "visits ~ C(ward) + C(sex)", "poisson", weights="w", **how))
+    assert "as their weights count" in refusal(answer)
+
+
 def test_attack_11_a_combination_of_columns_that_one_row_has(frames):
     frame = frames[0].assign(u=frames[0]["age"] + 5.0 * (np.arange(1500) == 7))
     assert "combination" in refusal(Site(frame).answer(ask("survey", "died ~ age + u")))

@@ -11,7 +11,7 @@ from daskglm_rep.localised.coordinator import Coordinator
 from daskglm_rep.localised.messages import Message
 from daskglm_rep.localised.site import Site
 
-NAME = re.compile(r"^[A-Za-z0-9_-]+$")
+NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,9 +105,11 @@ def column_spread(block):
 
 
 def cells(block, columns):
-    """Kernel: rows of each pair of 0/1 columns, the first of all ones: an information holds a sum over each pair."""
-    D = np.column_stack([np.ones(block.n_rows), block.X[:, columns]])[block.weight > 0]
-    return Total(D.T @ D)
+    """Kernel: sums of w and w^2 over each pair of 0/1 columns or their complements, the first column of all ones: an
+    information holds sums over pairs, and their differences."""
+    D = np.column_stack([np.ones(block.n_rows), block.X[:, columns]])
+    D, w = np.hstack([D, 1.0 - D]), block.weight[:, None]
+    return Total(np.array([D.T @ (w * D), D.T @ (w * w * D)]))
 
 
 def gram(block, basis):
@@ -122,18 +124,18 @@ def leverages(block, basis, inverse):
     return Carried.of((block.weight * np.einsum("ij,jk,ik->i", Z, inverse, Z))[:, None])
 
 
-def check_cells(counts, names, rules):
-    """Rules about pairs of 0/1 columns, `counts` of `cells`: both, one, the other, neither: no rows or enough.
+def check_cells(sums, names, rules):
+    """Rules about pairs of 0/1 columns, `sums` of `cells`: both, one, the other, neither: no rows or enough of them.
 
     Raises
     ------
     Refused
     """
-    one = np.diag(counts)
-    for n in (counts, one[:, None] - counts, counts[0, 0] - one[:, None] - one + counts):
-        for a, b in np.argwhere((n > 0) & (n < rules.least_rows))[:1]:
-            raise Refused(f"least_rows: fewer than {rules.least_rows} rows make a cell of {names[a]!r} and "
-                          f"{names[b]!r}")
+    weight, squares = sums
+    effective = np.where(weight > 0, weight * weight / np.maximum(squares, 5e-324), np.inf)
+    for a, b in np.argwhere(effective < rules.least_rows * (1.0 - 1e-9))[:1] % len(names):
+        raise Refused(f"least_rows: fewer than {rules.least_rows} rows, as their weights count, make a cell of "
+                      f"{names[a]!r} and {names[b]!r}")
 
 
 def carried_changes(frame, points):

@@ -176,8 +176,8 @@ class Job:
         data = self._data(Rows(full))
         binary = [j for j, found in enumerate(passes.run(guard.column_values, data).rows[:-1])
                   if found is not None and set(found) <= {0.0, 1.0}]
-        counts = passes.run(guard.cells, data, binary).value
-        guard.check_cells(counts, ["1", *(full.names()[j] for j in binary)], rules)
+        sums = passes.run(guard.cells, data, binary).value
+        guard.check_cells(sums, ["1", *(full.names()[j] for j in binary)], rules)
         inverse = np.linalg.pinv(passes.run(guard.gram, self.data, self.basis).value, 1e-10, hermitian=True)
         if not passes.run(guard.leverages, self.data, self.basis, inverse).largest[0] <= rules.most_share:
             raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of a combination of columns")

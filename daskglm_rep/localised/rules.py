@@ -22,12 +22,14 @@ class Rules:
     ----------
     least_rows : int, default 10
         Rows and effective rows, (sum w)^2 / sum w^2, that every sum is over: all rows, each level, the rows that have
-        not a column's most frequent value, those that carry an information or a score, those by which two scores
+        not a column's most frequent value, those of each pair of 0/1 columns and levels (both, one, neither: no rows
+        or enough), those that carry an information or a score, those by which two scores
         differ, and the sets that unions, sections and differences of all answered questions' rows make.
     rows_per_coefficient : float, default 3
         A model with k coefficients needs k times as many rows.
     most_share : float, default 0.5
-        No row may make up more than this share of a column's spread or of a number of a score (absolute values).
+        No row may make up more than this share of a column's or a combination of columns' spread (leverage), of
+        a number of a score or of an average of effects (absolute values).
     most_questions : int, default 200
         In the site's life.
     numbers_per_value : float, default 0.5
@@ -40,7 +42,7 @@ class Rules:
         columns, is clipped to length `clip` and Gaussian noise is added, so that all scores ever sent have (epsilon,
         delta) differential privacy of adding or leaving out a row, by zero-concentrated composition over
         `noisy_rounds` rounds. Not covered by it, and sent as they are: the survey's counts, means and squares, and the
-        informations, which hold no response.
+        informations, which hold no response; nor whether a question is refused.
     noisy_rounds : int, default 5
 
     Examples
