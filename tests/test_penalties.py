@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from daskglm_rep import GLMRegressor, LinearRegression, LogisticRegression, PoissonRegressor, glm, mnlogit
 from daskglm_rep.kernels.coordinate_descent import shrunk_group, spectrum_of
 from daskglm_rep.penalties import MCP, SCAD, GroupLasso, Shape
-from daskglm_rep.solvers import composite
+from daskglm_rep.solvers import composite, proximal_newton
 from daskglm_rep.solvers.fista import Fista
 from daskglm_rep.solvers.mirror_descent import MirrorDescent
 from daskglm_rep.telling import PenaltyWarning, SeparationWarning
@@ -470,6 +470,17 @@ def test_second_derivatives_that_do_not_fit_are_refused(monkeypatch):
     monkeypatch.setattr(composite, "ROOM", 100)
     with pytest.raises(ValueError, match="9 of 9 columns are in use at alpha=0.01.* GiB: raise alpha or l1_ratio"):
         LinearRegression(alpha=0.01, l1_ratio=1.0).fit(X, y)
+
+
+def test_empty_chunks_of_wide_rows_far_from_zero(monkeypatch):
+    X, y = classes(3, 300)
+    X = X + 1e6
+    monkeypatch.setattr(proximal_newton, "FEW", 0)
+    monkeypatch.setattr(proximal_newton, "QUICK", 0)
+    lazy = da.from_array(X, chunks=((0, 200, 0, 100), -1)), da.from_array(y, chunks=((0, 200, 0, 100),))
+    fitted = LogisticRegression(alpha=0.02, l1_ratio=0.9).fit(*lazy)
+    assert fitted.converged_
+    np.testing.assert_allclose(fitted.coef_, LogisticRegression(alpha=0.02, l1_ratio=0.9).fit(X, y).coef_, atol=1e-7)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -158,7 +158,7 @@ def screened_moments(block, model, basis, coef, active, informative=True):
 def _all_scores(X, basis, residual):
     """(n_equations, q) scores of all columns; those of columns far from zero by centred rows, which cost a copy."""
     if basis.columns.size and np.max(np.abs(basis.center) / basis.scale) > FAR:
-        return sum((Z.T @ residual[rows] for rows, Z in tiles(X, basis)), np.zeros((basis.n_coef, 1))).T
+        return sum((Z.T @ residual[rows] for rows, Z in tiles(X, basis)), np.zeros((basis.n_coef, residual.shape[1]))).T
     total = residual.sum(axis=0)[:, None]
     score = ((X.T @ residual)[basis.columns].T - total * basis.center) / basis.scale
     return np.hstack([total, score]) if basis.intercept else score
