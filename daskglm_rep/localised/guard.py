@@ -124,6 +124,31 @@ def leverages(block, basis, inverse):
     return Carried.of((block.weight * np.einsum("ij,jk,ik->i", Z, inverse, Z))[:, None])
 
 
+def bent(block, model, raw):
+    """The block once an equation, weighted by its rows' part in the information at (E, 1 + p) raw coefficients."""
+    step = np.zeros_like(raw)
+    step[:, 0] = NUDGE
+    curvature = np.abs(pulls(block, model, raw + step) - pulls(block, model, raw - step)) / (2.0 * NUDGE)
+    return [dataclasses.replace(block, weight=w) for w in np.ascontiguousarray(curvature.T)]
+
+
+def bent_gram(block, basis, model, raw):
+    """Kernel: each equation's information, (E, k, k)."""
+    return Total(np.array([gram(each, basis).value for each in bent(block, model, raw)]))
+
+
+def bent_leverages(block, basis, model, raw, inverses):
+    """Kernel: each row's largest share in any combination of an information's columns."""
+    return functools.reduce(Carried.merge, [leverages(each, basis, inverse) for each, inverse in zip(
+        bent(block, model, raw), inverses)])
+
+
+def pulls(block, model, raw):
+    """(n, E) derivatives of the rows' log-likelihoods in their linear predictors, at (E, 1 + p) raw coefficients."""
+    p = block.X.shape[1]
+    return row_scores(block, model, Basis(np.arange(p), np.zeros(p), np.ones(p), True), raw.ravel())[:, ::p + 1]
+
+
 def check_cells(sums, names, rules):
     """Rules about pairs of 0/1 columns, `sums` of `cells`: both, one, the other, neither: no rows or enough of them.
 
@@ -147,18 +172,27 @@ def carried_changes(frame, points):
         Scores are a design's columns times the rows' derivatives in the linear predictors, which are compared: other
         names, orders or idle columns change nothing. Sums count too, for classes may change places.
     """
-    frame, pulls = frame.reset_index(drop=True), []
+    frame, found = frame.reset_index(drop=True), []
     for merged, design, _, _ in points:
         frame = frame.loc[usable(merged.frame(frame), design)[0].index]
     for merged, design, model, raw in points:
         block = Rows(design)((merged.frame(frame),), 0)
-        p = block.X.shape[1]
-        coef = np.reshape(raw, (model.n_equations, -1))
-        coef = coef if design.intercept else np.insert(coef, 0, 0.0, axis=1)
-        rows = row_scores(block, model, Basis(np.arange(p), np.zeros(p), np.ones(p), True), coef.ravel())
-        pulls.append(rows[:, ::p + 1])
-    now, *past = pulls
+        found.append(pulls(block, model, with_intercept(raw, model, design.intercept)))
+    now, *past = found
     return Carried.of(np.column_stack([_length(now - sign * then) for then in past for sign in (1, -1)]))
+
+
+def with_intercept(raw, model, intercept):
+    """(E, 1 + p) raw coefficients."""
+    coef = np.reshape(raw, (model.n_equations, -1))
+    return coef if intercept else np.insert(coef, 0, 0.0, axis=1)
+
+
+def check_leverage(carried, rules, what):
+    """`carried`: leverages, which are 1 at most but for rounding."""
+    if rules.most_share < 1.0 and not carried.largest[0] <= rules.most_share:
+        raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of a combination of the {what}'s "
+                      "columns")
 
 
 def carried_effects(block, plan):

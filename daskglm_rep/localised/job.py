@@ -179,8 +179,7 @@ class Job:
         sums = passes.run(guard.cells, data, binary).value
         guard.check_cells(sums, ["1", *(full.names()[j] for j in binary)], rules)
         inverse = np.linalg.pinv(passes.run(guard.gram, self.data, self.basis).value, 1e-10, hermitian=True)
-        if not passes.run(guard.leverages, self.data, self.basis, inverse).largest[0] <= rules.most_share:
-            raise Refused(f"most_share: one row makes up more than {rules.most_share:g} of a combination of columns")
+        guard.check_leverage(passes.run(guard.leverages, self.data, self.basis, inverse), rules, "design")
 
     def _check_scores(self, basis, coef):
         """Rules about scores at coefficients, against all points that were answered under this design and model."""
@@ -193,6 +192,11 @@ class Job:
         past = [own.standardised(np.array(raw)) for raw in same]
         carried = passes.run(guard.carried_scores, self.data, self.model, own, mine, past)
         guard.check_scores(carried, len(past), mine.size, self.rules)
+        raw = guard.with_intercept(here["raw"], self.model, design.intercept)
+        bent = passes.run(guard.bent_gram, self.data, own, self.model, raw).value
+        inverses = np.linalg.pinv(bent, 1e-10, hermitian=True)
+        guard.check_leverage(passes.run(guard.bent_leverages, self.data, own, self.model, raw, inverses), self.rules,
+                             "information")
         points = [_point(at) for at in [here, *(e.at for e in self.site.ledger.answered if e.at is not None)]
                   if at["response"] == design.response]
         points = [p for p in points if p[2].n_equations == self.model.n_equations]
