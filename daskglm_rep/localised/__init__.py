@@ -10,8 +10,8 @@ What the rules promise, of each answer by itself and of all answers to one site'
 `least_rows` rows, no row makes up more than `most_share` of it, and no two answers differ by fewer rows. What nothing
 here can promise:
 
-- Combinations of one answer's numbers are held to `most_share` (no row has a leverage above it), not to `least_rows`: two
-  or three rows that alone tell columns apart, or carry a part of an information, may be summed. So may rows by which
+- Combinations of one answer's numbers are held to `most_share` (no row has a leverage above it), not to `least_rows`:
+  two or three that alone tell columns apart, or carry a part of an information, may be summed. So may rows by which
   two informations differ where their scores do not. A smaller `most_share` refuses more.
 - Combinations of three and more answers are held by the budget alone (`most_questions`, `numbers_per_value`): who may
   ask for as many numbers as there are values can solve for them. Keep the budget small.
