@@ -292,3 +292,11 @@ def test_no_penalty_is_chosen_where_all_leave_the_domain():
     model = GLMCV("poisson", link="sqrt", l1_ratio=0.6, alphas=[0.2, 0.01], cv=3)
     with pytest.raises(ValueError, match="No penalty gives all rows held out means inside the family's domain"):
         model.fit(X, y, offset=offset)
+def test_a_ridge_grid_reaches_down_to_maximum_likelihood():
+    """With many rows a column the best ridge is nearly none, and the grid has it."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(20_000, 3))
+    y = (rng.random(20_000) < 1 / (1 + np.exp(-X @ [1.0, -0.5, 0.2]))).astype(int)
+    found = LogisticRegressionCV(cv=3, n_alphas=30).fit(X, y)
+    assert found.alphas_[-1] < found.alpha_ < found.alphas_[0]
+    np.testing.assert_allclose(found.coef_[0], [1.0, -0.5, 0.2], atol=0.06)

@@ -18,7 +18,8 @@ PARAMETERS = """
         far apart in their logarithms.
     n_alphas : int, default 100
     eps : float in (0, 1), optional
-        The smallest alpha of the grid over the largest; default 1e-4, and 1e-2 where columns outnumber rows.
+        The smallest alpha of the grid over the largest; default 1e-4, and 1e-2 where columns outnumber rows (a ridge's
+        grid begins a thousand times higher and ends where a lasso's does).
     fit_intercept : bool, default True
     standardize : bool, default False
         Penalize coefficients of columns scaled to unit population standard deviation: in each training set its own.

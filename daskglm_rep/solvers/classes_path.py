@@ -13,7 +13,7 @@ from daskglm_rep.objective import in_memory
 from daskglm_rep.penalties import elastic_net
 from daskglm_rep.recipes import OverRows
 from daskglm_rep.solvers.composite import Problem
-from daskglm_rep.solvers.path import EXACT, LEAST_RATIO, Paths, check_trains
+from daskglm_rep.solvers.path import EXACT, Paths, check_trains, falling
 from daskglm_rep.solvers.proximal_newton import CoordinateDescent
 
 BEYOND = 1e6          # times the largest gradient that rows can have: an alpha at which nothing enters
@@ -122,8 +122,7 @@ def _grid(null, prepared, settings):
     lasso = elastic_net(prepared.basis, prepared.model, prepared.found.columns, 1.0, 1.0, settings.standardize,
                         settings.penalty_factor)
     largest = max((1.0 + 1e-10) * lasso.entry(null.gradient), np.finfo(float).tiny ** 0.5)
-    falling = largest * np.geomspace(1.0, eps, settings.n_alphas)
-    return np.array([falling / max(ratio, LEAST_RATIO) for ratio in settings.l1_ratios])
+    return falling(largest, eps, settings)
 
 
 class _Fits:

@@ -163,17 +163,24 @@ def grid(moments, coef, problem, response, settings):
     response : summaries.Response
         Of all rows: what is left of a constant response is rounding, and no alpha.
     """
-    ratios = settings.l1_ratios
     if settings.alphas is not None:
-        return np.tile(settings.alphas, (len(ratios), 1))
+        return np.tile(settings.alphas, (len(settings.l1_ratios), 1))
     eps = settings.eps or (1e-4 if response.n_kept > coef.size else 1e-2)
     units = np.where(problem.absolute > 0.0, problem.absolute, np.inf)
     size = np.sqrt(np.diag(moments.expected) / problem.weight) / units
     noise = 1e-14 * (abs(response.mean) + float(response.spread.deviation[0])) * size.max(initial=0.0)
     largest = alpha_max(moments.expected, -moments.score, coef, problem)
     largest = (1.0 + 1e-10) * largest if largest > noise else noise / eps
-    falling = largest * np.geomspace(1.0, eps, settings.n_alphas)
-    return np.array([falling / max(ratio, LEAST_RATIO) for ratio in ratios])
+    return falling(largest, eps, settings)
+
+
+def falling(largest, eps, settings):
+    """Alphas, (R, L), down from the lasso's `largest` over each l1_ratio. A ridge begins at that of `LEAST_RATIO`, far
+    above any that predicts best, and ends where a lasso ends unless the user says."""
+    ratios = np.maximum(settings.l1_ratios, LEAST_RATIO)
+    ends = [eps * (LEAST_RATIO if ratio < LEAST_RATIO and settings.eps is None else 1.0)
+            for ratio in settings.l1_ratios]
+    return np.array([largest / ratio * np.geomspace(1.0, end, settings.n_alphas) for ratio, end in zip(ratios, ends)])
 
 
 def alpha_max(hessian, gradient, coef, problem):
