@@ -292,6 +292,8 @@ def test_no_penalty_is_chosen_where_all_leave_the_domain():
     model = GLMCV("poisson", link="sqrt", l1_ratio=0.6, alphas=[0.2, 0.01], cv=3)
     with pytest.raises(ValueError, match="No penalty gives all rows held out means inside the family's domain"):
         model.fit(X, y, offset=offset)
+
+
 def test_a_ridge_grid_reaches_down_to_maximum_likelihood():
     """With many rows a column the best ridge is nearly none, and the grid has it."""
     rng = np.random.default_rng(4)
