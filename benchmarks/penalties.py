@@ -3,7 +3,7 @@
     python benchmarks/penalties.py [--small] [--adelie PYTHON] [--out benchmarks/results/penalties.md]
 
 One Gram is the time of `X.T @ X` by NumPy on the same matrix, the best of many taken between the fits. A tool's time is
-the best of up to three runs, as many as begin within ten seconds.
+the best of up to eight runs, as many as begin within ten seconds.
 PYTHON is an interpreter that has adelie, whose numpy is older than ours; without it adelie is left out. The error of a
 path is the worst violation of the optimality conditions over all its fits and coefficients, over sqrt(h_jj): in
 standard errors of a coefficient beside which all others are known. Ours end with the fit under the penalty chosen;
@@ -80,7 +80,7 @@ def violation(X, y, alphas, coefs, intercepts):
 def measured(make, X, y, units):
     """Seconds, the fitted estimator, and memory: of the best run."""
     runs = []
-    while len(runs) < 3 and sum(run[0] for run in runs) < BUDGET:
+    while len(runs) < 8 and sum(run[0] for run in runs) < BUDGET:
         units.append(gram(X))
         with Peak() as peak:
             seconds, fitted = timed(lambda: make().fit(X, y))
