@@ -13,11 +13,14 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import GLMRegressor, LinearRegression, LogisticRegression, PoissonRegressor, glm, mnlogit
+from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.coordinate_descent import shrunk_group, spectrum_of
-from daskglm_rep.penalties import MCP, SCAD, GroupLasso, Shape
+from daskglm_rep.models.glm import GLM
+from daskglm_rep.penalties import MCP, SCAD, ElasticNet, GroupLasso, Shape
 from daskglm_rep.solvers import composite, proximal_newton
 from daskglm_rep.solvers.fista import Fista
 from daskglm_rep.solvers.mirror_descent import MirrorDescent
+from daskglm_rep.summaries import Moments
 from daskglm_rep.telling import PenaltyWarning, SeparationWarning
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "penalized"}
@@ -481,6 +484,16 @@ def test_empty_chunks_of_wide_rows_far_from_zero(monkeypatch):
     fitted = LogisticRegression(alpha=0.02, l1_ratio=0.9).fit(*lazy)
     assert fitted.converged_
     np.testing.assert_allclose(fitted.coef_, LogisticRegression(alpha=0.02, l1_ratio=0.9).fit(X, y).coef_, atol=1e-7)
+
+
+def test_columns_in_use_that_determine_each_other_are_no_measure():
+    """More of them than rows: the errors that a singular information has are rounding, and made any step look short."""
+    X = np.array([[1.0, 2.0, 3.0 + 1e-7], [2.0, 1.0, 3.0], [0.5, 1.5, 2.0], [1.0, 0.2, 1.2]])
+    basis, all_on = Basis(np.arange(3), np.zeros(3), np.ones(3), False), np.arange(3)
+    moments = Moments(np.zeros(3), X.T @ X, X.T @ X, 4.0, 4.0)               # the third is nearly the sum of the others
+    problem = composite.Problem(GLM.of("poisson"), basis, ElasticNet(np.ones(3), np.ones(3), 4.0, np.zeros(3), 1.0))
+    state = composite.State(np.ones(3), 1.0, np.zeros(3), all_on, moments)
+    assert problem.distance(state, np.array([0.3, 0.0, 0.0]), 4) > 1e-4
 
 
 # ---------------------------------------------------------------- what is refused

@@ -22,6 +22,7 @@ from daskglm_rep.shapes import Shape
 
 FEW = 300          # coefficients up to which all are active
 ROOM = 2 ** 33     # bytes of second derivatives that are refused
+INFLATED = 1e3     # errors of columns alone in the model beyond which those of all together are rounding: no measure
 LEVEL = 1e-7       # largest weight of a proximal term on the common level of several classes, in units of curvature
 
 
@@ -205,7 +206,9 @@ class Problem:
             return 0.0
         objective, point = self.point(state, columns)
         outer = (np.arange(self.model.n_equations)[:, None] * self.basis.n_coef + columns).ravel()
-        errors = standard_errors(objective, point, n_rows, least=True)
+        alone = dataclasses.replace(point, curvature=np.diag(np.maximum(np.diag(point.curvature), 1e-300)))
+        errors = np.minimum(standard_errors(objective, point, n_rows, least=True),
+                            INFLATED * standard_errors(objective, alone, n_rows, least=True))
         return distance_of(objective, self.equations(step)[outer], errors, point.coef)
 
 
