@@ -59,16 +59,26 @@ def merge_all(summaries):
         if isinstance(summary, Noted):
             notes += summary.notes
             summary = summary.summary
+        summary = summary.value if isinstance(summary, Packed) else summary
         total = summary if total is None else total.merge(summary)
     return Noted(total, notes) if notes else total
 
 
 def _told(total):
     """The summary alone, once its notes were told."""
+    total = merge_all([total])
     if not isinstance(total, Noted):
         return total
     tell(f"{len(total.notes)} reads failed and were repeated: {'; '.join(total.notes[:3])}.", ReadWarning)
     return total.summary
+
+
+def _sent(total):
+    """A summary with an array or more a block as one string of bytes, where it is sent: frames cost more than bytes."""
+    if isinstance(total, Noted):
+        return Noted(_sent(total.summary), total.notes)
+    many = isinstance(total, (placement.Sorted, placement.Runs)) or hasattr(total, "in_order")
+    return Packed(total) if many else total
 
 
 def counted(block, index, expected):
@@ -108,7 +118,8 @@ class _Work:
 
     def chunks(self, first, lengths, readers):
         """Merged over neighbouring lazy chunks, one in memory at a time."""
-        return merge_all(self.chunk(first + i, n, reader) for i, (n, reader) in enumerate(zip(lengths, readers.value)))
+        return _sent(merge_all(self.chunk(first + i, n, reader)
+                               for i, (n, reader) in enumerate(zip(lengths, readers.value))))
 
     def rows(self, *chunk):
         """Of a lazy chunk whose outcome is rows: what storage did is left aside."""
@@ -119,7 +130,7 @@ class _Work:
         """Of a bundle on a worker; runs of neighbours where the order of blocks matters."""
         with ONE_BLAS_THREAD:
             found = (self.one(chunk, block, n) for chunk, block, n in zip(bundle.chunks, bundle.blocks, lengths))
-            return merge_all(placement.wrapped(block, summary) for block, summary in zip(bundle.blocks, found))
+            return _sent(merge_all(placement.wrapped(block, summary) for block, summary in zip(bundle.blocks, found)))
 
 
 class _OneBlasThread:
@@ -337,7 +348,7 @@ def _merge_tree(layer, name):
 
 
 def _merge(*summaries):
-    return merge_all(summaries)
+    return _sent(merge_all(summaries))
 
 
 def rows(kernel, data, lengths, width, *arguments):
@@ -373,4 +384,4 @@ def _run_placed(name, work, data, client):
         pins[name, i] = [placed.worker]
     last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"))
     total = workers.compute(client, placement.pinned(name, layer, pins), last, data.source.futures.values())
-    return placement.unwrapped(total)
+    return placement.unwrapped(merge_all([total]))
