@@ -3,10 +3,11 @@
     python benchmarks/fits.py [--small] [--only 0 1 ...] [--repeat 3] [--out benchmarks/results/fits.md] [--readme]
 
 One Gram is the time of `X.T @ X` by NumPy on the same matrix in the same run. Tools take turns; the best time of each
-counts (a turn lasts half a second or a fit; statsmodels has one). Errors are the worst coefficient's distance to the optimum in standard errors, the
-optimum found by Newton's method in NumPy. Ours and statsmodels' include standard errors, the others do not have them.
-Memory is the peak of the process above its size before the fit. `--only` measures some of the problems, by number; the
-table is of all measured so far (kept beside `--out` as JSON). `--readme` puts it between the marks in README.md.
+counts (a turn lasts half a second, or a fit; statsmodels has one). Errors are the worst coefficient's distance to the
+optimum in standard errors, the optimum found by Newton's method in NumPy. Ours and statsmodels' include standard
+errors, the others do not have them. Memory is the peak of the process above its size before the fit. `--only` measures
+some of the problems, by number; the table is of all measured so far (kept beside `--out` as JSON). `--readme` puts it
+between the marks in README.md.
 """
 
 import argparse
