@@ -83,7 +83,7 @@ def test_reference(name, i, solver):
 
 
 def test_madlib_published():
-    """What MADlib's FISTA printed after 100 iterations: as near as its own distance from the optimum."""
+    """What MADlib's FISTA printed after 100 iterations: as near as its own distance from the optimum (check.py's)."""
     seen = 0
     for case in CASES.values():
         if "madlib" not in case:
@@ -92,7 +92,8 @@ def test_madlib_published():
         fitted = LinearRegression(alpha=how["lam"], l1_ratio=how["alpha"], standardize=True).fit(
             data["X"][:, -3:], data["y"])
         seen += 1
-        np.testing.assert_allclose(fitted.coef_, said["published"]["coef"], rtol=1.01 * said["rel_diff"]["coef"])
+        published = np.array(said["published"]["coef"])
+        assert np.abs(fitted.coef_ - published).max() <= 1.01 * said["rel_diff"]["coef"] * np.abs(published).max()
     if not seen:
         pytest.skip("MADlib's examples live in the optional sibling folder, which is absent")
 
