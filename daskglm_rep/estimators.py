@@ -20,7 +20,7 @@ from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.pairing import check_order
-from daskglm_rep.preparation import prepare
+from daskglm_rep.solvers.two_looks import prepare
 from daskglm_rep.readers import as_features
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
@@ -361,11 +361,11 @@ class _ExactBase(AppendsRows, _GLMBase):
         """1. Prepare. 2. Solve. 3. Covariance."""
         data = self._build(X, y, sample_weight, offset, exposure, clusters, raw_labels=self._classify)
         data = self._reweighted(data.coalesced())
-        prepared = prepare(data, self._glm(), self.fit_intercept, seed=self.random_state,
-                           choose=self._choose if self._classify else None, penalized=self.alpha > 0, rank=self.rank)
+        start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
+        prepared = prepare(data, self._glm(), self.fit_intercept, seed=self.random_state, rank=self.rank, start=start,
+                           choose=self._choose if self._classify else None, penalized=self.alpha > 0)
         penalty = prepared.elastic_net(self.alpha, self.l1_ratio, self.standardize, self.penalty_factor,
                                        kind=self.penalty, diagonal=is_first_order(self.solver))
-        start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
         fitted = solve(prepared, penalty, solver=self.solver, weights_kind=self.weights_kind, tol=self.tol,
                        max_iter=self.max_iter, start=start, verbose=self.verbose)
         self._set_results(prepared, fitted, covariance.compute(fitted, cov_type, prepared.data))

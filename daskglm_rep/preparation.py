@@ -39,6 +39,8 @@ class Prepared:
         Which coefficients of one equation (the intercept first) are not aliased.
     classes : (J,) array or None
         Labels in the model's order, baseline first.
+    first : (coef, Moments) or None
+        What the sweep that surveyed the rows found at the pilot's coefficients, in the basis, beside (`two_looks`).
     """
 
     data: Data
@@ -47,6 +49,7 @@ class Prepared:
     basis: Basis
     kept: np.ndarray
     classes: np.ndarray | None = None
+    first: tuple | None = None
 
     @cached_property
     def block(self):
@@ -154,14 +157,19 @@ def prepare(data, model=None, fit_intercept=True, plan=None, seed=0, choose=None
     found = dataclasses.replace(found, n_missing=found.n_missing + n_missing)
     if verify is not None:
         verify(found)
+    prepared = of_survey(data, found, model, fit_intercept, choose)
+    return prepared if penalized else without_aliased(prepared, rank)
+
+
+def of_survey(data, found, model, fit_intercept, choose=None):
+    """Classes, model and basis by what a survey found, all columns kept."""
     classes = None
     if choose:
         labels, model = choose(found.labels, data.prepare.response)
         data, found = encode_classes(data, found, tuple(labels))
         classes = np.asarray(labels)
     basis = basis_of(found, fit_intercept)
-    prepared = Prepared(data, found, model.for_responses(found.response), basis, np.ones(basis.n_coef, bool), classes)
-    return prepared if penalized else without_aliased(prepared, rank)
+    return Prepared(data, found, model.for_responses(found.response), basis, np.ones(basis.n_coef, bool), classes)
 
 
 def pilot_plan(data, seed):

@@ -12,7 +12,7 @@ from daskglm_rep.formula.rows import FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
-from daskglm_rep.preparation import prepare
+from daskglm_rep.solvers.two_looks import prepare
 from daskglm_rep.readers import open_table
 from daskglm_rep.settings import check_alpha, check_choice, check_cov_type, check_fit, check_seed
 from daskglm_rep.solvers.exact import is_first_order, solve

@@ -333,9 +333,7 @@ def survey(block, family, pilot, classify=False):
     response, n_bad_y, labels = None, np.zeros(2), {}
     if classify:
         labels = labels_of(block.y, block.weight)
-        total, squared, kept, negative = weight_sums(block.weight)
-        response = Response(None, float(block.n_rows), kept, total, squared, 0.0, 0.0,
-                            0.0, math.inf, -math.inf, 0.0, negative, False, 0.0, spread(np.empty((0, 1)), np.empty(0)))
+        response = label_totals(block.weight)
     else:
         response, n_bad_y = response_totals(family, block.y, block.weight)
     rows = pilot.rows(block.n_rows, block.index)
@@ -343,7 +341,19 @@ def survey(block, family, pilot, classify=False):
     share = block if rows.size == block.n_rows else block.take(rows, weight=block.weight[rows] * stand_for)
     home = dataclasses.replace(share, X=share.X if sparse.issparse(share.X) else np.array(share.X), extra={})
     return Survey((block.n_rows,), columns, n_nan, n_infinite, n_bad_y, response, labels, (home,),
-                  rows.size == block.n_rows, bool(np.any(block.offset)), float(block.n_missing))
+                  rows.size == block.n_rows, has_offset(block), float(block.n_missing))
+
+
+def has_offset(block):
+    """Whether some row's offset is not zero; one for all rows is looked at once."""
+    return bool(np.any(block.offset[:1] if block.offset.strides == (0,) else block.offset))
+
+
+def label_totals(weight):
+    """The `Response` of labels that are no numbers: sums of their weights alone."""
+    total, squared, kept, negative = weight_sums(weight)
+    return Response(None, float(weight.size), kept, total, squared, 0.0, 0.0, 0.0, math.inf, -math.inf, 0.0, negative,
+                    False, 0.0, spread(np.empty((0, 1)), np.empty(0)))
 
 
 def _not_finite(X, columns):
@@ -358,6 +368,8 @@ def _not_finite(X, columns):
 
 def concatenate(blocks):
     """One block of the rows of several."""
+    if len(blocks) == 1:
+        return blocks[0]
     stack = sparse.vstack if sparse.issparse(blocks[0].X) else np.concatenate
     return Block(stack([b.X for b in blocks]), np.concatenate([b.y for b in blocks]),
                  np.concatenate([b.weight for b in blocks]), np.concatenate([b.offset for b in blocks]))

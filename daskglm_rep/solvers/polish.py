@@ -124,7 +124,7 @@ def _carry(objective, pilot, point, here, step):
 
 
 def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=None, null_coef=None,
-           safe=None, ceiling=math.inf, reach=None, separated=None, verbose=0):
+           safe=None, ceiling=math.inf, reach=None, separated=None, verbose=0, first=None):
     """Sweep until the distance to the optimum is below `tol` standard errors.
 
     1. Sweep at b: value, gradient, Hessian. A value above the last one: go back along the step.
@@ -154,6 +154,9 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         predictors; true ends the loop.
     verbose : int
         Above 0 each sweep tells its deviance and distance, after one line on where sweeps run (`progress`).
+    first : Point, optional
+        The objective at `coef` as the sweep that surveyed the rows found it (without a null model); for the gradient
+        alone where rows in memory are first swept so.
 
     Returns
     -------
@@ -164,10 +167,13 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     best, given_up, step, last, noise = None, None, np.zeros_like(coef), math.inf, 0.0
     stumbles, n_iter, null_end = 0, 0, None
     if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
-        coef, n_iter = _first_order(objective, data, pilot, coef, max_iter)
+        coef, n_iter = _first_order(objective, data, pilot, coef, max_iter, first)
+        first = None
     while n_iter < max_iter:
         n_iter += 1
-        if null is None:
+        if first is not None:
+            point, first = first, None
+        elif null is None:
             point = objective.evaluate(data, coef)
         else:
             point, null_point = objective.evaluate_with_null(data, coef, null, null_coef)
@@ -219,7 +225,7 @@ def _retreat(coef, safe, point):
     return safe + 0.5 * (coef - safe) if point.moments.n_invalid else safe
 
 
-def _first_order(objective, data, pilot, coef, max_iter):
+def _first_order(objective, data, pilot, coef, max_iter, first=None):
     """Gradient-only sweeps, a fraction of a full one's cost for many columns, in place of full ones.
 
     1. The minimum of the first-order surrogate, by the pilot's Hessian.
@@ -236,7 +242,7 @@ def _first_order(objective, data, pilot, coef, max_iter):
     A, last, n_iter = inverse(here.curvature), None, 0
     most = coef.size // GRADIENT_COLUMNS if coef.size >= HUNDREDS else 1
     for n_iter in range(1, min(most, max_iter - 1) + 1):
-        point = objective.evaluate(data, coef, informative=False)
+        point, first = first or objective.evaluate(data, coef, informative=False), None
         ceiling = math.inf if last is None else last.value + 1e-11 * abs(last.value)
         if not (point.usable and here.usable and point.value <= ceiling):
             return coef if last is None else last.coef, n_iter

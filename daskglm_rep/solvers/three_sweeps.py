@@ -50,12 +50,15 @@ def solve(prepared, penalty=NONE, weights_kind="prior", tol=1e-6, max_iter=100, 
     objective = prepared.objective(penalty)
     null = objective.null() if found.has_offset else None
     watch = Watch(objective, data, pilot, found)
-    coef = fit_pilot(prepared, objective, watch) if start is None else prepared.standardised(start)
+    coef, first = prepared.first or (None, None)
+    if coef is None:
+        coef = fit_pilot(prepared, objective, watch) if start is None else prepared.standardised(start)
     null_coef = None if null is None else fit_pilot(prepared, null)
     safe, ceiling = _constant_model(objective, block, found)
     reach = Reach.of(found.columns, prepared.basis, spread(block.X, np.ones(block.n_rows)))
     fit = polish(objective, data, pilot, coef, prepared.n_rows(weights_kind), tol, max_iter, null=null,
-                 null_coef=null_coef, safe=safe, ceiling=ceiling, reach=reach, separated=watch, verbose=verbose)
+                 null_coef=null_coef, safe=safe, ceiling=ceiling, reach=reach, separated=watch, verbose=verbose,
+                 first=None if first is None else objective.point(coef, first))
     separated = separation_of(watch, fit)
     if separated is not None:
         fit = dataclasses.replace(fit, distance=math.inf, converged=False)
