@@ -7,11 +7,12 @@ from scipy import linalg
 
 from daskglm_rep import passes
 from daskglm_rep.kernels.gram import gram
-from daskglm_rep.objective import inverse
+from daskglm_rep.objective import inverse, thinned
 from daskglm_rep.summaries import Total
 
 LOST = 100.0             # standard errors, in standardised columns, beyond which rows do not determine a coefficient
 ALIASED = 1e-11          # share of a column's variance that the earlier columns leave unexplained
+SOME_ROWS = 4            # a column, that are tried first
 
 
 def independent(G):
@@ -65,14 +66,17 @@ def _weighted_gram(block, basis):
 def aliased(data, pilot, pilot_is_all, basis):
     """Columns of the basis that are combinations of earlier ones, on all rows.
 
-    The pilot's rows settle the common case of none: what is independent there is independent in all rows. Only where
-    they leave a doubt does one more sweep build the Gram matrix of all rows.
+    Some of the pilot's rows settle the common case of none: what is independent there is independent in all rows. Only
+    where all of them leave a doubt does one more sweep build the Gram matrix of all rows.
 
     Returns
     -------
     (q,) bool array
         True for columns to keep.
     """
+    few = thinned(pilot, SOME_ROWS * basis.n_coef)
+    if few is not pilot and independent(passes.run(_weighted_gram, few, basis).value).all():
+        return np.ones(basis.n_coef, bool)
     keep = independent(passes.run(_weighted_gram, pilot, basis).value)
     if keep.all() or pilot_is_all:
         return keep

@@ -26,6 +26,16 @@ def in_memory(block, n_parts=None):
     return Data([block.take(slice(a, b)) for a, b in zip(edges, edges[1:])], ready, [])
 
 
+def thinned(data, n_rows):
+    """Every so many rows of blocks in memory, about `n_rows`, weighted to stand for all; the same where there are no
+    more."""
+    every = sum(block.n_rows for block in data.chunks) // max(n_rows, 1)
+    if every < 2:
+        return data
+    rows = slice(None, None, every)
+    return Data([block.take(rows, weight=block.weight[rows] * every) for block in data.chunks], ready, [])
+
+
 @dataclasses.dataclass(frozen=True)
 class Point:
     """The objective at one coefficient vector.

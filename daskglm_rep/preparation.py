@@ -13,7 +13,7 @@ from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.survey import Pilot, concatenate, survey
 from daskglm_rep.labels import encode_classes
-from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.objective import Objective, Point, in_memory
 from daskglm_rep.penalties import NONE, elastic_net
 from daskglm_rep.summaries import Survey
 from daskglm_rep.telling import AliasWarning, tell
@@ -41,6 +41,8 @@ class Prepared:
         Labels in the model's order, baseline first.
     first : (coef, Moments) or None
         What the sweep that surveyed the rows found at the pilot's coefficients, in the basis, beside (`two_looks`).
+    fitted_pilot : Point or None
+        The pilot's objective at its optimum, where it was fitted before the rows were surveyed.
     """
 
     data: Data
@@ -50,6 +52,7 @@ class Prepared:
     kept: np.ndarray
     classes: np.ndarray | None = None
     first: tuple | None = None
+    fitted_pilot: Point | None = None
 
     @cached_property
     def block(self):

@@ -8,10 +8,12 @@ from scipy import optimize
 
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
-from daskglm_rep.objective import solve, solve_damped
+from daskglm_rep.objective import inverse, solve, solve_damped, thinned
+from daskglm_rep.solvers import gradients
 
 LONG = 10                # iterations, more than any common fit takes
-MANY = 60                # coefficients from which a Hessian costs several gradients
+MANY = 40                # coefficients from which a Hessian costs several gradients
+SOME_ROWS = 8            # a coefficient, that the first Hessian of so many is made of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,8 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     3. Stop when the decrease promised (half the squared distance to the optimum, in standard errors) is below `tol`, or
        lost in rounding.
 
+    With many coefficients, steps by gradients alone come before each Hessian.
+
     Parameters
     ----------
     objective : Objective
@@ -63,8 +67,12 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     -------
     Solution
     """
+    many = coef.size >= MANY and objective.penalty.is_smooth
+    if many:
+        A = inverse(objective.evaluate(thinned(data, SOME_ROWS * coef.size), coef).curvature)
+        coef = gradients.approach(objective, data, objective.evaluate(data, coef, informative=False), A, tol).coef
     point = objective.evaluate(data, coef)
-    unit, many = _unit(objective.model, point, data), coef.size >= MANY and objective.penalty.is_smooth
+    unit = _unit(objective.model, point, data)
     for n_iter in range(1, max_iter + 1):
         step = direction(objective, point)
         if step is None or not np.isfinite(step).all():
@@ -85,26 +93,13 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
                 return Solution(point, n_iter, promised <= 1e3 * noise)
         stalled = promised <= 10 * noise
         if many and share == 1.0:
-            trial = objective.evaluate(data, _by_last_hessian(objective, data, point, trial, step))
-        elif many:
+            trial = gradients.approach(objective, data, trial, inverse(point.curvature), tol * unit)
+        if many:
             trial = objective.evaluate(data, trial.coef)
         point = trial
         if stalled and np.all(np.abs(share * step) <= 1e-12 * (np.abs(point.coef) + 1e-3)):
             return Solution(point, n_iter, True)
     return Solution(point, max_iter, False)
-
-
-def _by_last_hessian(objective, data, point, trial, step):
-    """Coefficients after more steps by the Hessian at `point`, for gradients alone, while each is far shorter."""
-    last, coef = step, trial.coef
-    while True:
-        step = solve(point.hessian, -trial.gradient) if trial.usable else None
-        if step is None or not step @ point.hessian @ step <= 0.16 * (last @ point.hessian @ last):
-            return coef
-        longer = objective.evaluate(data, coef + step, informative=False)
-        if not (longer.usable and longer.value <= trial.value):
-            return coef
-        trial, last, coef = longer, step, coef + step
 
 
 def _unit(model, point, data):

@@ -27,9 +27,9 @@ import numpy as np
 
 from daskglm_rep import passes, progress
 from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
-from daskglm_rep.objective import inverse, solve
+from daskglm_rep.objective import solve
 from daskglm_rep.preparation import WIDE
-from daskglm_rep.solvers import certificate
+from daskglm_rep.solvers import certificate, gradients
 from daskglm_rep.solvers.newton import direction
 
 FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
@@ -37,9 +37,6 @@ CANCELLED = 1e-4        # share of a sweep's deviance below which that at the en
 BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
 CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
 STILL = 0.1             # largest change of a linear predictor by the last step: more is no neighbourhood of an optimum
-HUNDREDS = 150          # coefficients from which one full sweep is to be the only one
-GRADIENT_COLUMNS = 16   # a full sweep costs as many gradient-only ones as it has coefficients over this
-SHORT = 1e-5            # length of a gradient's step, in the norm of the information, after which one full sweep proves
 STUMBLES = 3            # rejected steps after which a start is given up for the constant model
 EXPLODED = 3.0          # e-folds of the objective by which a trial step is too long for a cubic
 
@@ -52,22 +49,16 @@ class Surrogate:
     objective : Objective
     point, here : Point
         The full objective and the pilot's at the same coefficients.
-    second_order : bool
-        False leaves the quadratic term out: the gradient alone matches, and a convex pilot stays convex however far the
-        step goes (Jordan, Lee & Yang 2019).
     """
 
     objective: object
     point: object
     here: object
-    second_order: bool = True
 
     def evaluate(self, pilot, coef, informative=True):
         """`Point` of the surrogate; its gradient and Hessian at `point.coef` are the full objective's."""
         there = self.objective.evaluate(pilot, coef, informative)
         d, tilt = coef - self.point.coef, self.point.gradient - self.here.gradient
-        if not self.second_order:
-            return dataclasses.replace(there, value=there.value + tilt @ d, gradient=there.gradient + tilt)
         bend = self.point.hessian - self.here.hessian
         changes = dict(value=there.value + tilt @ d + 0.5 * d @ bend @ d, gradient=there.gradient + tilt + bend @ d)
         if informative:
@@ -124,7 +115,7 @@ def _carry(objective, pilot, point, here, step):
 
 
 def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=None, null_coef=None,
-           safe=None, ceiling=math.inf, reach=None, separated=None, verbose=0, first=None):
+           safe=None, ceiling=math.inf, reach=None, separated=None, verbose=0, first=None, here=None):
     """Sweep until the distance to the optimum is below `tol` standard errors.
 
     1. Sweep at b: value, gradient, Hessian. A value above the last one: go back along the step.
@@ -157,6 +148,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     first : Point, optional
         The objective at `coef` as the sweep that surveyed the rows found it (without a null model); for the gradient
         alone where rows in memory are first swept so.
+    here : Point, optional
+        The pilot's objective at `coef`, where it is known.
 
     Returns
     -------
@@ -166,8 +159,9 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         progress.say(passes.where(data))
     best, given_up, step, last, noise = None, None, np.zeros_like(coef), math.inf, 0.0
     stumbles, n_iter, null_end = 0, 0, None
-    if pilot is not None and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
-        coef, n_iter = _first_order(objective, data, pilot, coef, max_iter, first)
+    if None not in (pilot, reach) and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
+        here = objective.evaluate(pilot, coef) if here is None else here
+        coef, n_iter = gradients.sweeps(objective, data, pilot, here, n_rows, reach, CARRIED, max_iter, first)
         first = None
     while n_iter < max_iter:
         n_iter += 1
@@ -223,62 +217,6 @@ def _retreat(coef, safe, point):
     if safe is None or np.max(np.abs(coef - safe), initial=0.0) <= 1e-12:
         return coef if point.usable else None
     return safe + 0.5 * (coef - safe) if point.moments.n_invalid else safe
-
-
-def _first_order(objective, data, pilot, coef, max_iter, first=None):
-    """Gradient-only sweeps, a fraction of a full one's cost for many columns, in place of full ones.
-
-    1. The minimum of the first-order surrogate, by the pilot's Hessian.
-    2. With hundreds of columns: BFGS steps (Nocedal & Wright 2006, equation 6.17) from the pilot's inverse Hessian,
-       until they are so short that a single full sweep proves the end.
-
-    Returns
-    -------
-    coef : (k,) array
-    n_iter : int
-        Sweeps.
-    """
-    here = objective.evaluate(pilot, coef)
-    A, last, n_iter = inverse(here.curvature), None, 0
-    most = coef.size // GRADIENT_COLUMNS if coef.size >= HUNDREDS else 1
-    for n_iter in range(1, min(most, max_iter - 1) + 1):
-        point, first = first or objective.evaluate(data, coef, informative=False), None
-        ceiling = math.inf if last is None else last.value + 1e-11 * abs(last.value)
-        if not (point.usable and here.usable and point.value <= ceiling):
-            return coef if last is None else last.coef, n_iter
-        if last is None:
-            step = _gradient_step(Surrogate(objective, point, here, False), pilot, A)
-        else:
-            A = _updated(A, point.coef - last.coef, point.gradient - last.gradient)
-            step = -A @ point.gradient
-        if step is None or not -point.gradient @ step > SHORT ** 2:
-            return coef, n_iter
-        last, coef = point, coef + step
-    return coef, n_iter
-
-
-def _updated(A, moved, turned):
-    """The BFGS update of an inverse Hessian by a step and the change of the gradient along it."""
-    along = moved @ turned
-    if not along > 0.0:
-        return A
-    left = A @ turned
-    return A + np.outer(moved, moved) * ((along + turned @ left) / along ** 2) - (
-        np.outer(left, moved) + np.outer(moved, left)) / along
-
-
-def _gradient_step(surrogate, pilot, A):
-    """Minimum of a first-order surrogate by iterations of step -= A gradient; None where they do not contract."""
-    step, previous = np.zeros_like(surrogate.point.coef), math.inf
-    for _ in range(10):
-        there = surrogate.evaluate(pilot, surrogate.point.coef + step, informative=False)
-        size = math.sqrt(max(there.gradient @ A @ there.gradient, 0.0)) if there.usable else math.inf
-        if not size <= 0.5 * previous:
-            return None
-        step, previous = step - A @ there.gradient, size
-        if size < 0.1:
-            break
-    return step
 
 
 def _shorter(best, trial, step, reach):

@@ -50,15 +50,17 @@ def solve(prepared, penalty=NONE, weights_kind="prior", tol=1e-6, max_iter=100, 
     objective = prepared.objective(penalty)
     null = objective.null() if found.has_offset else None
     watch = Watch(objective, data, pilot, found)
-    coef, first = prepared.first or (None, None)
+    (coef, first), here = prepared.first or (None, None), prepared.fitted_pilot
+    if coef is None and start is None:
+        here = pilot_optimum(prepared, objective, watch)
     if coef is None:
-        coef = fit_pilot(prepared, objective, watch) if start is None else prepared.standardised(start)
+        coef = prepared.standardised(start) if here is None else here.coef
     null_coef = None if null is None else fit_pilot(prepared, null)
     safe, ceiling = _constant_model(objective, block, found)
     reach = Reach.of(found.columns, prepared.basis, spread(block.X, np.ones(block.n_rows)))
     fit = polish(objective, data, pilot, coef, prepared.n_rows(weights_kind), tol, max_iter, null=null,
                  null_coef=null_coef, safe=safe, ceiling=ceiling, reach=reach, separated=watch, verbose=verbose,
-                 first=None if first is None else objective.point(coef, first))
+                 first=None if first is None else objective.point(coef, first), here=here)
     separated = separation_of(watch, fit)
     if separated is not None:
         fit = dataclasses.replace(fit, distance=math.inf, converged=False)
@@ -68,15 +70,18 @@ def solve(prepared, penalty=NONE, weights_kind="prior", tol=1e-6, max_iter=100, 
 
 
 def fit_pilot(prepared, objective, watch=None):
-    """Coefficients of the pilot rows.
+    """Coefficients of the pilot rows, (k,) array."""
+    return pilot_optimum(prepared, objective, watch).coef if objective.n_coef else np.zeros(0)
+
+
+def pilot_optimum(prepared, objective, watch=None):
+    """The objective of the pilot rows at its optimum, a `Point`.
 
     A pilot that is a share of the rows may be separated or singular where the whole is not, and a level of a factor may
     have few rows in it: a weak prior holds it, under which a column's whole range moves eta by 1.
     Its weight never passes a fiftieth of the pilot's rows, so the change stays below the pilot's sampling error.
     """
     block, pilot, basis, everything = prepared.block, prepared.pilot, objective.basis, prepared.found.pilot_is_all
-    if not basis.n_coef:
-        return np.zeros(0)
     held = objective
     if not everything and basis.columns.size and objective.penalty.matrix is None:
         span = spread(block.X, np.ones(block.n_rows))
@@ -86,7 +91,8 @@ def fit_pilot(prepared, objective, watch=None):
         held = dataclasses.replace(objective, penalty=objective.penalty.with_ridge(matrix))
     coef = newton.start(held, block, pilot)
     tol = 1e-16 if everything else 0.05 * objective.n_coef    # a twentieth of the pilot's sampling error, squared
-    return newton.minimise(held, pilot, coef, tol, separated=watch if everything else None).point.coef
+    point = newton.minimise(held, pilot, coef, tol, separated=watch if everything else None).point
+    return objective.point(point.coef, point.moments)
 
 
 def _constant_model(objective, block, found):

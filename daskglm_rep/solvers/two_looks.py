@@ -22,7 +22,7 @@ from daskglm_rep.kernels.survey import Pilot, concatenate, survey
 from daskglm_rep.penalties import NONE
 from daskglm_rep.preparation import WIDE
 from daskglm_rep.solvers.exact import FEW
-from daskglm_rep.solvers.three_sweeps import fit_pilot
+from daskglm_rep.solvers.three_sweeps import pilot_optimum
 
 ALL = Pilot(2 ** 62, 1.0, 2 ** 62, 0)
 FEWEST = 2          # times as many rows as the pilot: fewer are surveyed as soon
@@ -77,10 +77,11 @@ def _guessed(data, model, fit_intercept, seed, choose, start):
         guess = preparation.of_survey(data, found, model, fit_intercept, choose)
         if not aliased(data, guess.pilot, True, guess.basis).all():
             return None
-        coef = fit_pilot(guess, guess.objective(NONE)) if start is None else guess.standardised(start)
+        here = pilot_optimum(guess, guess.objective(NONE)) if start is None else None
+        coef = guess.standardised(start) if here is None else here.coef
     except ValueError:          # whatever it is, the survey will say it of all rows
         return None
-    return dataclasses.replace(guess, first=(coef, None))
+    return dataclasses.replace(guess, first=(coef, None), fitted_pilot=here)
 
 
 def drawn(data, seed):
@@ -137,7 +138,7 @@ def _looked(guess, data, model, fit_intercept, choose, verify, n_missing):
     model = guess.model if guess.classes is not None else model.for_responses(found.response)
     if found.has_offset or model != guess.model or _is_far(guess.basis, found.columns):
         return dataclasses.replace(guess, found=found, model=model, basis=preparation.basis_of(found, fit_intercept),
-                                   first=None)
+                                   first=None, fitted_pilot=None)
     return dataclasses.replace(guess, found=found, first=(coef, moments))
 
 
