@@ -36,6 +36,7 @@ logger = logging.getLogger("daskglm_rep")
 SPLIT_EVERY = 8
 BUNDLES_PER_THREAD = 4
 TASKS_PER_THREAD = 32                # of lazy chunks: more cost more than the balance that they bring
+TABLES_PER_THREAD = 2                # of them, of a kernel whose summary is large: one a task
 ONE_THREAD = ("sync", "synchronous", "single-threaded")
 PROCESSES = ("processes", "multiprocessing")
 
@@ -52,15 +53,24 @@ class Noted:
         self.summary, self.notes = summary, notes
 
 
-def merge_all(summaries):
-    """Merge a sequence of summaries from the left; notes go along."""
+def merge_all(summaries, owned=False):
+    """Merge a sequence of summaries from the left; notes go along.
+
+    Parameters
+    ----------
+    owned : bool
+        Whether the first one is the caller's own: a large one then `absorb`s the others in place.
+    """
     total, notes = None, []
     for summary in summaries:
         if isinstance(summary, Noted):
             notes += summary.notes
             summary = summary.summary
         summary = summary.value if isinstance(summary, Packed) else summary
-        total = summary if total is None else total.merge(summary)
+        if total is None:
+            total = summary
+            continue
+        total, owned = total.absorb(summary) if owned and hasattr(total, "absorb") else total.merge(summary), True
     return Noted(total, notes) if notes else total
 
 
@@ -97,29 +107,47 @@ def counted(block, index, expected):
 
 
 class _Work:
-    """A kernel with what it is called with beside a block: one callable, so that dask looks for no keys in it."""
+    """A kernel with what it is called with beside a block: one callable, so that dask looks for no keys in it.
+
+    A kernel that `grows` takes the `total` of other blocks and adds its block to it in place: its summary is large.
+    """
 
     def __init__(self, kernel, prepare, arguments):
         self.kernel, self.prepare, self.arguments = kernel, prepare, arguments
 
-    def one(self, chunk, index, expected):
-        return self.kernel(counted(self.prepare(chunk, index), index, expected), *self.arguments)
+    @property
+    def grows(self):
+        return getattr(self.kernel, "grows", False)
+
+    def one(self, chunk, index, expected, **total):
+        return self.kernel(counted(self.prepare(chunk, index), index, expected), *self.arguments, **total)
+
+    def _folded(self, calls):
+        """Merged over neighbouring blocks, each a call of `one` or `chunk`."""
+        if not self.grows:
+            return merge_all(call() for call in calls)
+        total, notes = None, []
+        for call in calls:
+            total = call(total=total)
+            if isinstance(total, Noted):
+                total, notes = total.summary, notes + total.notes
+        return Noted(total, notes) if notes else total
 
     def fold(self, chunks, first, lengths):
         """Merged over neighbouring chunks, the first of which is block number `first`."""
-        return merge_all(self.one(chunk, first + i, n) for i, (chunk, n) in enumerate(zip(chunks, lengths)))
+        return self._folded(partial(self.one, chunk, first + i, n) for i, (chunk, n) in enumerate(zip(chunks, lengths)))
 
-    def chunk(self, index, expected, reader, *given):
+    def chunk(self, index, expected, reader, *given, **total):
         """Of a lazy chunk, made here."""
         with ONE_BLAS_THREAD:
             chunk, note = reader.read(index, *given)
-            found = self.one(chunk, index, expected)
+            found = self.one(chunk, index, expected, **total)
         return Noted(found, [note]) if note else found
 
     def chunks(self, first, lengths, readers):
         """Merged over neighbouring lazy chunks, one in memory at a time."""
-        return _sent(merge_all(self.chunk(first + i, n, reader)
-                               for i, (n, reader) in enumerate(zip(lengths, readers.value))))
+        return _sent(self._folded(partial(self.chunk, first + i, n, reader)
+                                  for i, (n, reader) in enumerate(zip(lengths, readers.value))))
 
     def rows(self, *chunk):
         """Of a lazy chunk whose outcome is rows: what storage did is left aside."""
@@ -128,9 +156,11 @@ class _Work:
 
     def bundle(self, lengths, bundle):
         """Of a bundle on a worker; runs of neighbours where the order of blocks matters."""
+        calls = [partial(self.one, chunk, block, n) for chunk, block, n in zip(bundle.chunks, bundle.blocks, lengths)]
         with ONE_BLAS_THREAD:
-            found = (self.one(chunk, block, n) for chunk, block, n in zip(bundle.chunks, bundle.blocks, lengths))
-            return _sent(merge_all(placement.wrapped(block, summary) for block, summary in zip(bundle.blocks, found)))
+            if self.grows:
+                return self._folded(calls)
+            return _sent(merge_all(placement.wrapped(block, call()) for block, call in zip(bundle.blocks, calls)))
 
 
 class _OneBlasThread:
@@ -257,13 +287,14 @@ def _run_local(name, work, data):
     if len(data.chunks) == 1 or n_threads() == 1:
         return work.fold(data.chunks, 0, data.expected())
     graph, keys = {}, []
-    for i, (first, bundle) in enumerate(bundles(data.chunks, BUNDLES_PER_THREAD * n_threads())):
+    n_bundles = n_threads() * (1 if work.grows else BUNDLES_PER_THREAD)
+    for i, (first, bundle) in enumerate(bundles(data.chunks, n_bundles)):
         keys.append((name, i))
         graph[name, i] = Task((name, i), _Bound(work.fold, bundle, first, data.expected(first, len(bundle))))
     scheduler = dask.config.get("scheduler", None)
     get = dask.base.get_scheduler(scheduler=scheduler if isinstance(scheduler, ThreadPoolExecutor) else "threads")
     with ONE_BLAS_THREAD:
-        return merge_all(get(graph, keys))
+        return merge_all(get(graph, keys), owned=True)
 
 
 class _Bound:
@@ -320,7 +351,7 @@ def _lazy_tasks(name, work, data, threads):
     readers = data.source.readers
     if any(reader.outer for reader in readers):
         return _chunk_tasks(name, (), work.chunk, data)
-    n = min(len(readers), TASKS_PER_THREAD * threads)
+    n = min(len(readers), (TABLES_PER_THREAD if work.grows else TASKS_PER_THREAD) * threads)
     if n not in data.source.packed:
         data.source.packed[n] = [(first, len(run), Packed(run)) for first, run in bundles(readers, n)]
     return {(name, i): Task((name, i), work.chunks, first, data.expected(first, length), run)

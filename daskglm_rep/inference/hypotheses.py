@@ -346,7 +346,7 @@ def wild_cluster(fitted, data, R, q, n_boot=9999, weights="rademacher", seed=0, 
         The Wald statistic with the uncorrected clustered covariance, and the share of bootstrap statistics at or above
         it.
     """
-    columns, sums = collect(fitted, data, cluster_moments)
+    columns, sums = collect(fitted, data, cluster_moments).total
     if len(columns) > 1:
         raise ValueError("wild_cluster_test takes one cluster column: pass the coarser one.")
     G, k = len(sums), fitted.fit.point.coef.size

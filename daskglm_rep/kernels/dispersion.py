@@ -3,11 +3,12 @@
 import numpy as np
 from scipy.special import digamma, polygamma
 
+from daskglm_rep.kernels.cluster_sums import ClusterScores
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.rows import inverse_link
 from daskglm_rep.kernels.survey import response_totals
-from daskglm_rep.summaries import ClusterScores, Pair, Total
+from daskglm_rep.summaries import Pair, Total
 
 SERIES = 1e3          # r from which Stirling's series holds to rounding
 
@@ -54,5 +55,5 @@ def distinct_responses(block, most):
     values, codes = np.unique(block.y, return_inverse=True)
     sums = np.bincount(codes, block.weight, values.size)[:, None]
     if values.size > most:
-        return ClusterScores((((values[:0],), sums[:0]),), n_missing=float(values.size))
-    return ClusterScores((((values,), sums),))
+        return ClusterScores.of((values[:0],), sums[:0], n_missing=float(values.size))
+    return ClusterScores.of((values,), sums)

@@ -301,7 +301,7 @@ class Job:
         if self.design.clusters is None:
             raise ValueError("The question wants clustered errors and names no column of clusters.")
         found = passes.run(cluster_scores, self.data, self.model, basis, coef)
-        _, sums = found.total
+        sums = found.total[1]
         rows = passes.run(cluster_rows, self.data).rows["clusters"]
         least, carried = self.rules.least_rows, guard.Carried.of(np.linalg.norm(sums, axis=1)[:, None])
         if min(rows.values()) < least and carried.effective[0] < least:

@@ -92,7 +92,7 @@ def _by_response(data, found):
     if sums.n_missing:
         return data
     (y,), weight = sums.total
-    return in_memory(Block(np.zeros((y.size, 0)), y, weight[:, 0], np.zeros(y.size)))
+    return in_memory(Block(np.zeros((y.size, 0)), y.astype(float), weight[:, 0], np.zeros(y.size)))
 
 
 def _null_likelihood(rows, found, model, fit_intercept):
