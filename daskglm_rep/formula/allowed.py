@@ -19,7 +19,11 @@ OF_MODULES = {"np": frozenset(["abs", "arcsinh", "cos", "exp", "expm1", "log", "
               "contr": frozenset(["SAS", "diff", "helmert", "poly", "sum", "treatment"])}
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.BitOr)
 COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
-LONGEST, MOST_TERMS, LARGEST_INTEGER = 10_000, 20_000, 1_000
+NUMBERS = {"exp", "exp10", "exp2", "log", "log10", "log2"}            # of numbers, no more: log(x, y) would write in y
+BINARY = {"maximum": 2, "minimum": 2, "where": 3}
+SPLINES = {"bs", "cc", "cr", "cs", "poly"}                           # which take sizes
+BOUNDS = {"x", "lower_bound", "upper_bound"}                         # their arguments that are none
+LONGEST, MOST_TERMS, MOST_FACTORS, LARGEST_SIZE = 10_000, 2_000, 8, 100
 
 
 def check_modes(allow):
@@ -54,21 +58,27 @@ def _terms(node):
     symbol, counts = node.operator.symbol, [_terms(part) for part in node.args]
     if symbol in ("**", "^"):
         power = str(node.args[1])
-        return right + (counts[0] ** int(power) if power.isdigit() and len(power) < 3 else MOST_TERMS + 1)
+        if not power.isdigit():
+            raise ValueError(f"A power of terms is a whole number, and {power!r} is none that allow='terms' takes.")
+        return right + (counts[0] ** int(power) if len(power) < 3 else MOST_TERMS + 1)
     if symbol in ("*", ":", "in", "%in%", "/"):
         return right + min(math.prod(n + (symbol != ":") for n in counts), MOST_TERMS + 1)
     return right + sum(counts)
 
 
-def check_factors(formula, factors, columns):
-    """Refuse factors that are more than columns, numbers, operators and known functions.
+def check_terms(formula, terms, columns):
+    """Refuse factors that are more than columns, numbers, operators and known functions, and terms of very many.
 
     Raises
     ------
     ValueError
         Naming the part that is not allowed.
     """
-    for factor in factors:
+    for term in terms:
+        if len(term.factors) > MOST_FACTORS:
+            raise ValueError(f"The formula {formula[:80]!r} has an interaction of {len(term.factors)} factors, and "
+                             f"allow='terms' takes {MOST_FACTORS}.")
+    for factor in (factor for term in terms for factor in term.factors):
         refused = _refused_part(factor, columns)
         if refused is not None:
             raise ValueError(f"The formula {formula!r} asks for {refused!r}, which allow='terms' does not take: it "
@@ -96,7 +106,7 @@ def _refused(node, columns, argument=False):
     if isinstance(node, ast.Call):
         if not _is_known(node.func) or any(k.arg is None for k in node.keywords):
             return node.func
-        return _first([*node.args, *[k.value for k in node.keywords]], columns, True)
+        return _misused(node) or _first([*node.args, *[k.value for k in node.keywords]], columns, True)
     if isinstance(node, (ast.List, ast.Tuple)) and argument:
         return _first(node.elts, columns, True)
     if isinstance(node, ast.BinOp) and isinstance(node.op, OPERATORS):
@@ -115,6 +125,26 @@ def _first(nodes, columns, argument=False):
     return next((r for r in (_refused(node, columns, argument) for node in nodes) if r is not None), None)
 
 
+def _misused(call):
+    """A call that says where numpy is to write, or a size that is large or not written out; else None."""
+    name = getattr(call.func, "attr", None) or call.func.id
+    if name in NUMBERS or getattr(call.func, "value", None) is not None and call.func.value.id == "np":
+        return call if call.keywords or len(call.args) != BINARY.get(name, 1) else None
+    if name in SPLINES and isinstance(call.func, ast.Name):
+        sizes = call.args[1:] + [k.value for k in call.keywords if k.arg not in BOUNDS]
+        return next((size for size in sizes if not _is_size(size)), None)
+    return None
+
+
+def _is_size(node):
+    """Whether an argument of a spline is written out: a small number, a short list, a text or None."""
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return len(node.elts) <= LARGEST_SIZE
+    if (number := _number(node)) is not None:
+        return abs(number) <= LARGEST_SIZE
+    return isinstance(node, ast.Constant)
+
+
 def _number(node):
     """A number written with or without a minus, else None."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -125,11 +155,11 @@ def _number(node):
 
 
 def _is_small(value, argument):
-    """Texts stand in calls and comparisons only ('a' * 10 ** 9 fills the memory), integers are no sizes there."""
+    """Texts stand in calls and comparisons only ('a' * 10 ** 9 fills the memory)."""
     if isinstance(value, str):
         return argument
     if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) <= (LARGEST_INTEGER if argument else 2 ** 53)
+        return abs(value) <= 2 ** 53
     return isinstance(value, (bool, float)) or (value is None and argument)
 
 

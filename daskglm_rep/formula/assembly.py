@@ -2,6 +2,7 @@
 
 import builtins
 import dataclasses
+import math
 import warnings
 
 import pandas as pd
@@ -19,7 +20,7 @@ from daskglm_rep import passes
 from daskglm_rep.formula import allowed
 from daskglm_rep.formula import learn as learning
 from daskglm_rep.formula.spec import FormulaSpec
-from daskglm_rep.formula.terms import Coding, Evaluator, evaluable, names_of, stateful_calls
+from daskglm_rep.formula.terms import Coding, Evaluator, called, evaluable, names_of, stateful_calls
 from daskglm_rep.recipes import no_number
 from daskglm_rep.settings import check_intercept
 from daskglm_rep.telling import FormulaWarning, tell
@@ -96,10 +97,13 @@ def parse(formula, columns, context, allow="code"):
                          "wanted.")
     response = next(iter(left[0].factors))
     if allow == "terms":
-        allowed.check_factors(formula, [f for term in right for f in term.factors] + [response], columns)
+        allowed.check_terms(formula, [*right, *left], columns)
     sides = []
     for factors in ([f for term in right for f in term.factors], [response]):
         names = list(dict.fromkeys(name for f in factors for name in names_of(f)))
+        for name in (name for f in factors for name in called(f) if name in columns):
+            raise ValueError(f"The formula {formula!r} calls {name!r}, which is a column of data, and columns go "
+                             "before functions: rename the column.")
         for name in names:
             if name not in columns and name not in TRANSFORMS and name not in context and not hasattr(builtins, name):
                 raise ValueError(_unknown(name, formula, columns))
@@ -215,6 +219,11 @@ def _rounds(factors, context):
 def _assemble(parsed, right, levels, state, probe, context):
     """Let formulaic decide ranks, columns and names on a row or two, with levels and states given."""
     coded = [name for name in right if name in levels]
+    widths = {name: len(levels[name]) for name in coded}
+    evaluator = Evaluator(probe, context, state)
+    widths |= {name: evaluator.numbers(factor, False).shape[1] for name, factor in right.items()
+               if name not in levels and stateful_calls(factor, context)}
+    _check_columns(parsed, widths, set(coded))
     encoder = {name: (Factor.Kind.CATEGORICAL, {"categories": list(levels[name])}) for name in coded}
     wide = sum(len(levels[name]) for name in coded) > 500
     spec = ModelSpec(formula=parsed.rhs, na_action="ignore", output="sparse" if wide else "numpy",
@@ -223,9 +232,10 @@ def _assemble(parsed, right, levels, state, probe, context):
         warnings.simplefilter("ignore")
         try:
             built = PandasMaterializer(evaluable(probe), context=context).get_model_matrix(spec).model_spec
-        except (FormulaicError, TypeError, ValueError) as error:
+        except Exception as error:                           # what an expression raises is the expression's choice
             cause = error.__cause__ or error
-            raise ValueError(f"The formula {parsed.text!r} cannot be evaluated: {cause}") from None
+            kind = "" if isinstance(cause, (ValueError, TypeError)) else f"{type(cause).__name__}: "
+            raise ValueError(f"The formula {parsed.text!r} cannot be evaluated: {kind}{cause}") from None
     names, slices, products, reduced = [], {}, [], {}
     for term, scoped, columns in ((s.term, s.scoped_terms, s.columns) for s in built.structure):
         if not any(s.factors for s in scoped):
@@ -238,8 +248,7 @@ def _assemble(parsed, right, levels, state, probe, context):
             for name, is_reduced in pieces:
                 reduced.setdefault(name, set()).add(is_reduced)
     if len(names) > MAX_COLUMNS:
-        raise ValueError(f"The formula {parsed.text!r} makes {len(names):,} columns: more than {MAX_COLUMNS:,} do not "
-                         "fit the information matrix; merge rare levels.")
+        raise ValueError(_too_wide(parsed, len(names)))
     codings = {name: _coding(name, built, reduced[name]) for name in coded if name in reduced}
     answer = parsed.response
     intercept = any(not s.factors for e in built.structure for s in e.scoped_terms)
@@ -252,6 +261,20 @@ def _assemble(parsed, right, levels, state, probe, context):
         sparse=_is_sparse(products, codings, len(names)), products=tuple(products),
         factors={name: right[name] for name in reduced}, codings=codings, state=dict(state), context=dict(context),
         response_factor=answer)
+
+
+def _check_columns(parsed, widths, coded):
+    """Refuse very wide designs before they are made: a term and its margins span the product of its levels at least."""
+    spanned = [math.prod(widths.get(f.expr, 1) for f in term.factors) for term in parsed.rhs]
+    own = [math.prod(widths.get(f.expr, 1) - (f.expr in coded) for f in term.factors) for term in parsed.rhs]
+    least = max([sum(own), *spanned])
+    if least > MAX_COLUMNS:
+        raise ValueError(_too_wide(parsed, least))
+
+
+def _too_wide(parsed, n):
+    return (f"The formula {parsed.text!r} makes {n:,} columns: more than {MAX_COLUMNS:,} do not fit the information "
+            "matrix; merge rare levels.")
 
 
 def _coding(name, built, reduced):

@@ -51,16 +51,23 @@ def names_of(factor):
         return [factor.expr]
     if factor.eval_method is not Factor.EvalMethod.PYTHON:
         return []
-    aliases = {}
-    code = ast.parse(sanitize_variable_names(factor.expr, {}, aliases), mode="eval")
-    found = []
-    for node in ast.walk(code):
+    aliases, found = {}, []
+    for node in ast.walk(ast.parse(sanitize_variable_names(factor.expr, {}, aliases), mode="eval")):
         if isinstance(node, ast.Name):
             found.append((node.lineno, node.col_offset, aliases.get(node.id, node.id)))
         elif (isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Q"
-              and isinstance(node.args[0], ast.Constant)):
+              and node.args and isinstance(getattr(node.args[0], "value", None), str)):
             found.append((node.lineno, node.col_offset, node.args[0].value))
     return list(dict.fromkeys(name for *_, name in sorted(found)))
+
+
+def called(factor):
+    """Names that a factor's expression calls, log and np of log(x) + np.sqrt(x)."""
+    if factor.eval_method is not Factor.EvalMethod.PYTHON:
+        return []
+    found = [node.func for node in ast.walk(ast.parse(sanitize_variable_names(factor.expr, {}, {}), mode="eval"))
+             if isinstance(node, ast.Call)]
+    return [name for f in found if (name := getattr(f, "id", getattr(getattr(f, "value", None), "id", None)))]
 
 
 def stateful_calls(factor, context):
@@ -159,6 +166,9 @@ class Evaluator:
     def values(self, factor):
         """Unwrapped values of a factor as a Series."""
         values = self.factor(factor).values.__wrapped__
+        if np.ndim(values) and len(values) != len(self.frame):
+            raise ValueError(f"The term {factor.expr!r} of the formula gives {len(values)} values for "
+                             f"{len(self.frame)} rows.")
         return values if isinstance(values, pd.Series) else pd.Series(np.asarray(values), index=self.frame.index)
 
     def numbers(self, factor, reduced):
@@ -169,6 +179,8 @@ class Evaluator:
         if isinstance(columns, dict):
             drop = metadata.drop_field if reduced and metadata.spans_intercept else None
             kept = [v for name, v in columns.items() if not str(name).startswith("__") and name != drop]
+            if not kept:
+                raise ValueError(f"The term {factor.expr!r} of the formula makes no columns.")
             return np.column_stack([as_floats(v, factor.expr, len(self.frame)) for v in kept])
         return as_floats(columns, factor.expr, len(self.frame))[:, None]
 
