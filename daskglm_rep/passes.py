@@ -30,6 +30,7 @@ from threadpoolctl import ThreadpoolController
 
 from daskglm_rep import placement, workers
 from daskglm_rep.graphs import Packed
+from daskglm_rep.summaries import joined
 from daskglm_rep.telling import ReadWarning, tell
 
 logger = logging.getLogger("daskglm_rep")
@@ -88,7 +89,7 @@ def _sent(total):
     if isinstance(total, Noted):
         return Noted(_sent(total.summary), total.notes)
     many = isinstance(total, (placement.Sorted, placement.Runs)) or hasattr(total, "in_order")
-    return Packed(total) if many else total
+    return Packed(joined(total)) if many else joined(total)
 
 
 def counted(block, index, expected):

@@ -14,6 +14,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.sizeof import sizeof
 
 from daskglm_rep import workers
+from daskglm_rep.summaries import joined
 
 LOAD = 2.0             # chunks move only from workers that hold more than this times their share
 MOST_COPIED = 0.3      # of a worker's memory, that columns taken out of persisted chunks may fill
@@ -72,13 +73,16 @@ class Runs:
         return cls(((block, block + 1, summary),))
 
     def merge(self, other):
-        joined = []
+        merged = []
         for run in sorted(self.runs + other.runs, key=lambda run: run[0]):
-            if joined and joined[-1][1] == run[0]:
-                first, _, before = joined.pop()
+            if merged and merged[-1][1] == run[0]:
+                first, _, before = merged.pop()
                 run = (first, run[1], before.merge(run[2]))
-            joined.append(run)
-        return Runs(tuple(joined))
+            merged.append(run)
+        return Runs(tuple(merged))
+
+    def joined(self):
+        return Runs(tuple((first, last, joined(summary)) for first, last, summary in self.runs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,9 @@ class Sorted:
 
     def merge(self, other):
         return Sorted(self.blocks + other.blocks, self.summary.merge(other.summary))
+
+    def joined(self):
+        return Sorted(self.blocks, joined(self.summary))
 
 
 def wrapped(block, summary):

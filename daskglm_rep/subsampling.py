@@ -113,7 +113,7 @@ def _optimal(prepared, coef, method, n_samples, uniform_share, seed):
     if n_samples >= n_rows:
         return plan
     q = importance(prepared.block, objective.model, objective.basis, coef, matrix)
-    pilot_lengths = np.array([b.n_rows for b in found.pilot])
+    pilot_lengths = np.array(found.pilot_rows)
     stands_for = np.repeat(found.lengths / np.maximum(pilot_lengths, 1), pilot_lengths)
     return dataclasses.replace(plan, rate=_rate(q / stands_for, stands_for, floor, n_samples))
 

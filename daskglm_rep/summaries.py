@@ -179,12 +179,15 @@ class Survey:
     labels : dict
         Sum of weights per distinct label (classification), else empty.
     pilot : tuple of Block
-        A random share of each block's rows; weights are scaled so that they stand for the whole block.
+        A random share of each block's rows; weights are scaled so that they stand for the whole block. Those of several
+        blocks are one once `joined`.
     pilot_is_all : bool
         Whether the pilot is all rows.
     has_offset : bool
     n_missing : float
         Rows left out for a missing value.
+    pilot_rows : tuple of int
+        Rows of each block in the pilot.
     """
 
     lengths: tuple
@@ -198,6 +201,7 @@ class Survey:
     pilot_is_all: bool
     has_offset: bool
     n_missing: float = 0.0
+    pilot_rows: tuple = ()
 
     def merge(self, other):
         labels = dict(self.labels)
@@ -207,16 +211,30 @@ class Survey:
         return Survey(self.lengths + other.lengths, self.columns.merge(other.columns), self.n_nan + other.n_nan,
                       self.n_infinite + other.n_infinite, self.n_bad_y + other.n_bad_y, response, labels,
                       self.pilot + other.pilot, self.pilot_is_all and other.pilot_is_all,
-                      self.has_offset or other.has_offset, self.n_missing + other.n_missing)
+                      self.has_offset or other.has_offset, self.n_missing + other.n_missing,
+                      self.pilot_rows + other.pilot_rows)
+
+    def joined(self):
+        """The same with the pilot as one block: four arrays to send, and not four a block."""
+        return dataclasses.replace(self, pilot=(self.pilot[0].followed_by(self.pilot[1:]),)) if self.pilot[1:] else self
 
     def in_order(self, order):
         """Merged in another order of the blocks: `order[i]` says which of them is block i."""
-        return dataclasses.replace(self, lengths=tuple(self.lengths[i] for i in order),
-                                   pilot=tuple(self.pilot[i] for i in order))
+        lengths, n = (tuple(of[i] for i in order) if of else () for of in (self.lengths, self.pilot_rows))
+        if not self.pilot:
+            return dataclasses.replace(self, lengths=lengths)
+        last = np.cumsum(self.pilot_rows)
+        rows = np.concatenate([np.arange(last[i] - self.pilot_rows[i], last[i]) for i in order])
+        return dataclasses.replace(self, lengths=lengths, pilot=(self.joined().pilot[0].take(rows),), pilot_rows=n)
 
     def without_rows(self):
         """The sums alone: what a fitted model may keep."""
-        return dataclasses.replace(self, pilot=(), lengths=())
+        return dataclasses.replace(self, pilot=(), lengths=(), pilot_rows=())
+
+
+def joined(summary):
+    """A summary as it is sent: rows of several blocks as one block, where it has some."""
+    return summary.joined() if hasattr(summary, "joined") else summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +250,9 @@ class Pair:
 
     def merge(self, other):
         return Pair(self.first.merge(other.first), self.second.merge(other.second))
+
+    def joined(self):
+        return Pair(joined(self.first), joined(self.second))
 
 
 @dataclasses.dataclass(frozen=True)

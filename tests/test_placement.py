@@ -295,8 +295,20 @@ def test_what_has_an_entry_a_block_is_sorted_after_merging():
     look = [survey(data.prepare(part, i), GLM.of("poisson").family, Pilot(5, 0.0, 5, 0)) for i, part in
             enumerate(data.chunks)]
     found = placement.unwrapped(passes.merge_all(placement.wrapped(i, look[i]) for i in (2, 0, 3, 1)))
-    assert found.lengths == (CHUNK,) * 4 and [b.index for b in found.pilot] == [0, 1, 2, 3]
+    rows, = found.pilot
+    assert found.lengths == (CHUNK,) * 4 and found.pilot_rows == (5,) * 4
+    for i, of_block in enumerate(look[:4]):
+        assert np.array_equal(rows.X[5 * i:5 * i + 5], of_block.pilot[0].X)
     assert not Pair(look[0], Total(1.0)).commutes and Pair(Total(1.0), Total(1.0)).commutes
+
+
+def test_a_survey_travels_with_its_pilot_as_one_block(client, monkeypatch):
+    sent, joined = [], passes.joined
+    monkeypatch.setattr(passes, "joined", lambda value: sent.append(joined(value)) or sent[-1])
+    for data in (build(lazy(X), lazy(Y)), build(*dask.persist(lazy(X), lazy(Y)))):
+        found = passes.run(survey, data, GLM.of("poisson").family, Pilot(5, 0.0, 5, 0))
+        assert found.pilot_rows == (5,) * CHUNKS and len(found.pilot) == 1 and found.pilot[0].n_rows == 5 * CHUNKS
+    assert len(sent) > 4 and {len(getattr(s, "summary", s).pilot) for s in sent} == {1}
 
 
 # ---------------------------------------------------------------- what order decides, and workers that die

@@ -49,6 +49,13 @@ class Block:
     def n_rows(self):
         return self.X.shape[0]
 
+    def followed_by(self, others):
+        """One block of these rows and those of other blocks, in their order; it has no number and no extra columns."""
+        blocks = (self, *others)
+        stack = sparse.vstack if sparse.issparse(self.X) else np.concatenate
+        return Block(stack([b.X for b in blocks]), np.concatenate([b.y for b in blocks]),
+                     np.concatenate([b.weight for b in blocks]), np.concatenate([b.offset for b in blocks]))
+
     def take(self, rows, **changes):
         """The same block at some rows (an index or boolean array)."""
         extra = {name: value.iloc[rows] if hasattr(value, "iloc") else value[rows]

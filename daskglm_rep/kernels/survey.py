@@ -9,7 +9,6 @@ from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, STRIDED, call, extremes, kernel, types, whole_row
 from daskglm_rep.domains import POSITIVE
-from daskglm_rep.kernels.block import Block
 from daskglm_rep.kernels.strips import FEW_COLUMNS, STRIP, copy_strip, new_strip, transpose
 from daskglm_rep.summaries import Response, Spread, Survey
 
@@ -341,7 +340,7 @@ def survey(block, family, pilot, classify=False):
     share = block if rows.size == block.n_rows else block.take(rows, weight=block.weight[rows] * stand_for)
     home = dataclasses.replace(share, X=share.X if sparse.issparse(share.X) else np.array(share.X), extra={})
     return Survey((block.n_rows,), columns, n_nan, n_infinite, n_bad_y, response, labels, (home,),
-                  rows.size == block.n_rows, has_offset(block), float(block.n_missing))
+                  rows.size == block.n_rows, has_offset(block), float(block.n_missing), (rows.size,))
 
 
 def has_offset(block):
@@ -370,6 +369,5 @@ def concatenate(blocks):
     """One block of the rows of several."""
     if len(blocks) == 1:
         return blocks[0]
-    stack = sparse.vstack if sparse.issparse(blocks[0].X) else np.concatenate
-    return Block(stack([b.X for b in blocks]), np.concatenate([b.y for b in blocks]),
-                 np.concatenate([b.weight for b in blocks]), np.concatenate([b.offset for b in blocks]))
+    first, *others = blocks
+    return first.followed_by(others)

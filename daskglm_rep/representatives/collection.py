@@ -26,8 +26,8 @@ def guarded_survey(block, family, pilot, least, sketched):
     if least > 1:
         rows = found.pilot[0]
         pilot_rows = _grouped(_occupied(rows), least) if rows.n_rows else rows
-        found = dataclasses.replace(found, pilot=(pilot_rows,), pilot_is_all=False, response=_blurred(found.response),
-                                    columns=_guarded(found.columns, block, least))
+        found = dataclasses.replace(found, pilot=(pilot_rows,), pilot_rows=(pilot_rows.n_rows,), pilot_is_all=False,
+                                    response=_blurred(found.response), columns=_guarded(found.columns, block, least))
     return Pair(found, ColumnSketch.of(block.X, least) if sketched else Total(0))
 
 
