@@ -235,7 +235,7 @@ def _demo_fit(case, folder, estimator):
     seconds = time.perf_counter() - start
     print(f"\n{title} ({data.npartitions} files)\n{estimator.results_.summary()}\n"
           f"{estimator.n_passes_:g} sweeps over the files; at most {max(estimator.distance_to_optimum_, 1e-12):.0e} "
-          f"standard errors from the optimum; {seconds:.1f} s, most of them compilation.")
+          f"standard errors from the optimum; {seconds:.1f} s, any compilation included.")
     return estimator
 
 

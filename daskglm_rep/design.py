@@ -5,12 +5,11 @@
 """
 
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
 from dask.core import flatten
-from dask.dataframe.dask_expr._expr import are_co_aligned
+from narwhals.dependencies import get_dask_dataframe
 from scipy import sparse
 
 from daskglm_rep.pairing import check_order
@@ -107,8 +106,21 @@ class Data:
 
 
 def is_frame(a):
-    """Whether a is a dask DataFrame or Series."""
-    return isinstance(a, (dd.DataFrame, dd.Series))
+    """Whether a is a dask DataFrame or Series: where there is one, somebody imported what is slow to import."""
+    dd = get_dask_dataframe()
+    return dd is not None and isinstance(a, (dd.DataFrame, dd.Series))
+
+
+def is_table(a):
+    """Whether a is a dask DataFrame."""
+    return is_frame(a) and a.ndim == 2
+
+
+def are_co_aligned(a, b):
+    """Whether the rows of two dask frames are those of one table, partition by partition."""
+    from dask.dataframe.dask_expr import _expr
+
+    return _expr.are_co_aligned(a.expr, b.expr)
 
 
 def is_lazy(a):
@@ -212,7 +224,7 @@ def beside(X, added):
     X, added = (a.data if isinstance(a, xr.DataArray) else a for a in (X, added))
     width = 1 if added.ndim == 1 else added.shape[1]
     names = [f"added{j}" for j in range(width)]
-    if isinstance(X, dd.DataFrame):
+    if is_table(X):
         added = as_frame(added, X, "added")
         columns = [added] if width == 1 and added.ndim == 1 else [added[c] for c in added.columns]
         return X.assign(**dict(zip(names, columns))), width
@@ -338,7 +350,7 @@ def _frames(columns, prepare, names):
             continue
         c = as_frame(c, X, name)
         width = 1 if c.ndim == 1 else c.shape[1]
-        if not are_co_aligned(X.expr, c.expr) or c.divisions != X.divisions:          # dask would reorder its rows
+        if not are_co_aligned(X, c) or c.divisions != X.divisions:          # dask would reorder its rows
             others.append(c.simplify())
             roles.append((-len(others), width))
             continue
@@ -372,6 +384,6 @@ def as_frame(c, X, name):
             raise ValueError(f"X has {X.npartitions} partitions and {name} has {c.numblocks[0]} chunks: chunk them "
                              "alike.")
         columns = None if c.ndim == 1 else [str(j) for j in range(c.shape[1])]
-        return dd.from_dask_array(c, index=X.index, columns=columns)
+        return c.to_dask_dataframe(columns, X.index)
     raise ValueError(f"X is a dask DataFrame, so {name} must be a dask Series or array with the same partitions, not "
                      f"{type(c).__name__}.")

@@ -5,12 +5,13 @@ import glob
 import os
 from pathlib import Path
 
-import dask.dataframe as dd
 import narwhals as nw
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import xarray as xr
+
+from daskglm_rep.design import is_table
 
 PARQUET, CSV = (".parquet", ".parq", ".pq"), (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 CSV_BYTES = 2 ** 28          # larger texts are read in blocks, whose types a sample of the first must tell
@@ -88,7 +89,7 @@ def open_table(data):
         return _open_files([os.path.expanduser(p) for p in data])
     if isinstance(data, dict) or isinstance(data, np.ndarray) and data.dtype.names:
         return pd.DataFrame(data)
-    if isinstance(data, (pd.DataFrame, dd.DataFrame, xr.Dataset, Foreign, Texts)):
+    if isinstance(data, (pd.DataFrame, xr.Dataset, Foreign, Texts)) or is_table(data):
         return data
     try:
         return Foreign(nw.from_native(data))
@@ -117,7 +118,7 @@ def as_features(X):
                              "variables along one, the rows; stack them first, X.stack(row=[...]), or name the "
                              "variables in a formula (daskglm_rep.glm).")
         return X.to_dataarray("feature").transpose(next(iter(dims))[0], "feature")
-    if isinstance(X, (pd.DataFrame, dd.DataFrame)):
+    if isinstance(X, pd.DataFrame) or is_table(X):
         return X
     table = nw.from_native(X, pass_through=True)
     return _to_pandas(table) if isinstance(table, (nw.DataFrame, nw.LazyFrame)) else X
@@ -159,11 +160,15 @@ def _open_files(given):
     if local and sum(os.path.getsize(path) for path in paths) <= CSV_BYTES:
         return Texts(tuple(paths), list(_header(paths[0])))
     whole = paths[0].endswith(".gz")
+    import dask.dataframe as dd          # late: it takes long
+
     return dd.read_csv(paths, sep=_separator(paths[0]), assume_missing=True, sample=2 ** 22,
                        blocksize=None if whole else "64MiB")
 
 
 def _parquet(paths):
+    import dask.dataframe as dd          # late: it takes long
+
     try:
         return dd.read_parquet(paths)
     except (ValueError, OSError) as error:

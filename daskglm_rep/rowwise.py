@@ -3,13 +3,12 @@
 import dataclasses
 
 import dask.array as da
-import dask.dataframe as dd
 import narwhals as nw
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daskglm_rep.design import as_frame, is_frame, is_lazy
+from daskglm_rep.design import as_frame, is_frame, is_lazy, is_table
 from daskglm_rep.pairing import check_order
 from daskglm_rep.recipes import features, values, weight_and_offset
 
@@ -45,7 +44,7 @@ def map_rows(X, function, n_outputs, names, columns=None, offset=None, exposure=
         if n_outputs is not None and columns is not None:
             coords["class"] = list(columns)
         return xr.DataArray(result, dims=dims, coords=coords, name=apply.__name__)
-    if isinstance(X, dd.DataFrame):
+    if is_table(X):
         return _map_frame(given, apply, n_outputs)
     if isinstance(X, da.Array):
         return _map_array(given, apply, n_outputs)
@@ -113,8 +112,8 @@ def like(X, rows):
     X : numpy or dask array, pandas or dask DataFrame, DataArray
     rows : (n,) dask array, a chunk a block of X
     """
-    if isinstance(X, dd.DataFrame):
-        return dd.from_dask_array(rows, index=X.index)
+    if is_table(X):
+        return rows.to_dask_dataframe(index=X.index)
     if isinstance(X, xr.DataArray):
         coords = {k: v for k, v in X.coords.items() if set(v.dims) <= {X.dims[0]}}
         return xr.DataArray(rows if is_lazy(X) else rows.compute(), dims=X.dims[:1], coords=coords)
@@ -131,12 +130,11 @@ def as_table(rows, columns):
     rows : (n, m) numpy or dask array, pandas or dask DataFrame, DataArray or Dataset of rows
     columns : list of str
     """
-    if hasattr(rows, "columns") and not isinstance(rows, (pd.DataFrame, dd.DataFrame)):      # polars, Arrow
+    if hasattr(rows, "columns") and not (isinstance(rows, pd.DataFrame) or is_table(rows)):      # polars, Arrow
         table = nw.from_native(rows, eager_only=True)
         return table.rename(dict(zip(table.columns, columns))).to_native()
-    if isinstance(rows, (pd.DataFrame, dd.DataFrame)):
+    if isinstance(rows, pd.DataFrame) or is_table(rows):
         return rows.rename(columns=dict(zip(rows.columns, columns)))
     if isinstance(rows, xr.DataArray):
         return rows.assign_coords({"class": columns}).rename({"class": "statistic"}).to_dataset("statistic")
-    return dd.from_dask_array(rows, columns=columns) if isinstance(rows, da.Array) else pd.DataFrame(rows,
-                                                                                                  columns=columns)
+    return rows.to_dask_dataframe(columns) if isinstance(rows, da.Array) else pd.DataFrame(rows, columns=columns)

@@ -2,14 +2,12 @@
 
 import dataclasses
 
-import dask.dataframe as dd
 import narwhals as nw
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.dataframe.dask_expr._expr import are_co_aligned
 
-from daskglm_rep.design import Data, cuts
+from daskglm_rep.design import Data, are_co_aligned, cuts, is_frame, is_table
 from daskglm_rep.graphs import Source
 from daskglm_rep.pairing import check_order
 from daskglm_rep.readers import Foreign, Texts, plain_objects
@@ -87,7 +85,7 @@ def _ways(clusters):
         return []
     if isinstance(clusters, (list, tuple)) and all(isinstance(c, str) or np.ndim(c) == 1 for c in clusters):
         return list(clusters)
-    if isinstance(clusters, (pd.DataFrame, dd.DataFrame)):
+    if isinstance(clusters, pd.DataFrame) or is_table(clusters):
         return [clusters[c] for c in clusters.columns]
     return list(np.asarray(clusters).T) if np.ndim(clusters) == 2 else [clusters]
 
@@ -106,8 +104,8 @@ def _placed(table, role, given, i=0):
     if np.ndim(given) != 1 or not hasattr(given, "shape"):
         raise ValueError(f"{role} must be the name of a column of data, or a Series or array with a value for each of "
                          f"its rows, got a {type(given).__name__}.")
-    if isinstance(table, dd.DataFrame):
-        if not isinstance(given, dd.Series) or not are_co_aligned(table.expr, given.expr):
+    if is_table(table):
+        if not is_frame(given) or not are_co_aligned(table, given):
             raise ValueError(f"data is a dask DataFrame, so {role} must be the name of one of its columns, or a dask "
                              f"Series made of them, not a {type(given).__name__}: data.assign({role}=...).")
         return table.assign(**{name: given}), name

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import daskglm_rep
 from daskglm_rep import models
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
@@ -52,6 +53,17 @@ def test_imports_go_down_only():
 def test_no_files_import_each_other_in_a_circle():
     assert {module for module, others in INSIDE.items() if "daskglm_rep" in others} <= {"daskglm_rep.__main__"}
     graphlib.TopologicalSorter(INSIDE).prepare()
+
+
+def test_late_names_are_those_that_type_checkers_read():
+    seen = next(node for node in ast.parse((ROOT / "daskglm_rep" / "__init__.py").read_text()).body
+                if isinstance(node, ast.If))
+    read = {(alias.name if node.module == "daskglm_rep" else node.module.removeprefix("daskglm_rep."), alias.name)
+            for node in seen.body for alias in node.names}
+    assert read == {(module, name) for module, names in daskglm_rep._LATE.items() for name in names or (module,)}
+    assert all(getattr(daskglm_rep, name) is not None for name in daskglm_rep.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        daskglm_rep.nothing
 
 
 def test_stated_floors_are_the_versions_of_the_slow_tier():
