@@ -120,25 +120,36 @@ class Objective:
         return Objective(self.model, self.basis.keep([0] if self.basis.intercept else []))
 
 
-def solve(matrix, vector):
-    """matrix^-1 vector for a symmetric matrix, scaled to unit diagonal first; None where it is not positive definite or
-    the numbers overflow."""
-    if vector.size == 0:
-        return vector
+def _factor(matrix):
+    """Cholesky factor of a symmetric matrix scaled to unit diagonal, and the scales; None where it is not positive
+    definite or the numbers overflow."""
     diagonal = np.diag(matrix)
     if not (np.isfinite(matrix).all() and (diagonal > 0).all()):
         return None
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         s = 1.0 / np.sqrt(diagonal)
         scaled = s[:, None] * matrix * s
-        scaled_vector = (s * vector.T).T
-    if not (np.isfinite(scaled).all() and np.isfinite(scaled_vector).all()):
+    if not np.isfinite(scaled).all():
         return None
     try:
-        factor = linalg.cho_factor(scaled, lower=True, check_finite=False)
+        return linalg.cholesky(scaled, lower=True, check_finite=False), s
     except linalg.LinAlgError:
         return None
-    return (s * linalg.cho_solve(factor, scaled_vector, check_finite=False).T).T
+
+
+def solve(matrix, vector):
+    """matrix^-1 vector for a symmetric matrix; None where `_factor` is."""
+    if vector.size == 0:
+        return vector
+    found = _factor(matrix)
+    if found is None:
+        return None
+    L, s = found
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        scaled = (s * vector.T).T
+    if not np.isfinite(scaled).all():
+        return None
+    return (s * linalg.cho_solve((L, True), scaled, check_finite=False).T).T
 
 
 def solve_damped(matrix, vector):
@@ -156,5 +167,9 @@ def solve_damped(matrix, vector):
 
 def inverse(matrix):
     """Inverse of a symmetric positive definite matrix, scaled to unit diagonal first; NaN where it is none."""
-    result = solve(matrix, np.eye(len(matrix)))
-    return np.full(matrix.shape, math.nan) if result is None else 0.5 * (result + result.T)
+    found = _factor(matrix) if matrix.size else (matrix, np.ones(0))
+    if found is None:
+        return np.full(matrix.shape, math.nan)
+    L, s = found
+    lower = np.tril(linalg.lapack.dpotri(L, lower=1)[0]) if matrix.size else matrix
+    return s[:, None] * (lower + np.tril(lower, -1).T) * s

@@ -116,9 +116,17 @@ class Basis:
         return raw.ravel()
 
     def covariance(self, cov):
-        """Covariance of raw coefficients from that of standardised ones."""
-        T = np.kron(np.eye(cov.shape[0] // max(self.n_coef, 1)), self.to_raw)
-        return T @ cov @ T.T
+        """Covariance T cov T' of raw coefficients from that of standardised ones."""
+        return self._raw_rows(self._raw_rows(cov).T).T
+
+    def _raw_rows(self, matrix):
+        """T @ matrix, for a few numbers an entry: T has ones' column and a diagonal."""
+        first, size = int(self.intercept), matrix.shape[0] // max(self.n_coef, 1)
+        rows = matrix.reshape(size, self.n_coef, matrix.shape[1]).copy()
+        rows[:, first:] /= self.scale[:, None]
+        if self.intercept:
+            rows[:, 0] -= np.einsum("j,ejc->ec", self.center, rows[:, 1:])
+        return rows.reshape(matrix.shape)
 
     def keep(self, which):
         """The basis of a subset: `which` indexes its q coefficients, the intercept first."""

@@ -8,7 +8,7 @@ from scipy import sparse
 from daskglm_rep._jit import FLOATS, MATRIX, OUT, OUT2, STRIDED, call, exp, kernel, log, types
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.gram import basis_arguments, tile_gram
-from daskglm_rep.kernels.strips import (BASIS, LENGTH, STRIP, add_moment, add_quad, copy_strip, load_strip, new_strip)
+from daskglm_rep.kernels.strips import (BASIS, LENGTH, STRIP, add_quad, copy_strip, load_and_predict, new_strip)
 from daskglm_rep.summaries import Moments
 
 WIDE = 2 ** 17          # numbers in a tile of products: it stays in the L2 cache
@@ -140,14 +140,34 @@ def _add_pairs(Z, q, m, probability, variance, weight, left, right, pairs):
         for i in range(m):
             left[r, i] = weight[i] * variance[j, i]
         r += 1
-    for a in range(q):
-        first = a * (a + 1) // 2
-        for b in range(0, a + 1, 4):
-            for c in range(4):
-                for i in range(m):
-                    right[c, i] = Z[a, i] * Z[b + c, i]
-            for r in range(0, pairs.shape[0], 4):
-                add_quad(left[r:r + 4], right, m, pairs[r:r + 4, first + b:first + min(b + 4, a + 1)])
+    a = b = 0
+    for first in range(0, pairs.shape[1], 4):
+        n = min(4, pairs.shape[1] - first)
+        for c in range(n):
+            for i in range(m):
+                right[c, i] = Z[a, i] * Z[b, i]
+            b += 1
+            if b > a:
+                a, b = a + 1, 0
+        for r in range(0, pairs.shape[0], 4):
+            add_quad(left[r:r + 4], right, m, pairs[r:r + 4, first:first + n])
+
+
+@kernel
+def _predict_classes(Z, m, B, first, eta):
+    """eta += B Z for the classes from `first` on."""
+    q = B.shape[1]
+    for e in range(first, B.shape[0]):
+        own, j = eta[e], 0
+        while j + 4 <= q:
+            a, b, c, d = B[e, j], B[e, j + 1], B[e, j + 2], B[e, j + 3]
+            for i in range(m):
+                own[i] += (a * Z[j, i] + b * Z[j + 1, i]) + (c * Z[j + 2, i] + d * Z[j + 3, i])
+            j += 4
+        while j < q:
+            for i in range(m):
+                own[i] += B[e, j] * Z[j, i]
+            j += 1
 
 
 @kernel
@@ -156,8 +176,8 @@ def _strip_moments(X, columns, center, inverse_scale, intercept, y, weight, offs
     """One visit of each strip of a dense block: score, deviance and the distinct numbers of the information."""
     k, q = B.shape
     Z, left, right = new_strip(q), np.empty(((pairs.shape[0] + 3) // 4 * 4, LENGTH)), np.empty((4, LENGTH))
-    eta, probability, variance, residual = (np.empty((k, LENGTH)), np.empty((k, LENGTH)), np.empty((k, LENGTH)),
-                                            np.empty((k, LENGTH)))
+    eta, probability, variance = np.empty((k, LENGTH)), np.empty((k, LENGTH)), np.empty((k, LENGTH))
+    residual, slope = np.zeros(((k + 3) // 4 * 4, LENGTH)), np.empty(q)
     own_y, own_weight, own_offset, top = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     whole, minor, chosen = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     for start in range(0, X.shape[0], STRIP):
@@ -165,17 +185,15 @@ def _strip_moments(X, columns, center, inverse_scale, intercept, y, weight, offs
         copy_strip(y, start, m, own_y)
         copy_strip(weight, start, m, own_weight)
         copy_strip(offset, start, m, own_offset)
-        load_strip(X, start, m, columns, center, inverse_scale, intercept, Z)
         for e in range(k):
-            own = eta[e]
             for i in range(m):
-                own[i] = own_offset[i]
-            for j in range(q):
-                for i in range(m):
-                    own[i] += B[e, j] * Z[j, i]
-        _class_rows(eta, own_y, own_weight, m, top, whole, minor, chosen, probability, variance, residual, totals)
-        for e in range(k):
-            add_moment(Z, m, residual[e], score[e])
+                eta[e, i] = own_offset[i]
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, B[0], slope, Z, eta[0])
+        _predict_classes(Z, m, B, 1, eta)
+        _class_rows(eta, own_y, own_weight, m, top, whole, minor, chosen, probability, variance, residual[:k], totals)
+        for e in range(0, k, 4):
+            for j in range(0, q, 4):
+                add_quad(residual[e:e + 4], Z[j:j + 4], m, score[e:e + 4, j:j + 4])
         if informative:
             _add_pairs(Z, q, m, probability, variance, own_weight, left, right, pairs)
 
