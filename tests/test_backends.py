@@ -173,6 +173,21 @@ def test_a_job_queue_gets_its_script(name, capsys, monkeypatch):
     assert JOB_LINES[name] in script and "--nthreads" in script and asked[0] == {"jobs": 3}
 
 
+def test_condor_gets_its_submit_file(capsys, monkeypatch):
+    jobqueue = pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    asked = []
+    monkeypatch.setattr(jobqueue.core.JobQueueCluster, "adapt", lambda self, **how: asked.append(how))
+    with backend("htcondor", adapt=(0, 3), cores=4, memory="8GB", disk="10GB", processes=1,
+                 job_extra_directives={"+MaxRuntime": "3600"}, silence_logs="error") as client:
+        script = capsys.readouterr().out.splitlines()
+        assert passes.workers.active_client() is client
+        arguments = next(line for line in script if line.startswith("Arguments"))
+        assert client.scheduler.address in arguments and "--nthreads 4" in arguments
+    wanted = {"MY.DaskWorkerCores = 4", "MY.DaskWorkerMemory = 8000000000", "MY.DaskWorkerDisk = 10000000000",
+              "+MaxRuntime = 3600", "Queue"}
+    assert wanted <= set(script) and asked[0] == {"minimum": 0, "maximum": 3}
+
+
 class _Gateway:
     """What `backend("yarn")` asks of a dask-gateway server."""
 
