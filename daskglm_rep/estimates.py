@@ -43,6 +43,11 @@ class Estimates(Versioned):
         return self.fitted.fit.converged
 
     @property
+    def where(self):
+        """One line: where the sweeps of the fit ran, and why."""
+        return self.fitted.where
+
+    @property
     def cov_type(self):
         """Name of the covariance estimator behind `bse`."""
         return self.covariance.cov_type

@@ -105,6 +105,8 @@ class Fitted:
         Whether weights count rows.
     overdispersion : Overdispersion or None
         Where alpha was estimated.
+    where : str
+        One line: where its sweeps ran.
     """
 
     fit: Fit
@@ -117,6 +119,7 @@ class Fitted:
     null_deviance: float
     frequency: bool = False
     overdispersion: Overdispersion | None = None
+    where: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "survey", self.survey.without_rows())

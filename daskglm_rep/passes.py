@@ -14,11 +14,10 @@ later sweep: a block that comes with more or fewer is refused.
 """
 
 import logging
-import threading
 import uuid
 import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 
 import dask
 import dask.array as da
@@ -26,9 +25,9 @@ import numpy as np
 from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
-from threadpoolctl import ThreadpoolController
 
 from daskglm_rep import placement, workers
+from daskglm_rep.blas import ONE_BLAS_THREAD
 from daskglm_rep.graphs import Packed
 from daskglm_rep.summaries import joined
 from daskglm_rep.telling import ReadWarning, tell
@@ -164,34 +163,6 @@ class _Work:
             return _sent(merge_all(placement.wrapped(block, call()) for block, call in zip(bundle.blocks, calls)))
 
 
-class _OneBlasThread:
-    """While any task runs BLAS starts no threads of its own under it; the last task to end gives them back."""
-
-    def __init__(self):
-        self.lock, self.n_inside, self.limit = threading.Lock(), 0, None
-
-    def __enter__(self):
-        with self.lock:
-            self.n_inside += 1
-            if self.n_inside == 1:
-                self.limit = _controller().limit(limits=1, user_api="blas")
-
-    def __exit__(self, *exception):
-        with self.lock:
-            self.n_inside -= 1
-            if not self.n_inside:
-                self.limit.restore_original_limits()
-
-
-ONE_BLAS_THREAD = _OneBlasThread()
-
-
-@cache
-def _controller():
-    """Made once: looking for the BLAS libraries takes 7 ms, a quarter of a sweep over two million rows."""
-    return ThreadpoolController()
-
-
 def run(kernel, data, *arguments):
     """Merge `kernel(block, *arguments)` over all blocks of some data: one sweep.
 
@@ -239,7 +210,7 @@ def where(data):
         scheduler = dask.config.get("scheduler", None) or "threads"
         name = scheduler if isinstance(scheduler, str) else type(scheduler).__name__
         return f"{chunks}, made again in every sweep in this machine's {name!r} scheduler: no cluster is connected."
-    threads = sum(w["nthreads"] for w in client.scheduler_info()["workers"].values())
+    threads = sum(w["nthreads"] for w in workers.known(client).values())
     cluster = f"cluster {client.scheduler.address} ({threads} threads)"
     if data.source.placed:
         return f"{data.n_blocks} chunks persisted on {cluster}: {len(data.source.placed)} bundles, a task each a sweep."

@@ -127,7 +127,7 @@ def place(client, source):
     workers.wait(client, list(needed.values()))
     if any(future.status != "finished" for future in needed.values()):
         return []
-    known = client.scheduler_info()["workers"]
+    known = workers.known(client)
     holders = client.who_has(list(needed.values()))
     if not known or not _there_is_room(client, source, holders, known):
         return []

@@ -109,7 +109,7 @@ class Prepared:
         else:
             null = self.model.null_deviance(self.found.response, self.basis.intercept, found.labels)
         return Fitted(fit, found, list(self.data.names), self.kept, n_rows, self.data.n_passes, separated, null,
-                      weights_kind == "frequency")
+                      weights_kind == "frequency", where=passes.where(self.data))
 
     def fitted_at(self, point, converged=True, distance=np.nan, n_iter=1, response=None,
                   weights_kind="prior"):

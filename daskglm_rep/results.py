@@ -41,6 +41,8 @@ class GLMResults(HypothesisTests, MarginalEffects):
         `llf` is R's: an estimated dispersion enters it as deviance / n and `aic` counts it as a parameter.
     alpha, alpha_standard_error : float
         Overdispersion of the negative binomial family, which `aic` counts where it was estimated.
+    where : str
+        One line: where the sweeps of the fit ran, and why.
 
     Examples
     --------

@@ -32,9 +32,16 @@ def active_client():
         return None
 
 
+def known(client):
+    """What the scheduler knows of its workers, by address; asked here, as a poll empties the client's own copy."""
+    with contextlib.suppress(OSError):          # the scheduler is gone
+        return client.sync(client.scheduler.identity, n_workers=-1)["workers"] if client.scheduler else {}
+    return {}
+
+
 def n_threads(client):
     """Threads of a cluster's workers; of one with none yet, a guess."""
-    return sum(worker["nthreads"] for worker in client.scheduler_info()["workers"].values()) or GUESS
+    return sum(worker["nthreads"] for worker in known(client).values()) or GUESS
 
 
 def compute(client, graph, keys, futures=()):
@@ -116,7 +123,7 @@ def wait(client, futures):
 
 def _trouble(client):
     """Why nothing can run on the cluster, or None."""
-    workers = client.scheduler_info()["workers"]
+    workers = known(client)
     address = client.scheduler.address if client.scheduler else "the cluster"
     if not workers:
         return (f"No worker has come to {address}: see whether its jobs wait in the queue or failed, and start workers "
@@ -128,7 +135,7 @@ def _trouble(client):
 
 
 def _memory(client):
-    limits = {w["memory_limit"] for w in client.scheduler_info()["workers"].values() if w.get("memory_limit")}
+    limits = {w["memory_limit"] for w in known(client).values() if w.get("memory_limit")}
     return f"{format_bytes(min(limits))} a worker" if limits else "no worker is left"
 
 
@@ -146,7 +153,7 @@ def lost(client, futures):
 
 def check_memory(client, largest):
     """A sentence where a chunk of some bytes is too large for a worker, or None."""
-    limits = [w["memory_limit"] for w in client.scheduler_info()["workers"].values() if w.get("memory_limit")]
+    limits = [w["memory_limit"] for w in known(client).values() if w.get("memory_limit")]
     if not limits or 2 * largest <= min(limits):
         return None
     return (f"The largest chunk has {format_bytes(largest)} and the smallest worker {format_bytes(min(limits))}: below "

@@ -238,4 +238,19 @@ def test_one_line_says_where_a_fit_runs(caplog, capsys):
     assert caplog.messages[0] in capsys.readouterr().out
     assert len(caplog.messages) == 1 and caplog.messages[0].startswith("6 lazy chunks, made again in every sweep")
     assert "no cluster" in caplog.messages[0]
-    assert passes.where(build(X, Y)).startswith("1 block")
+    assert fit(X, Y).where == passes.where(build(X, Y)) and fit(X, Y).where.startswith("1 block")
+
+
+def test_results_say_where_the_fit_ran():
+    with backend("distributed", n_workers=1, threads_per_worker=2, processes=False, silence_logs=50) as client:
+        lazily, placed = fit(*lazy()), fit(*dask.persist(*lazy()))
+        assert lazily.where.startswith("6 lazy chunks") and "(2 threads)" in lazily.where
+        cluster = f"cluster {client.scheduler.address} (2 threads)"
+        assert placed.where.startswith(f"6 chunks persisted on {cluster}: 2 bundles")
+
+
+def test_a_cluster_is_asked_for_its_workers_whatever_the_client_remembers(monkeypatch):
+    with backend("distributed", n_workers=1, threads_per_worker=2, processes=False, silence_logs=50) as client:
+        monkeypatch.setattr(type(client), "scheduler_info", lambda self, **how: {"workers": {}})     # as polls leave it
+        assert passes.workers.n_threads(client) == 2
+    assert passes.workers.known(client) == {}

@@ -192,8 +192,8 @@ def test_a_word_while_workers_are_waited_for(caplog, monkeypatch, truth):
 
 def _client_with(limit, status="running"):
     worker = {"memory_limit": limit, "status": status, "nthreads": 1}
-    return types.SimpleNamespace(scheduler_info=lambda: {"workers": {"a": worker}},
-                                 scheduler=types.SimpleNamespace(address="tcp://here:1"))
+    return types.SimpleNamespace(sync=lambda ask, n_workers: {"workers": {"a": worker}},
+                                 scheduler=types.SimpleNamespace(address="tcp://here:1", identity=None))
 
 
 def test_workers_too_small_for_a_chunk():

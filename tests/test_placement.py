@@ -227,7 +227,7 @@ def _where(client, a):
 
 
 def test_bundles_lie_where_their_chunks_lie_and_order_is_kept(client):
-    workers = sorted(client.scheduler_info()["workers"])
+    workers = sorted(placement.workers.known(client))
     parts = [client.persist(lazy(X[i:i + CHUNK]), workers=[workers[(i // CHUNK) % 2]]) for i in range(0, N, CHUNK)]
     rows = da.concatenate(parts)
     data = build(rows)
@@ -268,7 +268,7 @@ def test_rows_are_not_bundled_where_memory_is_short(client):
     for source, limit, spilled, fits in ((plain, 1, 0, True), (plain, 10 ** 9, 1, False), (computed, 10 ** 9, 0, True),
                                          (computed, X.nbytes, 0, False)):
         known = {address: worker | {"memory_limit": limit, "metrics": {"spilled_bytes": {"disk": spilled}}}
-                 for address, worker in client.scheduler_info()["workers"].items()}
+                 for address, worker in placement.workers.known(client).items()}
         needed = [source.futures[key] for reader in source.readers for key in reader.outer]
         placement.workers.wait(client, needed)
         assert placement._there_is_room(client, source, client.who_has(needed), known) == fits
@@ -330,7 +330,7 @@ def test_a_worker_killed_between_sweeps_changes_nothing(kind, truth, monkeypatch
         total = run(kernel, data, *arguments)
         if data.source is not None and not killed:
             address = data.source.placed[0].worker
-            killed.append(client.scheduler_info()["workers"][address]["id"])
+            killed.append(placement.workers.known(client)[address]["id"])
             os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
         return total
 
