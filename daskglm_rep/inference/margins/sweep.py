@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from daskglm_rep.inference.margins.differences import changed, columns
+from daskglm_rep.inference.margins.differences import columns
 from daskglm_rep.inference.margins.effects import Slope
 from daskglm_rep.kernels.margins import weighted_moments
 
@@ -102,48 +102,70 @@ def effect_sums(block, plan):
     """Block kernel: `Margins` of a block, tile by tile."""
     rows, groups = plan.terms.rows(block.extra["rows"]), block.extra.get("groups")
     weight, offset = block.weight, block.offset
-    codes, keys = np.zeros(block.n_rows, dtype=int), [()]
+    codes, keys = None, [()]
     if groups is not None:
         codes, keys = pd.MultiIndex.from_frame(groups.reset_index(drop=True)).factorize()
         order = np.argsort(codes, kind="stable")
         codes, rows, weight, offset = codes[order], plan.terms.take(rows, order), weight[order], offset[order]
         keys = [tuple(key) for key in keys]
-    found = Margins({})
+    found, straight = Margins({}), straight_slopes(plan, rows) if block.n_rows else {}
     n_outputs = plan.predictor.model.n_responses * plan.predictor.coef.shape[0]
     width = min(len(plan.terms.names), 128) + n_outputs          # wider designs of formulas are sparse
     step = int(np.clip(TILE_NUMBERS // width, MIN_TILE, MAX_TILE))
     for start in range(0, block.n_rows, step):
         cut = slice(start, min(start + step, block.n_rows))
-        edges = np.r_[0, np.flatnonzero(np.diff(codes[cut])) + 1, cut.stop - cut.start]
-        sums = tile_sums(plan, plan.terms.take(rows, cut), weight[cut], offset[cut], edges)
+        within = [] if codes is None else np.flatnonzero(np.diff(codes[cut])) + 1
+        edges = [0, *within, cut.stop - cut.start]
+        sums = tile_sums(plan, plan.terms.take(rows, cut), weight[cut], offset[cut], edges, straight)
         for (first, last), each in zip(zip(edges, edges[1:]), sums):
-            key = keys[codes[start + first]]
+            key = () if codes is None else keys[codes[start + first]]
             found = found.merge(Margins({key: (float(weight[start + first:start + last].sum()), *each)}))
     return found
 
 
-def tile_sums(plan, rows, weight, offset, edges):
+def straight_slopes(plan, rows):
+    """Slopes whose direction is the same in all rows of a one-equation model: all are multiples of one average.
+
+    Returns
+    -------
+    dict
+        `relative` -> (positions among the averages, (m, q) directions in the raw coefficients).
+    """
+    found, predictor = {}, plan.predictor
+    for at, average in enumerate(plan.averages):
+        if not isinstance(average, Slope) or average.levels is not None or average.times_x or len(predictor.coef) > 1:
+            continue
+        direction = plan.terms.constant_derivative(rows, average.variable)
+        if direction is not None:
+            full = np.zeros(len(plan.terms.names))
+            full[direction[0]] = direction[1]
+            places, directions = found.setdefault(average.relative, ([], []))
+            places.append(at)
+            directions.append(np.r_[np.zeros(int(predictor.intercept)), full[predictor.kept]])
+    return {relative: (np.array(places), np.array(D)) for relative, (places, D) in found.items()}
+
+
+def tile_sums(plan, rows, weight, offset, edges, straight=None):
     """Per run of rows between edges: ((A, R) sums of values, (A, R, k) sums of gradients)."""
     n_averages, n_responses, n_coef = plan.shape
+    straight = straight_slopes(plan, rows) if straight is None else straight
+    along = {at for places, _ in straight.values() for at in places}
     totals = [(np.zeros((n_averages, n_responses)), np.zeros((n_averages, n_responses, n_coef))) for _ in edges[1:]]
-    at = 0
-    for point in plan.points:
-        tile, straight = _Tile(plan, rows, offset, point), {}
-        for average in plan.averages:
-            direction = tile.direction(average)
-            if direction is not None:          # all such slopes are multiples of one average
-                if average.relative not in straight:
-                    straight[average.relative] = _along_one(tile, average.relative, weight, edges)
-                for (values, gradients), sums in zip(totals, straight[average.relative]):
-                    _add_multiple(plan.predictor, direction, sums, values[at], gradients[at])
-                at += 1
+    for number, point in enumerate(plan.points):
+        tile, first_at = _Tile(plan, rows, offset, point), number * len(plan.averages)
+        for relative, (places, D) in straight.items():
+            t = (D @ plan.predictor.coef[0])[:, None]
+            for (values, gradients), (value, gradient, slope) in zip(totals, _along_one(tile, relative, weight, edges)):
+                values[first_at + places] += t * value
+                gradients[first_at + places] += (t * gradient + slope * D)[:, None]
+        for at, average in enumerate(plan.averages):
+            if at in along:
                 continue
             value, pieces = tile.slope(average) if isinstance(average, Slope) else tile.prediction(average)
             for (values, gradients), first, last in zip(totals, edges, edges[1:]):
                 run = slice(first, last)
-                values[at] += weight[run] @ value[run]
-                gradients[at] += _gradient(plan.predictor, pieces, weight, run)
-            at += 1
+                values[first_at + at] += weight[run] @ value[run]
+                gradients[first_at + at] += _gradient(plan.predictor, pieces, weight, run)
     return totals
 
 
@@ -154,20 +176,8 @@ def _along_one(tile, relative, weight, edges):
     value, u, v = state.derivative(np.ones((len(weight), 1)), relative)
     runs = [slice(first, last) for first, last in zip(edges, edges[1:])]
     pieces = [(np.arange(X.shape[1]), X, u)]
-    return [(weight[run] @ value[run], _gradient(tile.predictor, pieces, weight, run), weight[run] @ v[run, :, 0])
+    return [(weight[run] @ value[run], _gradient(tile.predictor, pieces, weight, run), weight[run] @ v[run, 0, 0])
             for run in runs]
-
-
-def _add_multiple(predictor, direction, sums, values, gradients):
-    """The sums of a slope along the same direction of the design in all rows."""
-    positions, d = direction
-    t = float(d @ predictor.full(int(max(predictor.kept.max(initial=-1), positions.max(initial=-1))) + 1)[positions, 0])
-    values += t * sums[0]
-    gradients += t * sums[1]
-    into = np.searchsorted(predictor.kept, positions)
-    for j, place, position in zip(d, into, positions):
-        if place < predictor.kept.size and predictor.kept[place] == position:
-            gradients[:, place + predictor.intercept] += j * sums[2]
 
 
 def _gradient(predictor, pieces, weight, run):
@@ -192,15 +202,7 @@ class _Tile:
         self.terms, self.predictor, self.offset, self.point = plan.terms, plan.predictor, offset, point
         for name, value in point.items():
             rows = plan.terms.assign(rows, name, value)
-        self.rows, self._base = rows, None
-
-    def _design(self, rows, words, moved=None):
-        with np.errstate(all="ignore"):
-            X = self.terms.matrix(rows) if moved is None else self.terms.rebuilt(self.base[0], rows, moved)
-        eta = self.predictor.eta(X, self.offset)
-        if not np.isfinite(eta).all():
-            raise ValueError(_not_finite(self.terms.names, X, words))
-        return X, self.predictor.model.mean_state(eta)
+        self.rows, self._base, self.eta = rows, None, None
 
     @property
     def base(self):
@@ -212,40 +214,61 @@ class _Tile:
             They are not finite.
         """
         if self._base is None:
-            self._base = self._design(self.rows, f"at={self.point!r}" if self.point else "The data")
+            with np.errstate(all="ignore"):
+                X = self.terms.matrix(self.rows)
+                self.eta = self.predictor.eta(X, self.offset)
+            words = f"at={self.point!r}" if self.point else "The data"
+            self._base = X, self._state(self.eta, self.terms.names, X, words)
         return self._base
+
+    def _state(self, eta, names, X, words):
+        if not np.isfinite(eta).all():
+            raise ValueError(_not_finite(names, X, words))
+        return self.predictor.model.mean_state(eta)
 
     def prediction(self, average):
         """Values and pieces of E[y] or ln E[y]."""
-        X, state = self.base if average.variable is None else self._design(*self._moved(average), average.variable)
-        value, u = state.prediction(average.log)
-        return value, [(np.arange(X.shape[1]), X, u)]
-
-    def _moved(self, average):
-        value = average.value
-        if average.how == "shift":
-            value = self.terms.column(self.rows, average.variable) + value
+        X, state = self.base
+        if average.variable is None:
+            value, u = state.prediction(average.log)
+            return value, [(np.arange(X.shape[1]), X, u)]
+        gone, positions, M = self._moved(average)
+        B, p = self.predictor.full(X.shape[1])[positions], X.shape[1]
+        with np.errstate(all="ignore"):
+            eta = self.eta + M @ B
+            if gone:
+                eta -= X[:, positions] @ B
         words = f"{average.variable} = {average.value}" if average.how == "set" else \
             f"{average.variable} moved by {average.value:g}"
-        return self.terms.assign(self.rows, average.variable, value), words
+        state = self._state(eta, [self.terms.names[j] for j in positions], M, words)
+        value, u = state.prediction(average.log)
+        stay = np.arange(p)
+        if gone:
+            stay[positions] = p          # no column of the design
+        return value, [(stay, X, u), (positions, M, u)]
 
-    def direction(self, average):
-        """(positions, values) of the direction of a slope, where it is the same in all rows of a one-equation model."""
-        if not isinstance(average, Slope) or average.levels is not None or average.times_x \
-                or self.predictor.coef.shape[0] > 1:
-            return None
-        return self.terms.constant_derivative(self.rows, average.variable)
+    def _moved(self, average):
+        """Whether columns of the design are replaced, or added to; which, and by what, (n, m)."""
+        name, value, n = average.variable, average.value, len(self.offset)
+        constant = self.terms.constant_part(self.rows, name, value) if average.how == "set" else \
+            self.terms.constant_derivative(self.rows, name)
+        if constant is not None:
+            row = constant[1] * (1.0 if average.how == "set" else value)
+            return average.how == "set", constant[0], np.broadcast_to(row, (n, row.size))
+        if average.how == "shift":
+            value = self.terms.column(self.rows, name) + value
+        with np.errstate(all="ignore"):
+            return True, *self.terms.part(self.terms.assign(self.rows, name, value), name)
 
     def slope(self, average):
         """Values and pieces of a derivative."""
         X, state = self.base
         if average.levels is None:
-            positions, D = self.terms.derivative(self.rows, average.variable)
+            positions, D = self.terms.derivative(self.rows, average.variable, X)
         else:
-            low, high = (self.terms.rebuilt(X, self.terms.assign(self.rows, average.variable, level), average.variable)
-                         for level in average.levels)
-            positions = changed(high, low)
-            D = columns(high, positions) - columns(low, positions)
+            (positions, low), (_, high) = (self.terms.part(self.terms.assign(self.rows, average.variable, level),
+                                                           average.variable) for level in average.levels)
+            D = columns(high - low, slice(None))
         t = D @ self.predictor.full(X.shape[1])[positions]
         value, u, v = state.derivative(t, average.relative)
         if average.times_x:

@@ -13,13 +13,16 @@ from scipy import sparse
 from daskglm_rep.inference.margins.differences import columns, derivative
 
 NUMBER = None           # in `variables`: a numeric variable has no levels
+SMALL = 1e-100          # a number that products are not divided by
+WHOLE = None          # among rows by name of column: the design itself
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayTerms:
     """Design columns given as an array, some of them products of others or dummies of one factor.
 
-    Rows are dicts of base columns and factors' codes; a factor that was not assigned keeps its dummies as observed.
+    Rows are dicts of base columns and factors' codes; a factor that was not assigned keeps its dummies as observed. As
+    long as nothing was assigned the design that they came from is among them, under `WHOLE`, if no column is a product.
 
     Attributes
     ----------
@@ -68,7 +71,8 @@ class ArrayTerms:
     def rows(self, X):
         """Base columns of some rows of X, by name."""
         X = X.toarray() if sparse.issparse(X) else X
-        return {name: X[:, j] for j, name in enumerate(self.names) if name not in self.products}
+        rows = {name: X[:, j] for j, name in enumerate(self.names) if name not in self.products}
+        return rows if self.products else rows | {WHOLE: X}
 
     def single(self, points):
         """Rows at values of the variables: a list of dicts."""
@@ -99,14 +103,17 @@ class ArrayTerms:
         return labels
 
     def assign(self, rows, name, value):
-        if name not in self.factors:
-            return rows | {name: np.broadcast_to(np.asarray(value, float), (self.length(rows),))}
         n = self.length(rows)
+        rows = {column: values for column, values in rows.items() if column is not WHOLE}
+        if name not in self.factors:
+            return rows | {name: np.broadcast_to(np.asarray(value, float), (n,))}
         dummies = self.factors[name][1]
         return rows | {dummy: np.full(n, float(level == value)) for level, dummy in dummies.items()}
 
     def matrix(self, rows):
         """(n, p) design, products rebuilt."""
+        if WHOLE in rows:
+            return rows[WHOLE]
         X = np.empty((self.length(rows), len(self.names)))
         for j, name in enumerate(self.names):
             parts = self.products.get(name, (name,))
@@ -115,19 +122,16 @@ class ArrayTerms:
                 X[:, j] *= rows[part]
         return X
 
-    def rebuilt(self, X, rows, name):
-        """The design of rows in which only one variable differs from those whose design is X."""
-        own = (name,) if name not in self.factors else self.factors[name][1].values()
-        X = X.copy()
-        for j, column in enumerate(self.names):
-            parts = self.products.get(column, (column,))
-            if any(part in own for part in parts):
-                X[:, j] = rows[parts[0]]
-                for part in parts[1:]:
-                    X[:, j] *= rows[part]
-        return X
+    def part(self, rows, name):
+        """Positions of the design columns that a variable enters, and these columns, (n, m)."""
+        own = set(self.factors[name][1].values()) if name in self.factors else {name}
+        positions = [j for j, column in enumerate(self.names) if own & set(self.products.get(column, (column,)))]
+        names = tuple(self.names[j] for j in positions)
+        products = {column: parts for column, parts in self.products.items() if column in names}
+        rows = {column: values for column, values in rows.items() if column is not WHOLE}
+        return np.array(positions, int), dataclasses.replace(self, names=names, products=products).matrix(rows)
 
-    def derivative(self, rows, name):
+    def derivative(self, rows, name, X=None):
         """Exact: products by the product rule."""
         n, positions, columns = self.length(rows), [], []
         for j, column in enumerate(self.names):
@@ -142,6 +146,13 @@ class ArrayTerms:
             columns.append(value)
         return np.array(positions, int), np.column_stack(columns) if columns else np.empty((n, 0))
 
+    def constant_part(self, rows, name, value):
+        """`part` of one row where the variable has a value, if no other variable enters these columns; else None."""
+        own = set(self.factors[name][1].values()) if name in self.factors else {name}
+        if any(own & set(parts) and set(parts) - own for parts in self.products.values()):
+            return None
+        positions, columns = self.part(self.assign(self.take(rows, slice(0, 1)), name, value), name)
+        return positions, columns[0]
 
     def constant_derivative(self, rows, name):
         """(positions, values) of a derivative that is the same in all rows; None where it is not."""
@@ -193,13 +204,14 @@ class FrameTerms:
         With `matrix(frame)`, `names`, `variables`.
     scales : dict
         Standard deviations of variables, where known: the steps of numerical derivatives follow them.
-    parts : dict
-        Variable -> what `using` found, filled as variables come up.
+    parts, constants : dict
+        Variable -> what `using` found, and what is the same in all rows, filled as variables come up.
     """
 
     spec: object
     scales: dict = dataclasses.field(default_factory=dict)
     parts: dict = dataclasses.field(default_factory=dict)
+    constants: dict = dataclasses.field(default_factory=dict)
 
     @property
     def names(self):
@@ -238,6 +250,9 @@ class FrameTerms:
             categories = dtype.categories if value in dtype.categories else dtype.categories.append(pd.Index([value]))
             code = np.full(len(rows), categories.get_loc(value), dtype=np.int32)
             return rows.assign(**{name: pd.Categorical.from_codes(code, categories, ordered=dtype.ordered)})
+        if isinstance(dtype, pd.StringDtype):          # what the formula makes of text, without n copies of it
+            only = pd.Categorical.from_codes(np.zeros(len(rows), np.int8), pd.Index([value], dtype=dtype))
+            return rows.assign(**{name: only})
         return rows.assign(**{name: pd.Series(value, index=rows.index, dtype=dtype)})
 
     def matrix(self, rows):
@@ -252,31 +267,48 @@ class FrameTerms:
             self.parts[name] = positions, FrameTerms(spec, self.scales), linear
         return self.parts[name]
 
-    def rebuilt(self, X, rows, name):
-        """The design of rows in which only one variable differs from those whose design is X."""
+    def part(self, rows, name):
+        """Positions of the design columns that a variable enters, and these columns, (n, m)."""
         positions, part, _ = self.using(name, rows)
-        if sparse.issparse(X) or positions.size == X.shape[1]:
-            return self.matrix(rows)
-        X = X.copy()
-        X[:, positions] = part.matrix(rows)
-        return X
+        return positions, part.matrix(rows)
 
-    def derivative(self, rows, name):
-        """Exact where the columns are linear in the variable, else by central differences, checked row by row."""
+    def derivative(self, rows, name, X=None):
+        """Exact where the columns are linear in the variable, else by central differences, checked row by row; X is
+        the rows' design where it is known."""
         positions, part, linear = self.using(name, rows)
         if not linear:
             inner, values = derivative(part, rows, name)
             return positions[inner], values
-        ends = [part.matrix(part.assign(rows, name, value)) for value in (0.0, 1.0)]
-        return positions, columns(ends[1], slice(None)) - columns(ends[0], slice(None))
+        if X is None:
+            return positions, columns(part.matrix(part.assign(rows, name, 1.0)), slice(None))          # all are 0 at 0
+        x = self.column(rows, name)
+        small = np.flatnonzero(np.abs(x) < SMALL)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = columns(X, positions) / x[:, None]
+        if small.size:
+            values[small] = self.derivative(self.take(rows, small), name)[1]
+        return positions, values
+
+    def constant_part(self, rows, name, value):
+        """`part` of one row where the variable has a value, if no other variable enters these columns; else None."""
+        def of_one(row):
+            positions, values = self.part(self.assign(row, name, value), name)
+            return positions, columns(values, slice(None))[0]
+        return self._constant((name, value), rows, set(self.using(name, rows)[1].variables) == {name}, of_one)
 
     def constant_derivative(self, rows, name):
         """(positions, values) of a derivative that is the same in all rows; None where it is not."""
+        def of_one(row):
+            positions, values = self.derivative(row, name)
+            return positions, values[0]
         _, part, linear = self.using(name, rows)
-        if not linear or set(part.variables) != {name}:
-            return None
-        positions, values = self.derivative(self.take(rows, slice(0, 1)), name)
-        return positions, values[0]
+        return self._constant(name, rows, linear and set(part.variables) == {name}, of_one)
+
+    def _constant(self, key, rows, is_constant, of_one):
+        """What is the same in all rows, found from one of them and kept: a formula takes milliseconds for any."""
+        if is_constant and key not in self.constants:
+            self.constants[key] = of_one(self.take(rows, slice(0, 1)))
+        return self.constants[key] if is_constant else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,15 +351,19 @@ class MixedTerms:
         X = self.terms.matrix(rows)
         return self._mix(X.toarray() if sparse.issparse(X) else X)
 
-    def rebuilt(self, X, rows, name):
-        return self.matrix(rows)
+    def part(self, rows, name):
+        X = self.matrix(rows)
+        return np.arange(X.shape[1]), X
 
-    def derivative(self, rows, name):
+    def derivative(self, rows, name, X=None):
         positions, values = self.terms.derivative(rows, name)
         return positions, self._mix(values)
 
     def constant_derivative(self, rows, name):
         """None: a mixture is one row."""
+
+    def constant_part(self, rows, name, value):
+        """None, too."""
 
     def _mix(self, X):
         return np.einsum("ikj,k->ij", X.reshape(-1, self.shares.size, X.shape[1]), self.shares)
