@@ -31,11 +31,6 @@ def kernel(function):
     return keep(njit(nogil=True, fastmath=SUMS, error_model="numpy")(function))
 
 
-def extremes(function):
-    """Compile a loop of minima and maxima, which vectorises where nothing is NaN: with one they are arbitrary."""
-    return keep(njit(nogil=True, fastmath=SUMS | {"nnan"}, error_model="numpy")(function))
-
-
 def formula(function):
     """Compile a scalar formula or a loop of them: additions stay in order, divisions by zero give inf."""
     return keep(njit(nogil=True, fastmath=STRICT, error_model="numpy")(function))
@@ -225,6 +220,28 @@ def load_quad(typingctx, X, i, j, Z, k, l):
         return context.get_dummy_value()
 
     return types.void(X, i, j, Z, k, l), codegen
+
+
+# ---------------------------------------------------------------- minima and maxima that vectorise
+
+
+def _nearer(builder, sign, a, b):
+    return builder.select(builder.fcmp_ordered(sign, a, b, flags=NO_NAN), a, b, flags=NO_NAN)
+
+
+NO_NAN = ("nnan", "nsz")          # on the choice too, where numba has none: LLVM sees no reduction without
+
+
+@intrinsic
+def least(typingctx, a, b):
+    """The smaller of two numbers; arbitrary where one is NaN."""
+    return types.float64(types.float64, types.float64), lambda c, builder, s, args: _nearer(builder, "<", *args)
+
+
+@intrinsic
+def greatest(typingctx, a, b):
+    """The greater one."""
+    return types.float64(types.float64, types.float64), lambda c, builder, s, args: _nearer(builder, ">", *args)
 
 
 # ---------------------------------------------------------------- exp and log without a branch or a libm call

@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 
 from daskglm_rep.families import Binomial
-from daskglm_rep.kernels.survey import has_offset, label_totals, response_totals, spread
+from daskglm_rep.kernels.moments import sees
+from daskglm_rep.kernels.strips import unseen
+from daskglm_rep.kernels.survey import has_offset, label_totals, response_totals, spread, spread_of, weight_sums
 from daskglm_rep.summaries import Pair, Survey
 
 
@@ -28,8 +30,13 @@ def first_look(block, model, basis, coef, informative=True, family=None, labels=
     Pair of Moments and Survey
         Without a pilot's rows; NaN and infinite values of X are not counted: they make the moments NaN.
     """
-    found = _looked(block, spread(block.X, block.weight), family, labels)
-    return Pair(model.moments(block, basis, coef, informative), found)
+    if sees(model, block, basis, informative):
+        seen = unseen(basis.columns.size)
+        moments = model.moments(block, basis, coef, informative, seen)
+        columns = spread_of(seen, basis.center, weight_sums(block.weight)[0])
+    else:
+        moments, columns = model.moments(block, basis, coef, informative), spread(block.X, block.weight)
+    return Pair(moments, _looked(block, columns, family, labels))
 
 
 def _looked(block, columns, family, labels):

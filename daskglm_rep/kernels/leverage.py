@@ -49,13 +49,13 @@ def _strip_quadratic(Z, A, out):
 @kernel
 def _load_strips(X, columns, center, inverse_scale, intercept, coef, offset, Z, eta):
     """Standardised rows in strips, each feature-major, and their linear predictor; one strip is reused if Z has one."""
-    slope = np.empty(coef.size)
+    slope, unseen = np.empty(coef.size), np.empty((4, 0))
     for start in range(0, eta.size, STRIP):
         m = min(STRIP, eta.size - start)
         own = eta[start:start + m]
         for i in range(m):
             own[i] = offset[start + i]
-        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope,
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, own, unseen,
                          Z[(start // STRIP) % Z.shape[0]], own)
 
 

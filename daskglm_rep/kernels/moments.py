@@ -15,17 +15,20 @@ from daskglm_rep.kernels.strips import (BASIS, FEW_COLUMNS, LENGTH, STRIP, add_g
 from daskglm_rep.kernels.wide import add_wide_score
 from daskglm_rep.summaries import Moments, Pair
 
+NOT_SEEN = np.empty((4, 0))
 FAR = 1e3               # deviations from zero: three digits of sums of plain columns
 
-_NARROW = (types.float64,) + (types.boolean,) * 4 + BASIS + (STRIDED,) * 3 + (FLOATS, OUT, OUT2, OUT2, OUT)
+_NARROW = (types.float64,) + (types.boolean,) * 4 + BASIS + (STRIDED,) * 3 + (FLOATS, OUT, OUT2, OUT2, OUT, OUT2)
 
 
 @kernel
 def _narrow_moments(family, link, canonical, check, informative, squared, frequency, X, columns, center, inverse_scale,
-                    intercept, y, weight, offset, coef, score, expected_information, observed_information, totals):
+                    intercept, y, weight, offset, coef, score, expected_information, observed_information, totals,
+                    seen):
     """One visit of a strip: eta, mu, score, information and deviance while it is in cache.
 
     With `squared` the sum of squared scores takes the expected information's place, of copies with `frequency`.
+    `seen` as `strips.load_and_predict` takes it.
     """
     q = coef.size
     Z, weighted, slope = new_strip(q), np.empty((4, LENGTH)), np.empty(q)
@@ -39,7 +42,7 @@ def _narrow_moments(family, link, canonical, check, informative, squared, freque
         copy_strip(offset, start, m, own_offset)
         for i in range(m):
             eta[i] = own_offset[i]
-        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, Z, eta)
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, own_weight, seen, Z, eta)
         for i in range(m):
             eta[i] = eta[i] if own_weight[i] > 0.0 else nowhere          # such rows do not count: 0 * inf is no 0
         glm_rows(family, link, canonical, check, eta[:m], own_y, own_weight, residual, expected, observed, totals)
@@ -56,7 +59,7 @@ def _narrow_moments(family, link, canonical, check, informative, squared, freque
                 add_gram(Z, m, observed, weighted, observed_information)
 
 
-def glm_moments(model, block, basis, coef, informative=True):
+def glm_moments(model, block, basis, coef, informative=True, seen=NOT_SEEN):
     """Summary of a block for a one-equation model.
 
     Parameters
@@ -67,6 +70,8 @@ def glm_moments(model, block, basis, coef, informative=True):
     coef : (q,) array in the basis
     informative : bool
         False for a gradient-only sweep: score and deviance, no information.
+    seen : (4, k) array
+        Of `strips.unseen`: sums of the basis's columns are added to it, where `sees` says so.
 
     Returns
     -------
@@ -75,12 +80,12 @@ def glm_moments(model, block, basis, coef, informative=True):
     q = basis.n_coef
     score, totals = np.zeros(q), np.zeros(3)
     expected, observed = np.zeros((q, q)), np.zeros((q, q))
-    if not (informative or q <= FEW_COLUMNS or sparse.issparse(block.X)):
+    if _is_wide(block.X, basis, informative):
         add_wide_score(model, block, basis, coef, score, totals)
     elif is_narrow(block.X, basis):
         call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, informative,
              False, False, block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef),
-             score, expected, observed, totals)
+             score, expected, observed, totals, seen)
         expected = symmetric(expected)
         observed = expected if model.is_canonical else symmetric(observed)
     else:
@@ -98,6 +103,16 @@ def glm_moments(model, block, basis, coef, informative=True):
     if not informative:
         expected = observed = None
     return Moments(score, expected, expected if model.is_canonical else observed, totals[0], totals[1])
+
+
+def _is_wide(X, basis, informative):
+    """Whether rows as they lie are faster than strips."""
+    return not (informative or basis.n_coef <= FEW_COLUMNS or sparse.issparse(X))
+
+
+def sees(model, block, basis, informative):
+    """Whether the strips of `glm_moments` are seen on the way."""
+    return model.n_equations == 1 and not _is_wide(block.X, basis, informative) and is_narrow(block.X, basis)
 
 
 def squared_scores(model, block, basis, coef, frequency):
@@ -118,7 +133,7 @@ def squared_scores(model, block, basis, coef, frequency):
     score, squares, totals = np.zeros(q), np.zeros((q, q)), np.zeros(3)
     call(_narrow_moments, _NARROW, model.family, model.link, model.canonical, not model.always_valid, True, True,
          frequency, block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef), score,
-         squares, np.empty((0, 0)), totals)
+         squares, np.empty((0, 0)), totals, NOT_SEEN)
     return score, symmetric(squares), totals[2]
 
 

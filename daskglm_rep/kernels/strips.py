@@ -3,9 +3,11 @@
 Loops over the rows of a strip are contiguous, so LLVM vectorises them, sums included.
 """
 
+import math
+
 import numpy as np
 
-from daskglm_rep._jit import FLOATS, INDEX, MATRIX, kernel, load_quad, types, whole_row
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, greatest, kernel, least, load_quad, types, whole_row
 
 STRIP = 256          # rows of a strip
 LENGTH = STRIP + 8          # of its columns in memory: at a power of two all would share a few sets of the cache
@@ -80,6 +82,35 @@ def load_strip(X, start, m, columns, center, inverse_scale, intercept, Z):
 
 
 @kernel
+def strip_extremes(column, m, low, high):
+    """Least and greatest of m numbers and of `low` and `high`; arbitrary where one is NaN."""
+    for i in range(m):
+        low, high = least(column[i], low), greatest(column[i], high)
+    return low, high
+
+
+@kernel
+def add_spread(Z, first, m, weight, shift, seen):
+    """Add to `seen`, (4, p): weighted sums of x - shift and of its square; extremes. NaN and inf propagate to sums."""
+    for j in range(shift.size):
+        column, mid = Z[first + j], shift[j]
+        a = b = 0.0
+        for i in range(m):
+            d = column[i] - mid
+            v = weight[i] * d
+            a += v
+            b += v * d
+        seen[0, j] += a
+        seen[1, j] += b
+        seen[2, j], seen[3, j] = strip_extremes(column, m, seen[2, j], seen[3, j])
+
+
+def unseen(p):
+    """What `add_spread` adds to, for p columns: (4, p)."""
+    return np.repeat([[0.0], [0.0], [math.inf], [-math.inf]], p, axis=1)
+
+
+@kernel
 def predict_rows(X, start, m, center, slope, eta):
     """eta += (x - center)'slope of m rows that lie whole."""
     for i in range(m):
@@ -90,8 +121,10 @@ def predict_rows(X, start, m, center, slope, eta):
 
 
 @kernel
-def load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, Z, eta):
+def load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, weight, seen, Z, eta):
     """`load_strip`, and eta += Z'coef; `slope` is room for the coefficients by column.
+
+    `add_spread` of the rows on the way, around the center, if `seen` has columns.
 
     Rows of many columns are walked through one after the other, as memory is read ahead, and transposed from the cache.
     """
@@ -103,12 +136,17 @@ def load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coe
             high = min(low + 32, m)
             predict_rows(X, start + low, high - low, center, slope, eta[low:high])
             transpose(X, start, low, high, columns, first, Z)
+        if seen.shape[1] > 0:
+            add_spread(Z, first, m, weight, center, seen)
         _standardise(m, center, inverse_scale, intercept, Z)
         if intercept:
             for i in range(m):
                 eta[i] += coef[0]
         return
-    load_strip(X, start, m, columns, center, inverse_scale, intercept, Z)
+    transpose(X, start, 0, m, columns, first, Z)
+    if seen.shape[1] > 0:
+        add_spread(Z, first, m, weight, center, seen)
+    _standardise(m, center, inverse_scale, intercept, Z)
     j = 0
     while j + 4 <= coef.size:
         a, b, c, d = coef[j], coef[j + 1], coef[j + 2], coef[j + 3]

@@ -7,56 +7,33 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, STRIDED, call, extremes, kernel, types, whole_row
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, STRIDED, call, greatest, kernel, least, types, whole_row
 from daskglm_rep.domains import POSITIVE
-from daskglm_rep.kernels.strips import FEW_COLUMNS, STRIP, copy_strip, new_strip, transpose
+from daskglm_rep.kernels.strips import (FEW_COLUMNS, STRIP, add_spread, copy_strip, new_strip, strip_extremes,
+                                        transpose, unseen)
 from daskglm_rep.summaries import Response, Spread, Survey
 
 MAX_LABELS = 1000
 COUNTS = 10_000          # integers below it are counted in a table
 
-_SUMS = (MATRIX, INDEX, STRIDED, FLOATS) + (OUT,) * 4
-
-
-@extremes
-def _extremes(column, m, low, high):
-    """Least and greatest of m numbers and of `low` and `high`; four of each at a time, as each waits for its last."""
-    q = m // 4
-    a = b = c = d = low
-    e = f = g = h = high
-    for i in range(q):
-        t, u, v, w = column[i], column[q + i], column[2 * q + i], column[3 * q + i]
-        a, b, c, d = min(a, t), min(b, u), min(c, v), min(d, w)
-        e, f, g, h = max(e, t), max(f, u), max(g, v), max(h, w)
-    for i in range(4 * q, m):
-        a, e = min(a, column[i]), max(e, column[i])
-    return min(min(a, b), min(c, d)), max(max(e, f), max(g, h))
+_SUMS = (MATRIX, INDEX, STRIDED, FLOATS, OUT2)
 
 
 @kernel
-def _strip_sums(X, columns, weight, shift, sums, squares, low, high):
-    """Weighted sums of x - shift and its square, and extremes, by strips; NaN and inf propagate to the sums."""
+def _strip_sums(X, columns, weight, shift, seen):
+    """`strips.add_spread` of a block, by strips."""
     Z, own = new_strip(columns.size), np.empty(STRIP)
     for start in range(0, X.shape[0], STRIP):
         m = min(STRIP, X.shape[0] - start)
         copy_strip(weight, start, m, own)
         transpose(X, start, 0, m, columns, 0, Z)
-        for j in range(columns.size):
-            a = b = 0.0
-            for i in range(m):
-                Z[j, i] -= shift[j]
-                v = own[i] * Z[j, i]
-                a += v
-                b += v * Z[j, i]
-            sums[j] += a
-            squares[j] += b
-            low[j], high[j] = _extremes(Z[j], m, low[j], high[j])
+        add_spread(Z, 0, m, own, shift, seen)
 
 
 @kernel
-def _row_sums(X, columns, weight, shift, sums, squares, low, high):
+def _row_sums(X, columns, weight, shift, seen):
     """The same of rows that lie whole, four at a time, read as memory is read ahead."""
-    own = np.empty(STRIP)
+    own, sums, squares, low, high = np.empty(STRIP), seen[0], seen[1], seen[2], seen[3]
     for start in range(0, X.shape[0], STRIP):
         m = min(STRIP, X.shape[0] - start)
         copy_strip(weight, start, m, own)
@@ -70,8 +47,8 @@ def _row_sums(X, columns, weight, shift, sums, squares, low, high):
                 v0, v1, v2, v3 = x0[j] - shift[j], x1[j] - shift[j], x2[j] - shift[j], x3[j] - shift[j]
                 sums[j] += a * v0 + b * v1 + c * v2 + d * v3
                 squares[j] += a * v0 * v0 + b * v1 * v1 + c * v2 * v2 + d * v3 * v3
-                low[j] = min(min(low[j], min(v0, v1)), min(v2, v3))
-                high[j] = max(max(high[j], max(v0, v1)), max(v2, v3))
+                low[j] = least(least(low[j], least(x0[j], x1[j])), least(x2[j], x3[j]))
+                high[j] = greatest(greatest(high[j], greatest(x0[j], x1[j])), greatest(x2[j], x3[j]))
 
 
 def spread(X, weight):
@@ -93,12 +70,16 @@ def spread(X, weight):
         return Spread(total, mean, np.maximum(squares, 0.0), low, high)
     shift = np.array(X[0], dtype=float)
     shift[~np.isfinite(shift)] = 0.0
-    sums, squares, low, high = np.zeros(p), np.zeros(p), np.full(p, math.inf), np.full(p, -math.inf)
-    whole = p > FEW_COLUMNS and X.strides[1] == 8 and X.strides[0] >= 8 * p
-    call(_row_sums if whole else _strip_sums, _SUMS, X, np.arange(p), weight, shift, sums, squares, low, high)
+    seen, whole = unseen(p), p > FEW_COLUMNS and X.strides[1] == 8 and X.strides[0] >= 8 * p
+    call(_row_sums if whole else _strip_sums, _SUMS, X, np.arange(p), weight, shift, seen)
+    return spread_of(seen, shift, total)
+
+
+def spread_of(seen, shift, total):
+    """`Spread` of columns from the sums of `strips.add_spread` around `shift`, of rows that weigh `total`."""
     with np.errstate(invalid="ignore", over="ignore"):          # infinite values are counted and told by the survey
-        mean = sums / total
-        return Spread(total, shift + mean, np.maximum(squares - total * mean * mean, 0.0), low + shift, high + shift)
+        mean = seen[0] / total
+        return Spread(total, shift + mean, np.maximum(seen[1] - total * mean * mean, 0.0), seen[2], seen[3])
 
 
 @kernel
@@ -126,35 +107,36 @@ def weight_sums(weight):
 
 @kernel
 def _response_sums(family, y, weight, shift, out):
-    """Sums of w y, w (y - shift) and its square; counts of outside, NaN, infinite, fractional; extremes where w > 0."""
-    wy = first = second = outside = nan = infinite = fractional = 0.0
+    """Sums of w y, w (y - shift) and its square; counts of finite ones outside, of fractional; extremes where w > 0."""
+    wy = first = second = outside = fractional = 0.0
     low, high = math.inf, -math.inf
     own_y, own_weight, inside = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     for start in range(0, y.size, STRIP):
         m = min(STRIP, y.size - start)
         copy_strip(y, start, m, own_y)
         copy_strip(weight, start, m, own_weight)
+        some = 0.0
         for i in range(m):
             v, d = own_weight[i] * own_y[i], own_y[i] - shift
             wy += v
             first += own_weight[i] * d
             second += own_weight[i] * d * d
+            some += 1.0 if own_weight[i] > 0.0 else 0.0
         for i in range(m):
             v = own_y[i]
-            finite = 1.0 if v - v == 0.0 else 0.0
-            nan += 1.0 if v != v else 0.0
-            infinite += (0.0 if v != v else 1.0) - finite
-            outside += 0.0 if family.accepts_response(v) else finite
+            outside += 0.0 if family.accepts_response(v) else (1.0 if v - v == 0.0 else 0.0)
             fractional += (0.0 if v == 0.0 else 1.0) * (0.0 if v == 1.0 else 1.0)
+        if some == m:
+            low, high = strip_extremes(own_y, m, low, high)
+            continue
         for i in range(m):
             inside[i] = own_y[i] if own_weight[i] > 0.0 else math.inf
-        low = _extremes(inside, m, low, -math.inf)[0]
+        low = strip_extremes(inside, m, low, -math.inf)[0]
         for i in range(m):
             inside[i] = own_y[i] if own_weight[i] > 0.0 else -math.inf
-        high = _extremes(inside, m, math.inf, high)[1]
+        high = strip_extremes(inside, m, math.inf, high)[1]
     # number by number: assigning an array compiles numba's message for shapes that differ, 6 s
-    out[0], out[1], out[2], out[3] = wy, first, second, outside
-    out[4], out[5], out[6], out[7], out[8] = nan, infinite, fractional, low, high
+    out[0], out[1], out[2], out[3], out[4], out[5], out[6] = wy, first, second, outside, fractional, low, high
 
 
 @kernel
@@ -182,10 +164,12 @@ def _deviance_around(family, mean, y, weight):
 
 def response_totals(family, y, weight):
     """`Response` of a block, and its NaN and infinite counts as a (2,) array."""
-    out, shift = np.zeros(9), float(y[0]) if y.size and math.isfinite(y[0]) else 0.0
+    out, shift = np.zeros(7), float(y[0]) if y.size and math.isfinite(y[0]) else 0.0
     total, squared, kept, negative = weight_sums(weight)
     call(_response_sums, (STRIDED, STRIDED, types.float64, OUT), family, y, weight, shift, out)
-    wy, first, second, outside, nan, infinite, fractional, low, high = out.tolist()
+    wy, first, second, outside, fractional, low, high = out.tolist()
+    finite = math.isfinite(second)
+    nan, infinite = (0.0, 0.0) if finite else (float(np.isnan(y).sum()), float(np.isinf(y).sum()))
     log_weight = weight_log_y = saturated = deviance = 0.0
     around = Spread(0.0, np.zeros(1), np.zeros(1), np.full(1, math.inf), np.full(1, -math.inf))
     if total:
