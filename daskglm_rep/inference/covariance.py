@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from daskglm_rep import passes
+from daskglm_rep import blas, passes
 from daskglm_rep.inference.clustered import bias_reduced, clustered
 from daskglm_rep.inference.sandwich import (Covariance, Options, bread, check_rows, degrees, dispersion, in_raw_columns,
                                             is_penalized)
@@ -77,7 +77,8 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
     if cov_type not in COV_TYPES:
         raise ValueError(f"cov_type={cov_type!r} is not known: choose one of {', '.join(COV_TYPES)}.")
     if cov_type == "nonrobust":
-        return model_based(fitted, options=options)
+        with blas.for_coefficients(fitted.fit.point.coef.size):
+            return model_based(fitted, options=options)
     if is_penalized(fitted):
         raise ValueError("Standard errors after penalization are not defined: fit with alpha=0 for "
                          f"cov_type={cov_type!r}.")

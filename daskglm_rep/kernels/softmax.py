@@ -179,7 +179,7 @@ def _strip_moments(X, columns, center, inverse_scale, intercept, y, weight, offs
     eta, probability, variance = np.empty((k, LENGTH)), np.empty((k, LENGTH)), np.empty((k, LENGTH))
     residual, slope = np.zeros(((k + 3) // 4 * 4, LENGTH)), np.empty(q)
     own_y, own_weight, own_offset, top = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
-    whole, minor, chosen = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    whole, minor, chosen, unseen = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty((4, 0))
     for start in range(0, X.shape[0], STRIP):
         m = min(STRIP, X.shape[0] - start)
         copy_strip(y, start, m, own_y)
@@ -188,7 +188,8 @@ def _strip_moments(X, columns, center, inverse_scale, intercept, y, weight, offs
         for e in range(k):
             for i in range(m):
                 eta[e, i] = own_offset[i]
-        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, B[0], slope, Z, eta[0])
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, B[0], slope, own_weight, unseen, Z,
+                         eta[0])
         _predict_classes(Z, m, B, 1, eta)
         _class_rows(eta, own_y, own_weight, m, top, whole, minor, chosen, probability, variance, residual[:k], totals)
         for e in range(0, k, 4):

@@ -1,15 +1,12 @@
 """The entry of every exact fit: what a family leaves to be estimated and a penalty asks for is resolved here alone."""
 
-import contextlib
-
-from daskglm_rep import passes
+from daskglm_rep import blas
 from daskglm_rep.penalties import NONE, Corners
 from daskglm_rep.solvers import negative_binomial, penalized, three_sweeps
 from daskglm_rep.solvers.fista import Fista
 from daskglm_rep.solvers.mirror_descent import MirrorDescent
 from daskglm_rep.solvers.proximal_newton import CoordinateDescent
 
-FEW = 400          # coefficients up to which one thread of BLAS beats several: a factor of 51 in 20 us, not 3.5 ms
 SOLVERS = {"auto": None, "cd": CoordinateDescent(), "fista": Fista(), "igd": MirrorDescent()}
 
 
@@ -52,8 +49,7 @@ def solve(prepared, penalty=NONE, solver="auto", **settings):
     at_alpha = three_sweeps.solve
     if isinstance(penalty, Corners):
         at_alpha, settings = penalized.solve, settings | {"solver": solver_of(solver)}
-    few = prepared.basis.n_coef * prepared.model.n_equations <= FEW
-    with passes.ONE_BLAS_THREAD if few else contextlib.nullcontext():
+    with blas.for_coefficients(prepared.basis.n_coef * prepared.model.n_equations):
         if prepared.model.estimates_alpha:
             return negative_binomial.solve(prepared, at_alpha, penalty, **settings)
         return at_alpha(prepared, penalty, **settings)

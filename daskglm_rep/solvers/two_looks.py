@@ -8,20 +8,18 @@ the domain, a label that it has not drawn, means that overflow) are left to the 
 sentences are heard: nothing is refused here.
 """
 
-import contextlib
 import dataclasses
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from daskglm_rep import passes, preparation
+from daskglm_rep import blas, passes, preparation
 from daskglm_rep.diagnostics import aliased
 from daskglm_rep.kernels.first_look import first_look
 from daskglm_rep.kernels.survey import Pilot, concatenate, survey
 from daskglm_rep.penalties import NONE
 from daskglm_rep.preparation import WIDE
-from daskglm_rep.solvers.exact import FEW
 from daskglm_rep.solvers.three_sweeps import pilot_optimum
 
 ALL = Pilot(2 ** 62, 1.0, 2 ** 62, 0)
@@ -46,7 +44,7 @@ def prepare(data, model=None, fit_intercept=True, seed=0, choose=None, verify=No
     """
     prepared = None
     if not penalized and _by_index(data):
-        with passes.ONE_BLAS_THREAD if len(data.names) < FEW else contextlib.nullcontext():
+        with blas.for_coefficients(len(data.names)):
             guess = _guessed(data, model, fit_intercept, seed or 0, choose, start)
             if guess is not None:
                 prepared = _looked(guess, data, model, fit_intercept, choose, verify, n_missing)
