@@ -167,9 +167,12 @@ def solve_damped(matrix, vector):
 
 def inverse(matrix):
     """Inverse of a symmetric positive definite matrix, scaled to unit diagonal first; NaN where it is none."""
-    found = _factor(matrix) if matrix.size else (matrix, np.ones(0))
+    if not matrix.size:
+        return matrix.copy()
+    found = _factor(matrix)
     if found is None:
         return np.full(matrix.shape, math.nan)
     L, s = found
-    lower = np.tril(linalg.lapack.dpotri(L, lower=1)[0]) if matrix.size else matrix
-    return s[:, None] * (lower + np.tril(lower, -1).T) * s
+    half = linalg.lapack.dpotri(L, lower=1)[0]          # the lower triangle, over a factor that is zero above it
+    half[np.diag_indices(len(half))] *= 0.5
+    return s[:, None] * (half + half.T) * s

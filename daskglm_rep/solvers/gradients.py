@@ -22,8 +22,8 @@ def updated(A, moved, turned):
     if not along > 0.0:
         return A
     left = A @ turned
-    return A + np.outer(moved, moved) * ((along + turned @ left) / along ** 2) - (
-        np.outer(left, moved) + np.outer(moved, left)) / along
+    change = np.outer(moved * (0.5 * (along + turned @ left) / along ** 2) - left / along, moved)
+    return A + change + change.T
 
 
 def approach(objective, data, point, A, tol):
