@@ -87,12 +87,13 @@ def sweeps(objective, data, pilot, here, n_rows, reach, carried, max_iter, first
             A = updated(A, coef - last.coef, point.gradient - last.gradient)
         step = -A @ point.gradient
         previous, size = size, math.sqrt(max(-point.gradient @ step, 0.0))
-        rate = rate if last is None else size / previous if previous else 0.0
+        rate = rate if last is None else size / max(previous, 1e-300)
+        pace = 0.5 * rate if last is None else rate          # updates halve what eigenvalues differ by
         if rate > SLOW:
             return coef, n_iter
         left = rate * unseen(step)
         last, coef = point, coef + step
-        if left <= 0.7 * carried or math.log(left / carried) > -math.log(rate) * WORTH * coef.size:
+        if left <= 0.7 * carried or math.log(left / carried) > -math.log(pace) * WORTH * coef.size:
             break
     return coef, n_iter
 
