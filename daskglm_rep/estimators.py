@@ -20,14 +20,14 @@ from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import response_totals
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.pairing import check_order
-from daskglm_rep.solvers.two_looks import prepare
+from daskglm_rep.solvers.one_look import prepare
 from daskglm_rep.readers import as_features
 from daskglm_rep.recipes import refuse_text
 from daskglm_rep.results import GLMResults
 from daskglm_rep.rowwise import map_rows
 from daskglm_rep.settings import (check_cov_type, check_fit, check_flag, check_intercept, check_seed,
                                   refuse_elsewhere)
-from daskglm_rep.solvers.exact import is_first_order, solve, solver_of
+from daskglm_rep.solvers.exact import is_first_order, penalizes, solve, solver_of
 from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.validation import (check_features, eager_targets, lazy_or_labelled, refuse_gaps,
                                     remember_features)
@@ -363,7 +363,8 @@ class _ExactBase(AppendsRows, _GLMBase):
         data = self._reweighted(data.coalesced())
         start = self._last_raw() if self.warm_start and hasattr(self, "results_") else None
         prepared = prepare(data, self._glm(), self.fit_intercept, seed=self.random_state, rank=self.rank, start=start,
-                           choose=self._choose if self._classify else None, penalized=self.alpha > 0)
+                           choose=self._choose if self._classify else None,
+                           penalized=penalizes(self.alpha, self.l1_ratio, self.penalty, self.solver))
         penalty = prepared.elastic_net(self.alpha, self.l1_ratio, self.standardize, self.penalty_factor,
                                        kind=self.penalty, diagonal=is_first_order(self.solver))
         fitted = solve(prepared, penalty, solver=self.solver, weights_kind=self.weights_kind, tol=self.tol,

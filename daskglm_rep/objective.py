@@ -152,6 +152,19 @@ def solve(matrix, vector):
     return (s * linalg.cho_solve((L, True), scaled, check_finite=False).T).T
 
 
+def condition(matrix):
+    """An estimate of the condition number of a symmetric matrix scaled to unit diagonal (LAPACK's, in the 1-norm);
+    infinite where it is not positive definite."""
+    diagonal = np.diag(matrix)
+    if not (np.isfinite(matrix).all() and (diagonal > 0).all()):
+        return 1.0 if matrix.size == 0 else math.inf
+    s = 1.0 / np.sqrt(diagonal)
+    scaled = s[:, None] * matrix * s
+    factor, failed = linalg.lapack.dpotrf(scaled, lower=True)
+    share = 0.0 if failed else linalg.lapack.dpocon(factor, np.abs(scaled).sum(axis=0).max(), uplo="L")[0]
+    return 1.0 / share if share > 0.0 else math.inf
+
+
 def solve_damped(matrix, vector):
     """`solve` with as little added to the diagonal as makes the matrix positive definite."""
     step, damping = solve(matrix, vector), 1e-12

@@ -250,10 +250,10 @@ def basis_of(found, fit_intercept):
     return Basis(np.arange(p), center, np.where(scale > 0, scale, 1.0), bool(fit_intercept))
 
 
-def without_aliased(prepared, rank="warn"):
-    """The same without columns that others determine, which are named."""
+def without_aliased(prepared, rank="warn", kept=None):
+    """The same without columns that others determine, which are named; `kept` says which, where that is known."""
     data, found, basis = prepared.data, prepared.found, prepared.basis
-    kept = aliased(data, prepared.pilot, found.pilot_is_all, basis)
+    kept = aliased(data, prepared.pilot, found.pilot_is_all, basis) if kept is None else kept
     if not kept.any():
         raise ValueError(f"No coefficient is left to fit: without an intercept, and with X zero in all {kept.size} "
                          "columns, the model is a constant. Pass other columns, or fit_intercept=True.")

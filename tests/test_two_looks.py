@@ -14,6 +14,7 @@ from daskglm_rep.families import Bernoulli, Binomial
 from daskglm_rep.kernels.first_look import first_look
 from daskglm_rep.kernels.survey import spread
 from daskglm_rep.models.glm import GLM
+from daskglm_rep.preparation import pilot_plan
 from daskglm_rep.solvers import two_looks
 
 N = 50_000
@@ -242,11 +243,13 @@ def test_two_fits_agree_to_the_last_bit():
 def test_the_pilot_stands_for_all_rows_of_every_chunk():
     X, y = rows()
     X[:, 0] = np.arange(N)
-    block = two_looks.drawn(build(X, y), 0)
+    data = build(X, y)
+    block = two_looks.drawn(data, pilot_plan(data, 0))
     assert block.weight.sum() == pytest.approx(N) and np.unique(block.X[:, 0]).size >= 0.98 * block.n_rows >= 15_000
     shares = np.bincount((block.X[:, 0] / N * 50).astype(int), block.weight)
     np.testing.assert_allclose(shares, N / 50, rtol=0.02)
-    assert two_looks.drawn(build(X[:30_000], y[:30_000]), 0) is None
+    few = build(X[:30_000], y[:30_000])
+    assert two_looks.drawn(few, pilot_plan(few, 0)) is None
 
 
 @pytest.mark.parametrize("p", [1, 3, 18, 45])

@@ -12,10 +12,10 @@ from daskglm_rep.formula.rows import FormulaRows, KeptRows, keep
 from daskglm_rep.inference import covariance
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
-from daskglm_rep.solvers.two_looks import prepare
+from daskglm_rep.solvers.one_look import prepare
 from daskglm_rep.readers import open_table
 from daskglm_rep.settings import check_alpha, check_choice, check_cov_type, check_fit, check_seed
-from daskglm_rep.solvers.exact import is_first_order, solve
+from daskglm_rep.solvers.exact import is_first_order, penalizes, solve
 from daskglm_rep.solvers.path import Settings
 from daskglm_rep.solvers.selection import RULES, select
 from daskglm_rep.solvers.splits import check_splitter
@@ -229,7 +229,8 @@ def _fit(formula, data, model, columns, cov_type, na, random_state, context, bas
 
     prepared = prepare(rows, model, spec.intercept, seed=random_state, n_missing=n_missing, verify=verify,
                        choose=partial(_choose, spec, model, baseline) if wants_labels else None,
-                       penalized=options["alpha"] == "cv" or options["alpha"] > 0, rank=options["rank"])
+                       penalized=penalizes(*(options[name] for name in ("alpha", "l1_ratio", "penalty", "solver"))),
+                       rank=options["rank"])
     fitted, selection = _solve(prepared, spec, options)
     cov = covariance.compute(fitted, cov_type, prepared.data)
     fitted = dataclasses.replace(fitted, n_passes=prepared.data.n_passes)

@@ -319,12 +319,18 @@ def survey(block, family, pilot, classify=False):
         response = label_totals(block.weight)
     else:
         response, n_bad_y = response_totals(family, block.y, block.weight)
+    none = Survey((block.n_rows,), columns, n_nan, n_infinite, n_bad_y, response, labels, (), False, has_offset(block),
+                  float(block.n_missing))
+    return with_pilot(none, block, pilot)
+
+
+def with_pilot(found, block, pilot):
+    """The `Survey` of a block with the rows that it sends home."""
     rows = pilot.rows(block.n_rows, block.index)
     stand_for = block.n_rows / max(rows.size, 1)
     share = block if rows.size == block.n_rows else block.take(rows, weight=block.weight[rows] * stand_for)
     home = dataclasses.replace(share, X=share.X if sparse.issparse(share.X) else np.array(share.X), extra={})
-    return Survey((block.n_rows,), columns, n_nan, n_infinite, n_bad_y, response, labels, (home,),
-                  rows.size == block.n_rows, has_offset(block), float(block.n_missing), (rows.size,))
+    return dataclasses.replace(found, pilot=(home,), pilot_is_all=rows.size == block.n_rows, pilot_rows=(rows.size,))
 
 
 def has_offset(block):

@@ -31,6 +31,14 @@ def is_first_order(solver):
     return isinstance(solver_of(solver), (Fista, MirrorDescent))
 
 
+def penalizes(alpha, l1_ratio, penalty, solver):
+    """What `prepare` must know of a penalty: False where there is none, "ridge" where it has second derivatives."""
+    if not isinstance(alpha, str) and not alpha > 0:
+        return False
+    smooth = not isinstance(alpha, str) and l1_ratio == 0 and penalty is None and not is_first_order(solver)
+    return "ridge" if smooth else True
+
+
 def solve(prepared, penalty=NONE, solver="auto", **settings):
     """Fit what was prepared; a negative binomial without an alpha has it estimated.
 

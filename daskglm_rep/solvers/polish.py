@@ -27,12 +27,13 @@ import numpy as np
 
 from daskglm_rep import passes, progress
 from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
-from daskglm_rep.objective import solve
+from daskglm_rep.objective import condition, solve
 from daskglm_rep.preparation import WIDE
 from daskglm_rep.solvers import certificate, gradients
 from daskglm_rep.solvers.newton import direction
 
 FLOOR = 1e-8            # standard errors: below, a distance that no longer falls is the rounding of the sums
+DIGITS = 1e-13          # relative error of a step by a rounded information of condition 1, with a wide margin
 CANCELLED = 1e-4        # share of a sweep's deviance below which that at the end of an exact step is rounding
 BELIEVED = 0.5          # largest disagreement of a pilot whose third derivative is used
 CARRIED = 5e-6          # largest relative change of standard errors and Pearson's chi-squared that is left unseen
@@ -279,6 +280,7 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
         end = _taylor(objective, point, newton)
         rest = direction(objective, end)
         left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
+        left = max(left, now * DIGITS * condition(point.hessian))
         exact = end.moments.deviance > CANCELLED * point.moments.deviance or now <= tol
         return Aim(newton, end if left <= tol and exact else None, left, now)
     left, carried, moved = _bounds(objective, None, point, newton, newton, None, math.inf, errors, reach)

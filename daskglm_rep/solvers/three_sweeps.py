@@ -11,6 +11,7 @@ import math
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from daskglm_rep.kernels.linear_look import without_columns
 from daskglm_rep.kernels.survey import spread
 from daskglm_rep.penalties import NONE
 from daskglm_rep.separation import Watch
@@ -57,10 +58,14 @@ def solve(prepared, penalty=NONE, weights_kind="prior", tol=1e-6, max_iter=100, 
         coef = prepared.standardised(start) if here is None else here.coef
     null_coef = None if null is None else fit_pilot(prepared, null)
     safe, ceiling = _constant_model(objective, block, found)
+    if objective.model.is_linear:          # one step is exact from anywhere
+        ceiling = math.inf
     reach = Reach.of(found.columns, prepared.basis, spread(block.X, np.ones(block.n_rows)))
     fit = polish(objective, data, pilot, coef, prepared.n_rows(weights_kind), tol, max_iter, null=null,
                  null_coef=null_coef, safe=safe, ceiling=ceiling, reach=reach, separated=watch, verbose=verbose,
                  first=None if first is None else objective.point(coef, first), here=here)
+    if fit.null is None and null is not None and first is not None:
+        fit = dataclasses.replace(fit, null=null.point(*without_columns(first, coef, null.n_coef)))
     separated = separation_of(watch, fit)
     if separated is not None:
         fit = dataclasses.replace(fit, distance=math.inf, converged=False)

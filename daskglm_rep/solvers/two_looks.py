@@ -43,7 +43,7 @@ def prepare(data, model=None, fit_intercept=True, seed=0, choose=None, verify=No
     Prepared
     """
     prepared = None
-    if not penalized and _by_index(data):
+    if not penalized and by_index(data):
         with blas.for_coefficients(len(data.names)):
             guess = _guessed(data, model, fit_intercept, seed or 0, choose, start)
             if guess is not None:
@@ -53,7 +53,7 @@ def prepare(data, model=None, fit_intercept=True, seed=0, choose=None, verify=No
     return prepared if prepared.first else preparation.without_aliased(prepared, rank)
 
 
-def _by_index(data):
+def by_index(data):
     """Whether the rows lie in this process, in chunks of which some rows can be taken."""
     return data.ask is None and data.source is None and bool(data.names) and all(
         value is None or isinstance(value, (np.ndarray, pd.DataFrame, pd.Series, sparse.csr_matrix))
@@ -65,11 +65,11 @@ def _guessed(data, model, fit_intercept, seed, choose, start):
     if model is not None and (model.is_linear or model.estimates_alpha):
         return None
     try:
-        block = drawn(data, seed)
+        block = drawn(data, preparation.pilot_plan(data, seed))
         if block is None:
             return None
         found = survey(block, None if choose else model.family, ALL, choose is not None)
-        if not _is_clean(found) or found.has_offset:
+        if not is_clean(found) or found.has_offset:
             return None
         found = dataclasses.replace(found, pilot_is_all=False)
         guess = preparation.of_survey(data, found, model, fit_intercept, choose)
@@ -82,9 +82,9 @@ def _guessed(data, model, fit_intercept, seed, choose, start):
     return dataclasses.replace(guess, first=(coef, None), fitted_pilot=here)
 
 
-def drawn(data, seed):
+def drawn(data, plan):
     """Pilot rows of data in memory as one block, weighted to stand for all; None where they were most of the rows."""
-    plan, sizes = preparation.pilot_plan(data, seed), [chunk[0].shape[0] for chunk in data.chunks]
+    sizes = [chunk[0].shape[0] for chunk in data.chunks]
     rows = [plan.rows(n, index) for index, n in enumerate(sizes)]
     if sum(sizes) < FEWEST * sum(r.size for r in rows):
         return None
@@ -104,7 +104,7 @@ def _taken(value, rows):
     return value[rows] if sparse.issparse(value) else value.take(rows, axis=0)
 
 
-def _is_clean(found):
+def is_clean(found):
     """Whether a survey has nothing to refuse."""
     r, spread = found.response, found.columns
     return bool(r.weight > 0 and not (r.n_negative or r.n_outside or found.n_bad_y.any() or found.n_nan.any()
@@ -127,20 +127,20 @@ def _looked(guess, data, model, fit_intercept, choose, verify, n_missing):
         data.n_passes = guess.data.n_passes
     moments = seen.first
     found = dataclasses.replace(seen.second, pilot=guess.found.pilot, n_missing=seen.second.n_missing + n_missing)
-    if not _is_clean(found) or moments.n_invalid or not (np.isfinite(moments.score).all()
+    if not is_clean(found) or moments.n_invalid or not (np.isfinite(moments.score).all()
                                                          and np.isfinite(moments.deviance)):
         return None
     preparation.check(found, guess.data, None if choose else model.family)
     if verify is not None:
         verify(found)
     model = guess.model if guess.classes is not None else model.for_responses(found.response)
-    if found.has_offset or model != guess.model or _is_far(guess.basis, found.columns):
+    if found.has_offset or model != guess.model or is_far(guess.basis, found.columns):
         return dataclasses.replace(guess, found=found, model=model, basis=preparation.basis_of(found, fit_intercept),
                                    first=None, fitted_pilot=None)
     return dataclasses.replace(guess, found=found, first=(coef, moments))
 
 
-def _is_far(basis, spread):
+def is_far(basis, spread):
     """Whether the pilot's means and deviations are none of all rows' in some column."""
     centred = basis.center.any()
     size = spread.deviation if centred else np.sqrt(spread.mean ** 2 + spread.deviation ** 2)
