@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from daskglm_rep import passes, preparation
+from daskglm_rep import blas, passes, preparation
 from daskglm_rep.diagnostics import independent
 from daskglm_rep.kernels.linear_look import linear_look, moved, plane_of, recentred, rows_of_plane
 from daskglm_rep.objective import solve
@@ -44,7 +44,8 @@ def prepare(data, model=None, fit_intercept=True, seed=0, choose=None, verify=No
     linear = model is not None and model.is_linear and penalized in (False, "ridge")
     prepared = None
     if linear and data.ask is None and 0 < len(data.names) <= MOST:
-        prepared = _looked(data, model, fit_intercept, seed or 0, verify, n_missing, penalized, rank)
+        with blas.for_coefficients(len(data.names)):
+            prepared = _looked(data, model, fit_intercept, seed or 0, verify, n_missing, penalized, rank)
     if prepared is None:
         return two_looks.prepare(data, model, fit_intercept, seed, choose, verify, n_missing, bool(penalized), rank,
                                  start)
