@@ -158,7 +158,23 @@ def _build(function, signature):
     return build, [i for i, kind in enumerate(signature) if kind in (FLOATS, INDEX)]
 
 
-# ---------------------------------------------------------------- rows of a matrix that lie whole in memory
+# ---------------------------------------------------------------- rows and columns that lie whole in memory
+
+
+def _whole(X, i, axis):
+    """Row or column i of a matrix, by its axis, as a contiguous array: the type and code of an intrinsic."""
+    kind = types.Array(types.float64, 1, "C", readonly=True)
+
+    def codegen(context, builder, signature, args):
+        matrix, line = context.make_array(X)(context, builder, args[0]), context.make_array(kind)(context, builder)
+        stride = cgutils.unpack_tuple(builder, matrix.strides, 2)[axis]
+        size = cgutils.unpack_tuple(builder, matrix.shape, 2)[1 - axis]
+        data = builder.bitcast(cgutils.pointer_add(builder, matrix.data, builder.mul(stride, args[1])), line.data.type)
+        eight = size.type(8)
+        populate_array(line, data=data, shape=[size], strides=[eight], itemsize=eight, meminfo=None)
+        return line._getvalue()
+
+    return kind(X, i), codegen
 
 AHEAD = 16384          # bytes: more than is read while memory answers, less than the caches beside a core hold
 
@@ -166,18 +182,13 @@ AHEAD = 16384          # bytes: more than is read while memory answers, less tha
 @intrinsic
 def whole_row(typingctx, X, i):
     """Row i of a matrix of any strides as a contiguous array, which loops vectorise over."""
-    kind = types.Array(types.float64, 1, "C", readonly=True)
+    return _whole(X, i, 0)
 
-    def codegen(context, builder, signature, args):
-        matrix, row = context.make_array(X)(context, builder, args[0]), context.make_array(kind)(context, builder)
-        stride = cgutils.unpack_tuple(builder, matrix.strides, 2)[0]
-        size = cgutils.unpack_tuple(builder, matrix.shape, 2)[1]
-        data = builder.bitcast(cgutils.pointer_add(builder, matrix.data, builder.mul(stride, args[1])), row.data.type)
-        eight = size.type(8)
-        populate_array(row, data=data, shape=[size], strides=[eight], itemsize=eight, meminfo=None)
-        return row._getvalue()
 
-    return kind(X, i), codegen
+@intrinsic
+def whole_column(typingctx, X, j):
+    """Column j of one in column order, likewise."""
+    return _whole(X, j, 1)
 
 
 def _prefetch(builder, pointer):

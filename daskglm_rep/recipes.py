@@ -1,6 +1,8 @@
 """Recipes: one chunk of what a user passed (numpy, pandas, xarray, CSR) to a validated `Block`, inside a task."""
 
+import collections
 import dataclasses
+import math
 
 import numpy as np
 import pandas as pd
@@ -134,10 +136,60 @@ class FrameRows(OverRows):
 
     def __call__(self, part, index):
         frame, others = part[0], part[1:]
+        if isinstance(frame, Columns):
+            return self.rows((frame.X, *map(frame.role, self.roles)), index)
         pick = [None if r is None else others[-r[0] - 1] if r[0] < 0 else frame.iloc[:, r[0]] if r[1] == 1
                 else frame.iloc[:, r[0]:r[0] + r[1]] for r in self.roles]
         check_order(frame, zip(self.names, pick), f" (block {index})", self.span)
         return self.rows((frame.iloc[:, :self.n_features], *pick), index)
+
+
+class _Lent:
+    """Memory of an array, given back when the last view of it is gone."""
+
+    def __init__(self, memory):
+        self.memory, self.__array_interface__ = memory, memory.__array_interface__
+
+    def __del__(self):
+        if sum(kept.nbytes for kept in FREE) + self.memory.nbytes <= KEPT_BYTES:
+            FREE.append(self.memory)
+
+
+FREE, KEPT_BYTES = collections.deque(), 2 ** 28
+
+
+def room(*shape):
+    """An array of numbers not yet set, in the memory of an earlier one: the system takes 5 ns a row for new pages."""
+    size = math.prod(shape)
+    try:
+        memory = FREE.pop()
+    except IndexError:
+        memory = np.empty(0)
+    if memory.size < size:
+        memory = np.empty(size)
+    return np.asarray(_Lent(memory))[:size].reshape(shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Stands where a frame of numbers without gaps would: X's columns, and those of the roles in the frame's order.
+
+    Attributes
+    ----------
+    X : (n, p) array
+    others : tuple of (n,) arrays
+    """
+
+    X: np.ndarray
+    others: tuple
+
+    def role(self, where):
+        """One column, or several as a frame, by (position, width) in the frame, or None; see `FrameRows`."""
+        if where is None:
+            return None
+        first = where[0] - self.X.shape[1]
+        columns = self.others[first:first + where[1]]
+        return columns[0] if where[1] == 1 else pd.DataFrame(dict(enumerate(columns)))
 
 
 def values(a):

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from daskglm_rep._jit import FLOATS, INDEX, MATRIX, greatest, kernel, least, load_quad, types, whole_row
+from daskglm_rep._jit import (FLOATS, INDEX, MATRIX, greatest, kernel, least, load_quad, types, whole_column,
+                              whole_row)
 
 STRIP = 256          # rows of a strip
 LENGTH = STRIP + 8          # of its columns in memory: at a power of two all would share a few sets of the cache
@@ -56,6 +57,9 @@ def transpose(X, start, low, high, columns, first, Z):
                 load_quad(X, start + low, j, Z, first + j, low)
             low += 4
     for j in range(columns.size):
+        if X.strides[0] == 8:
+            copy_strip(whole_column(X, columns[j])[start + low:], 0, high - low, Z[first + j, low:])
+            continue
         column = columns[j]
         for i in range(low, high):
             Z[first + j, i] = X[start + i, column]
