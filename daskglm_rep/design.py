@@ -13,7 +13,6 @@ from narwhals.dependencies import get_dask_dataframe
 from scipy import sparse
 
 from daskglm_rep.pairing import check_order
-from daskglm_rep.direct_reads import DirectReader
 from daskglm_rep.graphs import Source, array_graph
 from daskglm_rep.recipes import FrameRows, Rows, WithScalars, features, values
 
@@ -370,6 +369,7 @@ def _frames(columns, prepare, names):
     chunks = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
     read = FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles, span)
     graph = {key: task for c in (frame, *others) for key, task in c.__dask_graph__().items()}
+    from daskglm_rep.direct_reads import DirectReader          # late: it imports dask.dataframe
     source = Source(chunks, [frame, *others], graph)
     source.readers = [DirectReader.of(reader, X.shape[1]) for reader in source.readers]
     return Data(chunks, read, names, source)
