@@ -169,3 +169,13 @@ def test_inverses_of_no_positive_definite_matrix_are_nan():
     assert np.isnan(inverse(np.array([[1.0, 2.0], [2.0, 1.0]]))).all()
     assert np.isnan(inverse(np.array([[1.0, np.inf], [np.inf, 1.0]]))).all()
     assert inverse(np.zeros((0, 0))).shape == (0, 0)
+
+
+def test_the_null_model_beside_one_full_sweep_is_settled():
+    rng = np.random.default_rng(2)
+    X, offset = rng.normal(size=(40_000, 42)), 1.5 * rng.normal(size=40_000)
+    y = rng.poisson(np.exp(0.1 * X[:, 0] + offset - 1.0)).astype(float)
+    level = np.log(y.sum() / np.exp(offset).sum())
+    right = 2.0 * (special.xlogy(y, y) - special.xlogy(y, np.exp(level + offset)) - y + np.exp(level + offset)).sum()
+    model = GLMRegressor("poisson").fit(X, y, offset=offset)
+    assert model.results_.null_deviance == pytest.approx(right, rel=1e-11)

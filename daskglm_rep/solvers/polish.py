@@ -163,7 +163,7 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
     if None not in (pilot, reach) and data.collections is None and coef.size >= WIDE and not objective.model.is_linear:
         here = objective.evaluate(pilot, coef) if here is None else here
         coef, n_iter = gradients.sweeps(objective, data, pilot, here, n_rows, reach, CARRIED, max_iter, first)
-        first = None
+        first, null_coef = None, _settled(null, data, null_coef, n_rows)          # one full sweep is to come
     while n_iter < max_iter:
         n_iter += 1
         if first is not None:
@@ -211,6 +211,18 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         return Fit(objective, point if best is None else best, step, math.inf, n_iter, False, null_end)
     now = distance_of(objective, newton, standard_errors(objective, best, n_rows, True), best.coef)
     return Fit(objective, best, newton, now, n_iter, False, null_end)
+
+
+def _settled(null, data, coef, n_rows):
+    """The null model's coefficients after sweeps of its own, which read no column; None where there is none."""
+    last = math.inf
+    for _ in range(10 if null is not None else 0):
+        point = null.evaluate(data, coef)
+        step = direction(null, point) if point.usable and point.value <= last else None
+        if step is None or not -point.gradient @ step > 1e-4 * dispersion(null.model, point, n_rows):
+            break
+        coef, last = coef + step, point.value
+    return coef
 
 
 def _retreat(coef, safe, point):
