@@ -6,6 +6,9 @@ read where they are used.
 
 import contextlib
 import logging
+import multiprocessing
+from concurrent.futures import Executor
+from numbers import Integral, Real
 
 import dask
 from dask.multiprocessing import get as get_with_pool
@@ -24,7 +27,7 @@ def backend(where, n_workers=None, timeout=None, **options):
 
     Parameters
     ----------
-    where : str, distributed.Client, or a cluster that one can connect to
+    where : str, distributed.Client, a cluster that one can connect to, or concurrent.futures.Executor
         - "sequential": one thread; "threads"; "processes": a pool that is kept for the block.
         - "joblib": loky's reusable processes; "ipyparallel": its engines (`client=` an ipyparallel.Client, or
           `n_workers` engines are started).
@@ -38,8 +41,8 @@ def backend(where, n_workers=None, timeout=None, **options):
         Threads, processes, engines or workers; for job queues the number of jobs (also `jobs=`). `adapt=(least, most)`
         lets a cluster grow and shrink instead.
     timeout : float, optional
-        Seconds to wait for a cluster none of whose workers can work, before a TimeoutError; without it a word is said
-        every minute.
+        Seconds to wait for a scheduler, and for a cluster none of whose workers can work, before a TimeoutError;
+        without it a word is said every minute.
 
     Yields
     ------
@@ -47,8 +50,10 @@ def backend(where, n_workers=None, timeout=None, **options):
 
     Raises
     ------
-    ValueError
-        Another name, or options where none are taken.
+    ValueError, TypeError
+        Another name, or options that are not taken.
+    OSError
+        No scheduler at an address.
     ImportError
         A package that the back end needs is missing.
 
@@ -60,19 +65,32 @@ def backend(where, n_workers=None, timeout=None, **options):
     >>> model.coef_.round(3)
     array([0.955])
     """
+    _check_sizes(where, n_workers, timeout)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set({"daskglm_rep.timeout": timeout}))
         scheduler, client = _enter(where, n_workers, options, stack)
-        settings = {"scheduler": scheduler, "daskglm_rep.timeout": timeout}
+        settings = {"scheduler": scheduler}
         if n_workers and client is None:
             settings["num_workers"] = n_workers
         stack.enter_context(dask.config.set(settings))
         yield client
 
 
+def _check_sizes(where, n_workers, timeout):
+    """Refuse what is no number of workers or of seconds."""
+    if n_workers is not None and (not isinstance(n_workers, Integral) or isinstance(n_workers, bool) or n_workers < 1):
+        raise ValueError(f"n_workers must be a whole number of 1 or more, got {n_workers!r}.")
+    if n_workers is not None and where == "sequential":
+        raise ValueError("The back end 'sequential' is one thread and takes no n_workers: take 'threads'.")
+    if timeout is not None and (not isinstance(timeout, Real) or isinstance(timeout, bool) or not timeout > 0):
+        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}.")
+
+
 def _enter(where, n_workers, options, stack):
     """Start what is needed; returns dask's scheduler and the client, where there is one."""
     if not isinstance(where, str):
-        return [_connected(where, stack)] * 2
+        _refuse(n_workers, options)
+        return (where, None) if isinstance(where, Executor) else [_connected(where, stack)] * 2
     if where in JOB_QUEUES:
         return [_job_queue(where, n_workers, options, stack)] * 2
     if where == "distributed":
@@ -83,9 +101,12 @@ def _enter(where, n_workers, options, stack):
         return _ipyparallel(n_workers, stack, **options), None
     if where not in ("sequential", "threads", "processes", "joblib"):
         names = ["sequential", "threads", "processes", "joblib", "ipyparallel", "distributed", *JOB_QUEUES, "yarn"]
-        raise ValueError(f"There is no back end {where!r}: take one of {', '.join(names)}, or pass a Client.")
+        raise ValueError(f"There is no back end {where!r}: take one of {', '.join(names)}, or pass a Client; "
+                         "an address goes backend('distributed', address=...).")
     if options:
         raise ValueError(f"The back end {where!r} takes no option {', '.join(options)}.")
+    if where in ("processes", "joblib") and multiprocessing.current_process().daemon:
+        raise ValueError(f"The back end {where!r} starts processes, and a task of a cluster may not: take 'threads'.")
     if where == "processes":
         return Pool(where, stack.enter_context(passes.process_pool(n_workers or CPU_COUNT))), None
     if where == "joblib":
@@ -112,23 +133,44 @@ def _ipyparallel(n_workers, stack, client=None):
     ipyparallel = _needed("ipyparallel", "ipyparallel")
     if client is None:
         client = stack.enter_context(ipyparallel.Cluster(n=n_workers or CPU_COUNT, log_level=logging.ERROR))
+    if not isinstance(client, ipyparallel.Client) or not client.ids:
+        raise ValueError(f"client= of 'ipyparallel' must be an ipyparallel.Client with engines, got {client!r}.")
     return Pool("ipyparallel", client.executor(), len(client.ids))
+
+
+def _refuse(n_workers, options):
+    if n_workers is not None or options:
+        names = ", ".join(["n_workers"] * (n_workers is not None) + list(options))
+        raise ValueError(f"A back end that is there already takes no {names}: say so where it is started.")
 
 
 def _connected(cluster, stack):
     from distributed import Client
-    return cluster if isinstance(cluster, Client) else stack.enter_context(Client(cluster, set_as_default=False))
+    if isinstance(cluster, Client):
+        return cluster
+    if not isinstance(cluster, str) and not hasattr(cluster, "scheduler_address"):
+        raise TypeError(f"A back end is a name, a distributed.Client, a cluster or an executor, got {cluster!r}.")
+    timeout = dask.config.get("daskglm_rep.timeout", None)
+    waits = {} if timeout is None or not isinstance(cluster, str) else {"timeout": timeout}
+    return stack.enter_context(Client(cluster, set_as_default=False, **waits))
 
 
 def _distributed(n_workers, options, stack):
-    from distributed import Client, LocalCluster, default_client
-    if "client" in options:
-        return _connected(options["client"], stack)
-    if "address" in options:
-        return _connected(options["address"], stack)
+    from distributed import Client, LocalCluster, get_client
+    options = dict(options)
+    there = [v for v in (options.pop("client", None), options.pop("address", None)) if v is not None]
+    if there:
+        _refuse(n_workers, options)
+        return _connected(there[0], stack)
     with contextlib.suppress(ValueError):
-        return default_client()
-    cluster = stack.enter_context(LocalCluster(**({"n_workers": n_workers, "dashboard_address": ":0"} | options)))
+        return get_client()                              # inside a task, the one of its worker
+    adapt, how = options.pop("adapt", None), {"n_workers": n_workers, "dashboard_address": ":0"} | options
+    try:
+        cluster = stack.enter_context(LocalCluster(**how | ({} if adapt is None else {"n_workers": 0})))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"No LocalCluster starts with {how}: {error.__cause__ or error}") from None
+    if adapt is not None:
+        _size(cluster, None, adapt)
     print(f"{len(cluster.workers)} workers started on this machine, dashboard {cluster.dashboard_link}", flush=True)
     return stack.enter_context(Client(cluster, set_as_default=False))
 
@@ -149,7 +191,10 @@ def _gateway(n_workers, options, stack):
     module, options = _needed("dask_gateway", "dask-gateway"), dict(options)
     adapt, server = options.pop("adapt", None), {k: options.pop(k) for k in ("address", "auth") if k in options}
     gateway = stack.enter_context(module.Gateway(**server))
-    cluster = stack.enter_context(gateway.new_cluster(**options))
+    try:
+        cluster = stack.enter_context(gateway.new_cluster(**options))
+    except OSError as error:
+        raise OSError(f"No dask-gateway server answers at {gateway.address}: {error}.") from None
     _size(cluster, None if n_workers is None else {"n": n_workers}, adapt)
     print(f"yarn: dashboard {cluster.dashboard_link}", flush=True)
     return stack.enter_context(cluster.get_client(set_as_default=False))
@@ -158,6 +203,8 @@ def _gateway(n_workers, options, stack):
 def _size(cluster, scale, adapt):
     """Ask for workers: a number of them, or as many as there is work for between two numbers."""
     if adapt is not None:
+        if not isinstance(adapt, (tuple, list)) or len(adapt) != 2 or not 0 <= adapt[0] <= adapt[1] >= 1:
+            raise ValueError(f"adapt must be two numbers of workers, least and most, such as (0, 4); got {adapt!r}.")
         cluster.adapt(minimum=adapt[0], maximum=adapt[1])
     elif scale is not None:
         cluster.scale(**scale)

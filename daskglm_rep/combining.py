@@ -7,7 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep import passes
 from daskglm_rep.design import Data
-from daskglm_rep.diagnostics import undetermined
+from daskglm_rep.diagnostics import independent, undetermined
 from daskglm_rep.fitted import distance_of
 from daskglm_rep.inference.covariance import Covariance
 from daskglm_rep.kernels.gram import gram
@@ -131,7 +131,7 @@ def fit_alone(block, objective, start=None):
     rows, free = Data([block], ready, []), np.flatnonzero(objective.penalty.free(objective.n_coef))
     if float((block.weight > 0).sum()) < max(free.size, 1):
         return None, small
-    if free.size and not np.isfinite(inverse(gram(block.X, objective.basis.keep(free), block.weight))).all():
+    if free.size and not independent(gram(block.X, objective.basis.keep(free), block.weight)).all():
         return None, small
     if start is None:
         start = newton.constant_start(objective, block) if objective.basis.intercept else np.zeros(objective.n_coef)
@@ -152,10 +152,10 @@ def _record(point, block, objective, robust, equal):
     n, share = float((block.weight > 0).sum()), 1.0 if equal else float(block.weight.sum())
     weighted = A @ b - point.gradient
     constant = point.moments.deviance - 2.0 * point.gradient @ b + b @ A @ b
-    inverted = inverse(A)
-    if not np.isfinite(inverted).all():
+    if not independent(A).all():                                  # up to rounding too: its mean would be all noise
         left_out = BlockFits.nothing(b.size, ((1, block.n_rows), (0, 0)))
         return dataclasses.replace(left_out, information=A, weighted=weighted, constant=constant, n_blocks=1.0)
+    inverted = inverse(A)
     b = inverted @ weighted
     if point.curvature is not A:                                  # variances come from the expected information
         inverted = inverse(point.curvature)

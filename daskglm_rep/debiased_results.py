@@ -71,7 +71,7 @@ class DebiasedResults(GLMResults):
         index = list(self.index)
         if which is None:
             which = [name for name in index if name != INTERCEPT]
-        which = [which] if isinstance(which, str) else list(which)
+        which = list(which) if np.iterable(which) and not isinstance(which, str) else [which]
         unknown = [name for name in which if name not in index]
         if unknown or not which:
             raise ValueError(f"There is no coefficient {unknown[0]!r}: choose among {', '.join(map(repr, index[:20]))}."

@@ -235,6 +235,8 @@ def client_of(source):
     client = workers.active_client()
     if client is None and source.futures and dask.config.get("scheduler", None) is None:
         client = next(iter(source.futures.values())).client
+    if client is not None:
+        workers.check_client(client)
     return client
 
 

@@ -32,6 +32,21 @@ def active_client():
         return None
 
 
+def check_client(client):
+    """Refuse a client that is closed, or that an event loop runs in which a sweep would wait for it.
+
+    Raises
+    ------
+    RuntimeError
+    """
+    if client.status in ("closed", "closing"):
+        raise RuntimeError("The client of these rows is closed, and what was persisted through it is gone: connect a "
+                           "client, and persist or scatter the data anew.")
+    if client.asynchronous:
+        raise RuntimeError("The client is asynchronous, and a fit waits for its sweeps, which would block the event "
+                           "loop for ever: await asyncio.to_thread(model.fit, X, y).")
+
+
 def known(client):
     """What the scheduler knows of its workers, by address; asked here, as a poll empties the client's own copy."""
     with contextlib.suppress(OSError):          # the scheduler is gone
@@ -145,8 +160,9 @@ def lost(client, futures):
     gone = [f for f in futures if f.status in ("cancelled", "lost")]
     if gone:
         return (f"Rows are lost: {len(gone)} of {len(futures)} chunks that were put on the workers, the first of them "
-                f"{gone[0].key!r}, had their only copy on a worker that died, and no task can make them again: scatter "
-                "them anew (with broadcast=True they survive), or read them from files.")
+                f"{gone[0].key!r}, had their only copy on a worker that died, or a client that was closed released "
+                "them, and no task can make them again: scatter them anew (with broadcast=True they survive a worker), "
+                "or read them from files.")
     return ("The scheduler cancelled this sweep: it was restarted, or the client was closed. Connect a client, load "
             "the data again, and fit again.")
 

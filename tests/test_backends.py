@@ -1,6 +1,8 @@
 """One answer from every back end: each is run on lazy rows; those that need a server are called as they should."""
 
+import asyncio
 import contextlib
+import multiprocessing
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -152,6 +154,79 @@ def test_what_is_no_back_end_is_told():
     assert "'threads' takes no option cores" in _words(lambda: backend("threads", cores=2))
     pytest.importorskip("dask_jobqueue")
     assert "say how many" in _words(lambda: backend("slurm", cores=1, memory="1GB"))
+
+
+@pytest.mark.parametrize("where, how, kind, words", [
+    ("threads", {"n_workers": 0}, ValueError, "n_workers must be a whole number of 1 or more, got 0"),
+    ("threads", {"n_workers": -1}, ValueError, "got -1"), ("processes", {"n_workers": "2"}, ValueError, "got '2'"),
+    ("joblib", {"n_workers": 2.5}, ValueError, "got 2.5"), ("distributed", {"n_workers": True}, ValueError, "got True"),
+    ("sequential", {"n_workers": 2}, ValueError, "takes no n_workers"),
+    ("distributed", {"timeout": "1 min"}, ValueError, "timeout must be a number of seconds above 0, got '1 min'"),
+    (None, {}, TypeError, "an executor, got None"), (3, {}, TypeError, "got 3"), (["threads"], {}, TypeError, "got"),
+    ("distributed", {"address": 3}, TypeError, "got 3"),
+    ("distributed", {"address": "tcp://127.0.0.1:1", "n_workers": 2}, ValueError, "already takes no n_workers"),
+    ("distributed", {"address": "tcp://127.0.0.1:1", "timeout": 0.5}, OSError, "tcp://127.0.0.1:1 after 0.5 s"),
+    ("tcp://127.0.0.1:1", {}, ValueError, r"address goes backend\('distributed', address="),
+    ("distributed", {"processes": False, "adapt": 3}, ValueError, "adapt must be two numbers"),
+    ("distributed", {"processes": False, "adapt": (2, 1)}, ValueError, r"got \(2, 1\)")])
+def test_what_no_back_end_takes_is_told(where, how, kind, words):
+    with pytest.raises(kind, match=words), backend(where, **how):
+        pass
+
+
+def test_an_executor_is_a_back_end(truth):
+    with ThreadPoolExecutor(1) as executor, backend(executor):
+        assert same(fit(*lazy()), truth)
+    with pytest.raises(ValueError, match="there already takes no n_workers"), backend(executor, n_workers=2):
+        pass
+
+
+def test_local_workers_come_with_the_work(truth):
+    with backend("distributed", adapt=(0, 1), processes=False, threads_per_worker=1, silence_logs=50):
+        assert same(fit(*lazy()), truth)
+
+
+def _fit_in_a_task(where, how=None):
+    with backend(where, **how or {}) as client:
+        return None if client is None else client.scheduler.address, fit(*lazy()).params.to_numpy()
+
+
+def test_back_ends_inside_a_task(truth):
+    from distributed import Client, LocalCluster
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0",
+                      silence_logs=50) as cluster, Client(cluster, set_as_default=False) as client:
+        for where, address in (("distributed", cluster.scheduler_address), ("threads", None)):
+            used, params = client.submit(_fit_in_a_task, where).result()
+            assert used == address and params == pytest.approx(truth.params.to_numpy(), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["processes", "joblib"])
+def test_processes_are_not_started_by_workers(name, monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    assert "take 'threads'" in _words(lambda: backend(name))
+
+
+def test_clients_that_cannot_wait_or_are_closed_are_told(truth):
+    from distributed import Client, LocalCluster
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0",
+                      silence_logs=50) as cluster:
+
+        async def inside_a_loop():
+            async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
+                with backend(client):
+                    with pytest.raises(RuntimeError, match="asynchronous, .* await asyncio.to_thread"):
+                        fit(*lazy())
+                    return fit(X, Y), await asyncio.to_thread(fit, *lazy())
+
+        assert all(same(results, truth) for results in asyncio.run(inside_a_loop()))
+        with Client(cluster, set_as_default=False) as client, backend(client):
+            persisted = dask.persist(*lazy())
+        with pytest.raises(RuntimeError, match="The client of these rows is closed"):
+            fit(*persisted)
+        with backend(client), pytest.raises(RuntimeError, match="is closed"):
+            fit(*lazy())
+        with backend(cluster), pytest.raises(RuntimeError, match="or a client that was closed released them"):
+            fit(*persisted)
 
 
 # ---------------------------------------------------------------- what cannot run here is asked for its configuration

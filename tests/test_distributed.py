@@ -361,6 +361,8 @@ def test_groups_and_simultaneous_intervals():
                          (dict(method="F"), "'max' or 'chi2'")):
         with pytest.raises(ValueError, match=words):
             results.group_test(**wrong)
+    with pytest.raises(ValueError, match="no coefficient 0"):
+        results.simultaneous(0)
 
 
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "gamma"])
@@ -452,6 +454,16 @@ def test_parts_that_fail_are_counted():
     assert np.max(np.abs(est.coef_ - truth.coef_) / truth.results_.bse.iloc[1:]) < 1.0
     with pytest.raises(ValueError, match="No block could be fitted"):
         DistributedModel("binomial", alpha=0.02).fit(X[:300], np.r_[y[:299], 1.0] * 0.0)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.1, 7.0])
+def test_a_part_with_a_column_constant_up_to_rounding_is_left_out(value):
+    X, y, *_ = sample(3000, seed=5, scale=(1.0,), shift=(0.0,))
+    X[:1000, 2] = value                                      # centred by the mean of all: not quite singular
+    with pytest.warns(ConvergenceWarning, match=r"1 \(1000 rows\) have too few rows or a column that is constant"):
+        model = DistributedModel(method="unregularized", partitions=3).fit(X, y)
+    rest = DistributedModel(method="unregularized", partitions=2).fit(X[1000:], y[1000:])
+    assert model.n_left_out_ == 1 and model.coef_ == pytest.approx(rest.coef_, rel=1e-8)
 
 
 def test_a_column_constant_in_its_part_is_regressed_on_all_parts():
