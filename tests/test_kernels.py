@@ -7,6 +7,7 @@ from daskglm_rep import GLMClassifier, PoissonRegressor, families, links
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.leverage import quadratic_rows
+from daskglm_rep.kernels.meat import Adjustment, block_meat
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import labels_of, response_totals, spread
 from daskglm_rep.models.glm import GLM
@@ -59,6 +60,39 @@ def test_moments_of_every_layout(p):
                 if informative:
                     np.testing.assert_allclose(m.expected, information, rtol=1e-11, atol=1e-11 * n)
             np.testing.assert_allclose(gram(view, basis, weight), (Z * weight[:, None]).T @ Z, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 6, 7, 8, 17, 34])
+@pytest.mark.parametrize("power", [(0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 4, 0), (0, 1, 1.5)])
+def test_meat_of_every_layout(p, power):
+    for n in (60, 257, 520):
+        X, y, weight, offset, basis, coef = problem(n, p)
+        Z = design(X, basis)
+        mu = 1.0 / (1.0 + np.exp(-(Z @ coef + offset)))
+        bread = np.linalg.inv((Z * (weight * mu * (1 - mu))[:, None]).T @ Z)
+        form = np.einsum("ij,jk,ik->i", Z, bread, Z)
+        for frequency in (False, True):
+            copies = np.where(weight > 0, weight, 1.0) if frequency else 1.0
+            h, ratio = weight * mu * (1 - mu) * form / copies, n / (p + 1)
+            d = power[0] + np.minimum(power[1], h * ratio) + np.minimum(power[2], h * ratio)
+            squares = (weight * (y - mu)) ** 2 / copies / (1 - h) ** d
+            for name, view in layouts(X).items():
+                m = block_meat(Block(view, y, weight, offset), LOGIT, basis, coef,
+                               Adjustment(tuple(map(float, power)), bread, ratio, frequency))
+                np.testing.assert_allclose(m.matrix, (Z * squares[:, None]).T @ Z, rtol=1e-9, atol=1e-9, err_msg=name)
+                np.testing.assert_allclose(m.score, Z.T @ (weight * (y - mu)), rtol=1e-11, atol=1e-11 * n)
+                assert not m.n_perfect
+
+
+def test_rows_of_leverage_one_are_found_in_every_strip():
+    n, alone = 1000, [3, 255, 256, 700, 701, 999]
+    X = np.c_[np.random.default_rng(0).normal(size=n), np.zeros((n, 6))]
+    X[alone, np.arange(1, 7)] = 1.0
+    basis, gaussian = Basis(np.arange(7), np.zeros(7), np.ones(7), True), GLM(families.Gaussian(), links.Identity())
+    Z = design(X, basis)
+    m = block_meat(Block(X, X[:, 0], np.ones(n), np.zeros(n)), gaussian, basis, np.zeros(8),
+                   Adjustment((2.0, 0.0, 0.0), np.linalg.inv(Z.T @ Z)))
+    assert m.n_perfect == 6 and m.perfect == tuple((0, row) for row in alone[:5])
 
 
 @pytest.mark.parametrize("intercept", [True, False])

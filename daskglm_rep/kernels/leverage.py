@@ -12,35 +12,59 @@ FEATURE_TILE = 2 ** 17          # numbers of a tile of strips: a megabyte stays 
 PERFECT = 1e-9                  # a leverage closer to 1 than this is 1: what is left of 1 - h is rounding
 
 
+def folded(A):
+    """The lower triangle that gives the same quadratic form as a symmetric matrix: off its diagonal twice."""
+    return np.tril(2.0 * A, -1) + np.diag(np.diag(A))
+
+
+@kernel
+def _add_quad_rows(Z, m, A, j, inner):
+    """inner += A[j:j + 4, :j + 4] Z[:j + 4], by blocks of four by four: 16 products share 8 loads."""
+    for k in range(0, j + 1, 4):
+        a0, a1, a2, a3 = A[j, k], A[j, k + 1], A[j, k + 2], A[j, k + 3]
+        b0, b1, b2, b3 = A[j + 1, k], A[j + 1, k + 1], A[j + 1, k + 2], A[j + 1, k + 3]
+        c0, c1, c2, c3 = A[j + 2, k], A[j + 2, k + 1], A[j + 2, k + 2], A[j + 2, k + 3]
+        d0, d1, d2, d3 = A[j + 3, k], A[j + 3, k + 1], A[j + 3, k + 2], A[j + 3, k + 3]
+        for i in range(m):
+            z0, z1, z2, z3 = Z[k, i], Z[k + 1, i], Z[k + 2, i], Z[k + 3, i]
+            inner[0, i] += a0 * z0 + a1 * z1 + a2 * z2 + a3 * z3
+            inner[1, i] += b0 * z0 + b1 * z1 + b2 * z2 + b3 * z3
+            inner[2, i] += c0 * z0 + c1 * z1 + c2 * z2 + c3 * z3
+            inner[3, i] += d0 * z0 + d1 * z1 + d2 * z2 + d3 * z3
+
+
 @kernel
 def add_quadratic(Z, m, A, inner, out):
-    """out[:m] = z' A z of m columns of a feature-major strip, from the lower triangle of A; eight products a time."""
+    """out[:m] = z' A z of m columns of a feature-major strip, A lower triangular; `inner` is (4, LENGTH)."""
+    q = A.shape[0]
+    whole = q - q % 4
     for i in range(m):
         out[i] = 0.0
-    for j in range(A.shape[0]):
-        a = A[j, j]
+    for j in range(0, whole, 4):
         for i in range(m):
-            inner[i] = a * Z[j, i]
-        k = 0
-        while k + 8 <= j:
-            a0, a1, a2, a3 = 2.0 * A[j, k], 2.0 * A[j, k + 1], 2.0 * A[j, k + 2], 2.0 * A[j, k + 3]
-            a4, a5, a6, a7 = 2.0 * A[j, k + 4], 2.0 * A[j, k + 5], 2.0 * A[j, k + 6], 2.0 * A[j, k + 7]
-            for i in range(m):
-                inner[i] += (a0 * Z[k, i] + a1 * Z[k + 1, i] + a2 * Z[k + 2, i] + a3 * Z[k + 3, i]
-                             + a4 * Z[k + 4, i] + a5 * Z[k + 5, i] + a6 * Z[k + 6, i] + a7 * Z[k + 7, i])
-            k += 8
-        while k < j:
-            a0 = 2.0 * A[j, k]
-            for i in range(m):
-                inner[i] += a0 * Z[k, i]
-            k += 1
+            inner[0, i] = inner[1, i] = inner[2, i] = inner[3, i] = 0.0
+        _add_quad_rows(Z, m, A, j, inner)
         for i in range(m):
-            out[i] += inner[i] * Z[j, i]
+            out[i] += (inner[0, i] * Z[j, i] + inner[1, i] * Z[j + 1, i]
+                       + inner[2, i] * Z[j + 2, i] + inner[3, i] * Z[j + 3, i])
+    for j in range(whole, q):          # rows of a strip beyond q hold anything
+        for i in range(m):
+            inner[0, i] = 0.0
+        for k in range(0, whole, 4):
+            a0, a1, a2, a3 = A[j, k], A[j, k + 1], A[j, k + 2], A[j, k + 3]
+            for i in range(m):
+                inner[0, i] += a0 * Z[k, i] + a1 * Z[k + 1, i] + a2 * Z[k + 2, i] + a3 * Z[k + 3, i]
+        for k in range(whole, j + 1):
+            a0 = A[j, k]
+            for i in range(m):
+                inner[0, i] += a0 * Z[k, i]
+        for i in range(m):
+            out[i] += inner[0, i] * Z[j, i]
 
 
 @kernel
 def _strip_quadratic(Z, A, out):
-    inner = np.empty(STRIP)
+    inner = np.empty((4, LENGTH))
     for s in range(Z.shape[0]):
         start = s * STRIP
         add_quadratic(Z[s], min(STRIP, out.size - start), A, inner, out[start:])
@@ -92,7 +116,7 @@ def strip_tiles(block, basis, coef, keep=True):
 def strip_quadratic(Z, A, n):
     """z_i' A z_i of the n rows of a tile of strips, (n,) array."""
     out = np.empty(n)
-    call(_strip_quadratic, (STRIPS, MATRIX, OUT), Z, A, out)
+    call(_strip_quadratic, (STRIPS, MATRIX, OUT), Z, folded(A), out)
     return out
 
 
@@ -140,19 +164,35 @@ def quadratic_rows(block, basis, A):
 
 
 @kernel
-def _adjusted(residual, expected, weight, quadratic, power, per_row, frequency, out, perfect):
-    """Weights of the meat: squared residuals divided by (1 - h)^power; counts and first places of leverage 1."""
-    for i in range(residual.size):
-        w = weight[i] if frequency else 1.0
-        value = residual[i] * residual[i] / w if w > 0.0 else 0.0
-        h = expected[i] * quadratic[i] / w if w > 0.0 else 0.0
-        rest = 1.0 - h
-        if rest < PERFECT:
-            if perfect[0] + 1 < perfect.size:
-                perfect[perfect[0] + 1] = i
-            perfect[0] += 1
-        d = power[0] + min(power[1], h * per_row) + min(power[2], h * per_row)
-        out[i] = value / (rest if d == 1.0 else rest * rest if d == 2.0 else rest ** d)
+def adjust(residual, expected, weight, quadratic, power, per_row, frequency, leverage, out, perfect):
+    """Weights of the meat: squared residuals divided by (1 - h)^power; counts and first places of leverage 1.
+
+    Loops without a branch first: they vectorise.
+    """
+    m, n_perfect = quadratic.size, 0
+    for i in range(m):
+        copies = weight[i] if frequency else 1.0
+        inside = 1.0 / copies if copies > 0.0 else 0.0
+        out[i] = residual[i] * residual[i] * inside
+        leverage[i] = expected[i] * quadratic[i] * inside
+    for i in range(m):
+        n_perfect += 1 if 1.0 - leverage[i] < PERFECT else 0
+    if n_perfect:
+        for i in range(m):
+            if 1.0 - leverage[i] < PERFECT:
+                if perfect[0] + 1 < perfect.size:
+                    perfect[perfect[0] + 1] = i
+                perfect[0] += 1
+    if power[1] == 0.0 and power[2] == 0.0 and power[0] == 2.0:
+        for i in range(m):
+            out[i] /= (1.0 - leverage[i]) * (1.0 - leverage[i])
+    elif power[1] == 0.0 and power[2] == 0.0 and power[0] == 1.0:
+        for i in range(m):
+            out[i] /= 1.0 - leverage[i]
+    else:
+        for i in range(m):
+            ratio = leverage[i] * per_row
+            out[i] /= (1.0 - leverage[i]) ** (power[0] + min(power[1], ratio) + min(power[2], ratio))
 
 
 def adjusted_squares(residual, expected, weight, quadratic, power, per_row=0.0, frequency=False):
@@ -172,8 +212,8 @@ def adjusted_squares(residual, expected, weight, quadratic, power, per_row=0.0, 
     -------
     (n,) array, list of row numbers (a few), count
     """
-    out, perfect = np.empty(residual.size), np.zeros(6, np.int64)
-    call(_adjusted, (FLOATS,) * 5 + (types.float64, types.boolean, OUT, types.int64[::1]), residual,
-         expected, weight, quadratic, np.asarray(power, float), per_row, frequency, out, perfect)
+    leverage, out, perfect = np.empty(residual.size), np.empty(residual.size), np.zeros(6, np.int64)
+    call(adjust, (FLOATS,) * 5 + (types.float64, types.boolean, OUT, OUT, types.int64[::1]), residual, expected, weight,
+         quadratic, np.asarray(power, float), per_row, frequency, leverage, out, perfect)
     count = int(perfect[0])
     return out, [int(i) for i in perfect[1:1 + min(count, 5)]], count

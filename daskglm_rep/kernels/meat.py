@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, OUT, OUT2, call, kernel
+from daskglm_rep._jit import FLOATS, MATRIX, OUT, OUT2, STRIDED, call, kernel, types
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import is_narrow, symmetric, tile_gram
-from daskglm_rep.kernels.leverage import STRIPS, adjusted_squares, strip_quadratic, strip_tiles, tile_quadratic
+from daskglm_rep.kernels.gram import basis_arguments, is_narrow, symmetric, tile_gram
+from daskglm_rep.kernels.leverage import add_quadratic, adjust, adjusted_squares, folded, tile_quadratic
 from daskglm_rep.kernels.moments import squared_scores
-from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
 from daskglm_rep.kernels.softmax import WIDE, kronecker_rows, softmax_rows
-from daskglm_rep.kernels.strips import LENGTH, STRIP, add_gram, add_moment
+from daskglm_rep.kernels.strips import (BASIS, LENGTH, STRIP, add_gram, add_moment, copy_strip, load_and_predict,
+                                        new_strip)
 from daskglm_rep.summaries import Meat
 
 
@@ -37,15 +38,38 @@ class Adjustment:
     frequency: bool = False
 
 
+_NARROW = (types.float64, types.boolean, types.boolean, types.float64) + BASIS + (STRIDED,) * 3 + (
+    FLOATS, MATRIX, FLOATS, OUT, OUT2, OUT, types.int64[::1])
+
+
 @kernel
-def _strip_sums(Z, residual, weight, score, total):
-    """score += Z r and the lower triangle of total += Z diag(weight) Z' over the strips of a tile."""
-    weighted = np.empty((4, LENGTH))
-    for s in range(Z.shape[0]):
-        start = s * STRIP
-        m = min(STRIP, weight.size - start)
-        add_moment(Z[s], m, residual[start:start + m], score)
-        add_gram(Z[s], m, weight[start:start + m], weighted, total)
+def _narrow_meat(family, link, canonical, check, frequency, per_row, X, columns, center, inverse_scale, intercept, y,
+                 weight, offset, coef, bread, power, score, squares, totals, perfect):
+    """One visit of a strip: residuals, leverages, score and the sum of adjusted squares while it is in cache."""
+    q, nowhere = coef.size, link.link(ANY_MEAN)
+    Z, weighted, slope = new_strip(q), np.empty((4, LENGTH)), np.empty(q)
+    eta, own_y, own_weight, own_offset = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    residual, expected, observed = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    form, inner, leverage, value = np.empty(STRIP), np.empty((4, LENGTH)), np.empty(STRIP), np.empty(STRIP)
+    for start in range(0, X.shape[0], STRIP):
+        m, known = min(STRIP, X.shape[0] - start), perfect[0]
+        copy_strip(y, start, m, own_y)
+        copy_strip(weight, start, m, own_weight)
+        copy_strip(offset, start, m, own_offset)
+        for i in range(m):
+            eta[i] = own_offset[i]
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, Z, eta)
+        for i in range(m):
+            eta[i] = eta[i] if own_weight[i] > 0.0 else nowhere          # such rows do not count: 0 * inf is no 0
+        glm_rows(family, link, canonical, check, eta[:m], own_y, own_weight, residual, expected, observed, totals)
+        if totals[2] > 0:
+            return
+        add_moment(Z, m, residual, score)
+        add_quadratic(Z, m, bread, inner, form)
+        adjust(residual, expected, own_weight, form[:m], power, per_row, frequency, leverage, value, perfect)
+        for j in range(known + 1, min(perfect[0] + 1, perfect.size)):
+            perfect[j] += start
+        add_gram(Z, m, value, weighted, squares)
 
 
 def squares(residual, weight, frequency):
@@ -69,38 +93,43 @@ def _refuse(n_invalid, block):
 
 def glm_meat(model, block, basis, coef, adjustment):
     """`Meat` of a block for a one-equation model: HC0 is a Gram matrix weighted by squared residuals."""
+    if is_narrow(block.X, basis):
+        return _meat_by_strips(model, block, basis, coef, adjustment)
     q = basis.n_coef
     total, score, perfect, n_perfect = np.zeros((q, q)), np.zeros(q), [], 0
-    narrow = is_narrow(block.X, basis)
-    if narrow and not any(adjustment.power):
-        score, total, n_invalid = squared_scores(model, block, basis, coef, adjustment.frequency)
-        _refuse(n_invalid, block)
-        return Meat(total, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,))
-    if narrow:
-        visits = strip_tiles(block, basis, coef)
-    else:
-        visits = ((rows, Z, Z @ coef + block.offset[rows]) for rows, Z in tiles(block.X, basis))
-    for rows, Z, eta in visits:
+    for rows, Z in tiles(block.X, basis):
         weight, invalid = block.weight[rows], np.zeros(3)
-        residual, expected, _ = working_rows(model, eta, block.y[rows], weight, invalid)
+        residual, expected, _ = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], weight, invalid)
         _refuse(invalid[2], block)
         if not any(adjustment.power):
             value = squares(residual, weight, adjustment.frequency)
         else:
-            A = adjustment.bread
-            form = strip_quadratic(Z, A, eta.size) if narrow else tile_quadratic(Z, A)
+            form = tile_quadratic(Z, adjustment.bread)
             value, where, count = adjusted_squares(residual, expected, weight, form, adjustment.power,
                                                    adjustment.per_row, adjustment.frequency)
             perfect += [(0, rows.start + i) for i in where]
             n_perfect += count
-        if narrow:
-            call(_strip_sums, (STRIPS, FLOATS, FLOATS, OUT, OUT2), Z, residual, value, score, total)
-        else:
-            score += Z.T @ residual
-            total += tile_gram(Z, value)
-    matrix = symmetric(total) if narrow else total
-    return Meat(matrix, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,), tuple(perfect[:5]),
+        score += Z.T @ residual
+        total += tile_gram(Z, value)
+    return Meat(total, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,), tuple(perfect[:5]),
                 n_perfect)
+
+
+def _meat_by_strips(model, block, basis, coef, adjustment):
+    n_kept = kept_rows(block.weight, adjustment.frequency)
+    if not any(adjustment.power):
+        score, total, n_invalid = squared_scores(model, block, basis, coef, adjustment.frequency)
+        _refuse(n_invalid, block)
+        return Meat(total, score, n_kept, (block.n_rows,))
+    q = basis.n_coef
+    total, score, totals, perfect = np.zeros((q, q)), np.zeros(q), np.zeros(3), np.zeros(6, np.int64)
+    call(_narrow_meat, _NARROW, model.family, model.link, model.canonical, not model.always_valid, adjustment.frequency,
+         adjustment.per_row, block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef),
+         folded(adjustment.bread), np.asarray(adjustment.power, float), score, total, totals, perfect)
+    _refuse(totals[2], block)
+    n_perfect = int(perfect[0])
+    return Meat(symmetric(total), score, n_kept, (block.n_rows,),
+                tuple((0, int(row)) for row in perfect[1:1 + min(n_perfect, 5)]), n_perfect)
 
 
 def softmax_meat(model, block, basis, coef, adjustment):
