@@ -9,6 +9,7 @@ from daskglm_rep.kernels.labels import Codebook, WholeNumbers, is_missing, whole
 
 SPARE = 2          # rows that a table has room for, by rows in use
 SPARSE = 4          # rows of a table addressed by label, by labels that there are
+SHORT = 2 ** 12          # rows of such a table that are few anyway
 FEW_COLUMNS = 128          # of such a table: looking up a code costs little beside a longer row
 
 
@@ -37,7 +38,7 @@ class ClusterScores:
 
     def __init__(self, n_columns, width, n_missing=0.0, n_kept=0.0):
         self.n_columns, self.n_missing, self.n_kept = n_columns, n_missing, n_kept
-        self._table = _ByCode(n_columns, width)
+        self._table = _AtRest((np.empty(0, np.int64),) * n_columns, np.empty((0, width)))
 
     @classmethod
     def of(cls, labels, sums, n_missing=0.0, n_kept=0.0):
@@ -70,7 +71,8 @@ class ClusterScores:
     def codes(self, columns):
         """(n,) int64 codes of rows with these labels, none of them missing; the table gets their rows."""
         if isinstance(self._table, _AtRest):
-            self._move(self._table.table())
+            labels, sums = self.total
+            self._move(_new_table(labels if len(sums) else columns, sums.shape[1], len(sums)))
         codes = self._table.codes(columns)
         if codes is None:
             self._move(_ByCode(1, self.rows.shape[1]))
@@ -154,14 +156,15 @@ class _AtRest:
     def rows(self):
         return self.sums
 
-    def table(self):
-        """An empty one that suits."""
-        width = self.sums.shape[1]
-        numbers = whole_numbers(self.labels[0]) if len(self.labels) == 1 and width <= FEW_COLUMNS else None
-        if numbers is None or not numbers.size:
-            return _ByCode(len(self.labels), width)
+
+def _new_table(columns, width, n_distinct):
+    """An empty table that suits some labels, of which so many are known to be distinct."""
+    numbers = whole_numbers(columns[0]) if len(columns) == 1 and width <= FEW_COLUMNS else None
+    if numbers is not None and numbers.size:
         limits = int(numbers.min()), int(numbers.max())
-        return _ByLabel(*limits, width) if _is_short(limits, numbers.size) else _ByCode(1, width)
+        if _is_short(limits, n_distinct):
+            return _ByLabel(*limits, width)
+    return _ByCode(len(columns), width)
 
 
 class _ByCode:
@@ -186,7 +189,7 @@ class _ByCode:
     def is_dense(self):
         """Whether one row a number between the least and the greatest label is not much more than one a label."""
         book, few = self.books[0], not self.pairs and self.table.shape[1] <= FEW_COLUMNS
-        return few and book.known is None and _is_short(book.whole.range, self.count)
+        return few and book.known is None and bool(self.count) and _is_short(book.whole.range, self.count)
 
     @property
     def rows(self):
@@ -216,7 +219,7 @@ def _mark(values, low, present, codes):
 
 
 def _is_short(limits, count):
-    return bool(count) and limits[1] - limits[0] < SPARSE * count
+    return limits[1] - limits[0] < max(SPARSE * count, SHORT)
 
 
 class _ByLabel:

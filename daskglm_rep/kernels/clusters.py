@@ -4,21 +4,22 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT2, call, kernel, types
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, OUT2, STRIDED, call, kernel, types
 from daskglm_rep.kernels.block import tiles
 from daskglm_rep.kernels.cluster_sums import ClusterScores
-from daskglm_rep.kernels.gram import is_narrow
-from daskglm_rep.kernels.leverage import STRIPS, strip_tiles
-from daskglm_rep.kernels.meat import kept_rows
+from daskglm_rep.kernels.gram import basis_arguments, is_narrow
+from daskglm_rep.kernels.leverage import strip_tiles
+from daskglm_rep.kernels.meat import kept_rows, refuse_invalid
 from daskglm_rep.kernels.moments import block_moments
-from daskglm_rep.kernels.rows import working_rows
+from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
 from daskglm_rep.kernels.softmax import softmax_rows
-from daskglm_rep.kernels.strips import STRIP
+from daskglm_rep.kernels.strips import BASIS, STRIP, copy_strip, load_and_predict, new_strip
 from daskglm_rep.summaries import distinct
 
 FEW_COLUMNS = 12          # up to this many columns score rows are added from strips, above from the rows of X
 LIMIT = 2 ** 27          # numbers in the information matrices of all clusters: 1 GiB
 
+_NARROW = (types.float64, types.boolean) + BASIS + (STRIDED,) * 3 + (FLOATS, INDEX, OUT2, OUT)
 _SCATTER = (MATRIX, FLOATS, FLOATS, types.int64, FLOATS, INDEX, OUT2)
 
 
@@ -61,28 +62,49 @@ def _scatter_rows(X, center, inverse_scale, first, residual, codes, sums):
 
 
 @kernel
-def _scatter_strips(Z, residual, codes, sums):
-    """The same from strips, four columns at a time: half the time of `_scatter_rows` with few columns."""
+def _scatter_strip(Z, m, residual, codes, sums):
+    """The same from a strip, four columns at a time: half the time of `_scatter_rows` with few columns."""
     q = sums.shape[1]
-    for s in range(Z.shape[0]):
-        start, strip = s * STRIP, Z[s]
-        m = min(STRIP, residual.size - start)
-        j = 0
-        while j + 4 <= q:
-            for i in range(m):
-                g, r = codes[start + i], residual[start + i]
-                if g >= 0:
-                    sums[g, j] += r * strip[j, i]
-                    sums[g, j + 1] += r * strip[j + 1, i]
-                    sums[g, j + 2] += r * strip[j + 2, i]
-                    sums[g, j + 3] += r * strip[j + 3, i]
-            j += 4
-        while j < q:
-            for i in range(m):
-                g = codes[start + i]
-                if g >= 0:
-                    sums[g, j] += residual[start + i] * strip[j, i]
-            j += 1
+    j = 0
+    while j + 4 <= q:
+        for i in range(m):
+            g, r = codes[i], residual[i]
+            if g >= 0:
+                sums[g, j] += r * Z[j, i]
+                sums[g, j + 1] += r * Z[j + 1, i]
+                sums[g, j + 2] += r * Z[j + 2, i]
+                sums[g, j + 3] += r * Z[j + 3, i]
+        j += 4
+    while j < q:
+        for i in range(m):
+            g = codes[i]
+            if g >= 0:
+                sums[g, j] += residual[i] * Z[j, i]
+        j += 1
+
+
+@kernel
+def _narrow_scores(family, link, canonical, check, X, columns, center, inverse_scale, intercept, y, weight, offset,
+                   coef, codes, sums, totals):
+    """One visit of a strip: residuals, and score rows added to the sums of their clusters."""
+    q, nowhere = coef.size, link.link(ANY_MEAN)
+    Z, slope, none = new_strip(q), np.empty(q), np.empty((4, 0))
+    eta, own_y, own_weight, own_offset = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    residual, expected, observed = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    for start in range(0, X.shape[0], STRIP):
+        m = min(STRIP, X.shape[0] - start)
+        copy_strip(y, start, m, own_y)
+        copy_strip(weight, start, m, own_weight)
+        copy_strip(offset, start, m, own_offset)
+        for i in range(m):
+            eta[i] = own_offset[i]
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, own_weight, none, Z, eta)
+        for i in range(m):
+            eta[i] = eta[i] if own_weight[i] > 0.0 else nowhere          # such rows do not count: 0 * inf is no 0
+        glm_rows(family, link, canonical, check, eta[:m], own_y, own_weight, residual, expected, observed, totals)
+        if totals[2] > 0:
+            return
+        _scatter_strip(Z, m, residual, codes[start:start + m], sums)
 
 
 @kernel
@@ -114,21 +136,25 @@ def scatter(Z, residual, codes, sums):
 
 def glm_scores(model, block, basis, coef, codes, sums):
     """Scatter the score rows of a one-equation model."""
-    if is_narrow(block.X, basis):
+    totals = np.zeros(3)
+    if not is_narrow(block.X, basis):
+        for rows, Z in tiles(block.X, basis):
+            eta = Z @ coef + block.offset[rows]
+            residual, _, _ = working_rows(model, eta, block.y[rows], block.weight[rows], totals)
+            refuse_invalid(totals[2], block)
+            scatter(Z, residual[:, None], codes[rows], sums)
+    elif basis.n_coef <= FEW_COLUMNS:
+        call(_narrow_scores, _NARROW, model.family, model.link, model.canonical, not model.always_valid, block.X,
+             *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef), codes, sums, totals)
+        refuse_invalid(totals[2], block)
+    else:
         whole = np.array_equal(basis.columns, np.arange(block.X.shape[1]))
-        few = basis.n_coef <= FEW_COLUMNS
-        for rows, Z, eta in strip_tiles(block, basis, coef, keep=few):
-            residual, _, _ = working_rows(model, eta, block.y[rows], block.weight[rows])
-            if few:
-                call(_scatter_strips, (STRIPS, FLOATS, INDEX, OUT2), Z, residual, codes[rows], sums)
-                continue
+        for rows, _, eta in strip_tiles(block, basis, coef, keep=False):
+            residual, _, _ = working_rows(model, eta, block.y[rows], block.weight[rows], totals)
+            refuse_invalid(totals[2], block)
             X = block.X[rows] if whole else block.X[rows][:, basis.columns]
             call(_scatter_rows, _SCATTER, X, basis.center, 1.0 / basis.scale, int(basis.intercept), residual,
                  codes[rows], sums)
-        return
-    for rows, Z in tiles(block.X, basis):
-        residual, _, _ = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], block.weight[rows])
-        scatter(Z, residual[:, None], codes[rows], sums)
 
 
 def softmax_scores(model, block, basis, coef, codes, sums):

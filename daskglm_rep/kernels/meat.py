@@ -47,7 +47,7 @@ def _narrow_meat(family, link, canonical, check, frequency, per_row, X, columns,
                  weight, offset, coef, bread, power, score, squares, totals, perfect):
     """One visit of a strip: residuals, leverages, score and the sum of adjusted squares while it is in cache."""
     q, nowhere = coef.size, link.link(ANY_MEAN)
-    Z, weighted, slope = new_strip(q), np.empty((4, LENGTH)), np.empty(q)
+    Z, weighted, slope, none = new_strip(q), np.empty((4, LENGTH)), np.empty(q), np.empty((4, 0))
     eta, own_y, own_weight, own_offset = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     residual, expected, observed = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     form, inner, leverage, value = np.empty(STRIP), np.empty((4, LENGTH)), np.empty(STRIP), np.empty(STRIP)
@@ -58,7 +58,7 @@ def _narrow_meat(family, link, canonical, check, frequency, per_row, X, columns,
         copy_strip(offset, start, m, own_offset)
         for i in range(m):
             eta[i] = own_offset[i]
-        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, Z, eta)
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope, own_weight, none, Z, eta)
         for i in range(m):
             eta[i] = eta[i] if own_weight[i] > 0.0 else nowhere          # such rows do not count: 0 * inf is no 0
         glm_rows(family, link, canonical, check, eta[:m], own_y, own_weight, residual, expected, observed, totals)
@@ -82,10 +82,13 @@ def squares(residual, weight, frequency):
 
 def kept_rows(weight, frequency):
     """Rows that count in n."""
+    if weight.strides == (0,) and weight.size:          # one weight for all rows
+        return weight.size * float(weight[0] if frequency else weight[0] > 0)
     return float(np.sum(weight)) if frequency else float(np.count_nonzero(weight > 0))
 
 
-def _refuse(n_invalid, block):
+def refuse_invalid(n_invalid, block):
+    """Raise ValueError where some rows have no mean."""
     if n_invalid > 0:
         raise ValueError(f"{int(n_invalid)} rows of block {block.index} have means outside the family's domain at the "
                          "fitted coefficients: these are not the rows of the fit.")
@@ -100,7 +103,7 @@ def glm_meat(model, block, basis, coef, adjustment):
     for rows, Z in tiles(block.X, basis):
         weight, invalid = block.weight[rows], np.zeros(3)
         residual, expected, _ = working_rows(model, Z @ coef + block.offset[rows], block.y[rows], weight, invalid)
-        _refuse(invalid[2], block)
+        refuse_invalid(invalid[2], block)
         if not any(adjustment.power):
             value = squares(residual, weight, adjustment.frequency)
         else:
@@ -119,14 +122,14 @@ def _meat_by_strips(model, block, basis, coef, adjustment):
     n_kept = kept_rows(block.weight, adjustment.frequency)
     if not any(adjustment.power):
         score, total, n_invalid = squared_scores(model, block, basis, coef, adjustment.frequency)
-        _refuse(n_invalid, block)
+        refuse_invalid(n_invalid, block)
         return Meat(total, score, n_kept, (block.n_rows,))
     q = basis.n_coef
     total, score, totals, perfect = np.zeros((q, q)), np.zeros(q), np.zeros(3), np.zeros(6, np.int64)
     call(_narrow_meat, _NARROW, model.family, model.link, model.canonical, not model.always_valid, adjustment.frequency,
          adjustment.per_row, block.X, *basis_arguments(basis), block.y, block.weight, block.offset, np.asarray(coef),
          folded(adjustment.bread), np.asarray(adjustment.power, float), score, total, totals, perfect)
-    _refuse(totals[2], block)
+    refuse_invalid(totals[2], block)
     n_perfect = int(perfect[0])
     return Meat(symmetric(total), score, n_kept, (block.n_rows,),
                 tuple((0, int(row)) for row in perfect[1:1 + min(n_perfect, 5)]), n_perfect)
