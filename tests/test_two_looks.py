@@ -12,7 +12,7 @@ from daskglm_rep import GLMClassifier, GLMRegressor, LogisticRegression, Poisson
 from daskglm_rep.design import build, cuts
 from daskglm_rep.families import Bernoulli, Binomial
 from daskglm_rep.kernels.first_look import first_look
-from daskglm_rep.kernels.survey import spread
+from daskglm_rep.kernels.survey import Pilot, spread, survey
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.preparation import pilot_plan
 from daskglm_rep.solvers import two_looks
@@ -261,7 +261,7 @@ def test_the_first_look_sees_what_a_survey_sees(p, weighted):
     w = rng.integers(0, 3, 3001).astype(float) if weighted else None
     data = build(X, y, w)
     block = data.prepare(data.chunks[0], 0)
-    pilot = two_looks.survey(block.take(slice(0, 900)), Bernoulli(), two_looks.ALL)
+    pilot = survey(block.take(slice(0, 900)), Bernoulli(), Pilot(900, 0.0, 900, 0))
     guess = two_looks.preparation.basis_of(pilot, True)
     model, coef = GLM.of(Bernoulli()), rng.normal(size=p + 1) / p
     for informative in (True, False):

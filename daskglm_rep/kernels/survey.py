@@ -295,6 +295,14 @@ class Pilot:
         jitter = np.random.default_rng((self.seed, index)).random(m) * (n / m)
         return np.minimum((edges + jitter).astype(np.int64), n - 1)
 
+    def of(self, block):
+        """The rows of a block, weighted to stand for all of it; a copy."""
+        rows = self.rows(block.n_rows, block.index)
+        if rows.size < block.n_rows:
+            weight = block.weight[rows] * (block.n_rows / max(rows.size, 1))
+            return dataclasses.replace(block.take(rows, weight=weight), extra={})
+        return dataclasses.replace(block, X=block.X if sparse.issparse(block.X) else np.array(block.X), extra={})
+
 
 def survey(block, family, pilot, classify=False):
     """Look at a block once before any fit.
@@ -305,7 +313,8 @@ def survey(block, family, pilot, classify=False):
         With raw labels in `y` when `classify`.
     family : Family or None
         Whose domain y must keep; None for labels.
-    pilot : Pilot
+    pilot : Pilot or None
+        None brings no rows home.
 
     Returns
     -------
@@ -321,16 +330,14 @@ def survey(block, family, pilot, classify=False):
         response, n_bad_y = response_totals(family, block.y, block.weight)
     none = Survey((block.n_rows,), columns, n_nan, n_infinite, n_bad_y, response, labels, (), False, has_offset(block),
                   float(block.n_missing))
-    return with_pilot(none, block, pilot)
+    return none if pilot is None else with_pilot(none, block, pilot)
 
 
 def with_pilot(found, block, pilot):
     """The `Survey` of a block with the rows that it sends home."""
-    rows = pilot.rows(block.n_rows, block.index)
-    stand_for = block.n_rows / max(rows.size, 1)
-    share = block if rows.size == block.n_rows else block.take(rows, weight=block.weight[rows] * stand_for)
-    home = dataclasses.replace(share, X=share.X if sparse.issparse(share.X) else np.array(share.X), extra={})
-    return dataclasses.replace(found, pilot=(home,), pilot_is_all=rows.size == block.n_rows, pilot_rows=(rows.size,))
+    home = pilot.of(block)
+    return dataclasses.replace(found, pilot=(home,), pilot_is_all=home.n_rows == block.n_rows,
+                               pilot_rows=(home.n_rows,))
 
 
 def has_offset(block):

@@ -69,7 +69,8 @@ class Surrogate:
 
 
 def surrogate_step(objective, pilot, point, here, newton, tol):
-    """Minimum of the surrogate by iterations of step -= H^-1 gradient, which need no new Hessian.
+    """Minimum of the surrogate by iterations of step -= H^-1 gradient, which need no new Hessian; they shrink alike, so
+    that what is left after one is known before the next.
 
     Parameters
     ----------
@@ -92,8 +93,9 @@ def surrogate_step(objective, pilot, point, here, newton, tol):
         size = math.inf if change is None else math.sqrt(max(change @ solver @ change, 0.0))
         if not size <= 0.5 * previous:
             return step if size <= FLOOR else None                   # lost in rounding, or not contracting
+        left = size * size / previous
         step, previous, bend = step + change, size, step + change - newton
-        if size <= max(enough, 1e-3 * math.sqrt(max(bend @ solver @ bend, 0.0))):      # far below the pilot's own error
+        if left <= max(enough, 1e-3 * math.sqrt(max(bend @ solver @ bend, 0.0))):      # far below the pilot's own error
             break
     return step
 
@@ -197,7 +199,8 @@ def polish(objective, data, pilot, coef, n_rows, tol=1e-6, max_iter=100, null=No
         best, newton = point, direction(objective, point)
         if newton is None or not np.isfinite(newton).all() or _vanishing(objective, point, newton, n_rows):
             break
-        aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last)
+        aim = _aim(objective, pilot, point, newton, n_rows, reach, tol, last, here)
+        here = None
         if verbose:
             left = aim.now if aim.end is None else aim.left
             progress.step(f"sweep {n_iter}", point.moments.deviance, left, tol)
@@ -284,7 +287,7 @@ class Aim:
     runs_away: bool = False
 
 
-def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
+def _aim(objective, pilot, point, newton, n_rows, reach, tol, last, here=None):
     """Step, certificate and moments at the end, as the module's docstring says."""
     errors = standard_errors(objective, point, n_rows, least=True)
     now = distance_of(objective, newton, errors, point.coef)
@@ -298,7 +301,7 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
     left, carried, moved = _bounds(objective, None, point, newton, newton, None, math.inf, errors, reach)
     if left <= tol and carried <= CARRIED:          # proved without the pilot
         return Aim(newton, _taylor(objective, point, newton), min(left, now), now)
-    step, here, delta = _bent(objective, pilot, point, newton, tol)
+    step, here, delta = _bent(objective, pilot, point, newton, tol, here)
     left, carried, moved = _bounds(objective, pilot, point, newton, step, here, delta, errors, reach)
     if left <= tol and carried <= CARRIED:
         end = _taylor(objective, point, step) if here is None else _carry(objective, pilot, point, here, step)
@@ -311,11 +314,12 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last):
     return Aim(step, None, left, now, now <= STILL < moved < math.inf and now >= 0.3 * last)
 
 
-def _bent(objective, pilot, point, newton, tol):
+def _bent(objective, pilot, point, newton, tol, here=None):
     """The step, the pilot's point behind it (None: it is Newton's) and the pilot's disagreement with the data."""
     if pilot is None or not objective.penalty.is_smooth:
         return newton, None, math.inf
-    here = objective.evaluate(pilot, point.coef)
+    if here is None or np.any(here.coef != point.coef):
+        here = objective.evaluate(pilot, point.coef)
     delta = certificate.disagreement(here, point)
     bent = surrogate_step(objective, pilot, point, here, newton, tol) if delta <= BELIEVED else None
     return (newton, None, delta) if bent is None else (bent, here, delta)

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskglm_rep.kernels.linear_look import without_columns
 from daskglm_rep.kernels.survey import spread
+from daskglm_rep.objective import thinned
 from daskglm_rep.penalties import NONE
 from daskglm_rep.separation import Watch
 from daskglm_rep.solvers import newton
@@ -95,9 +96,23 @@ def pilot_optimum(prepared, objective, watch=None):
         matrix = np.kron(np.eye(objective.model.n_equations), ridge) * (block.weight.sum() / max(block.n_rows, 1))
         held = dataclasses.replace(objective, penalty=objective.penalty.with_ridge(matrix))
     coef = newton.start(held, block, pilot)
-    tol = 1e-16 if everything else 0.05 * objective.n_coef    # a twentieth of the pilot's sampling error, squared
-    point = newton.minimise(held, pilot, coef, tol, separated=watch if everything else None).point
-    return objective.point(point.coef, point.moments)
+    if everything:
+        found = newton.minimise(held, pilot, coef, 1e-16, separated=watch)
+    else:
+        tol = 0.05 * objective.n_coef                       # a twentieth of the pilot's sampling error, squared
+        found = _from_some(held, pilot, coef, tol) or newton.minimise(held, pilot, coef, tol)
+    return objective.point(found.point.coef, found.point.moments)
+
+
+def _from_some(objective, pilot, coef, tol):
+    """`newton.Solution` by way of an eighth of a pilot's rows, None where their optimum is no start for all."""
+    few = thinned(pilot, sum(block.n_rows for block in pilot.chunks) // 8)
+    if few is pilot or objective.n_coef >= newton.MANY or not (objective.model.is_canonical
+                                                               and objective.model.always_valid):
+        return None
+    near = newton.minimise(objective, few, coef, tol).point.coef
+    found = newton.minimise(objective, pilot, near, tol, 4)
+    return found if found.converged else None
 
 
 def _constant_model(objective, block, found):

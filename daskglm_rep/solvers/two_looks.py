@@ -17,12 +17,11 @@ from scipy import sparse
 from daskglm_rep import blas, passes, preparation
 from daskglm_rep.diagnostics import aliased
 from daskglm_rep.kernels.first_look import first_look
-from daskglm_rep.kernels.survey import Pilot, concatenate, survey
+from daskglm_rep.kernels.survey import survey
 from daskglm_rep.penalties import NONE
 from daskglm_rep.preparation import WIDE
 from daskglm_rep.solvers.three_sweeps import pilot_optimum
 
-ALL = Pilot(2 ** 62, 1.0, 2 ** 62, 0)
 FEWEST = 2          # times as many rows as the pilot: fewer are surveyed as soon
 AWAY, UNLIKE = 1.0, 1e3          # of a column's mean from the pilot's, in deviations, and of the deviations' ratio
 
@@ -68,10 +67,10 @@ def _guessed(data, model, fit_intercept, seed, choose, start):
         block = drawn(data, preparation.pilot_plan(data, seed))
         if block is None:
             return None
-        found = survey(block, None if choose else model.family, ALL, choose is not None)
+        found = survey(block, None if choose else model.family, None, choose is not None)
         if not is_clean(found) or found.has_offset:
             return None
-        found = dataclasses.replace(found, pilot_is_all=False)
+        found = dataclasses.replace(found, pilot=(block,), pilot_is_all=False)
         guess = preparation.of_survey(data, found, model, fit_intercept, choose)
         if not aliased(data, guess.pilot, True, guess.basis).all():
             return None
@@ -88,20 +87,28 @@ def drawn(data, plan):
     rows = [plan.rows(n, index) for index, n in enumerate(sizes)]
     if sum(sizes) < FEWEST * sum(r.size for r in rows):
         return None
-    blocks = []
-    for index, (chunk, n, r) in enumerate(zip(data.chunks, sizes, rows)):
-        if r.size:
-            block = data.prepare(tuple(_taken(value, r) for value in chunk), index)
-            blocks.append(dataclasses.replace(block, weight=block.weight * (n / r.size), extra={}))
-    return dataclasses.replace(concatenate(blocks), index=0)
-
-
-def _taken(value, rows):
-    if value is None:
+    columns = [_joined(column, rows) for column in zip(*data.chunks)]
+    block = data.prepare(tuple(columns), 0)
+    stand_for = np.repeat([n / max(r.size, 1) for n, r in zip(sizes, rows)], [r.size for r in rows])
+    if block.n_rows < stand_for.size:          # a formula left some out
         return None
-    if hasattr(value, "iloc"):
-        return value.iloc[rows]
-    return value[rows] if sparse.issparse(value) else value.take(rows, axis=0)
+    return dataclasses.replace(block, weight=block.weight * stand_for, extra={})
+
+
+def _joined(values, rows):
+    """Some rows of each chunk of a column, one under the other."""
+    if values[0] is None:
+        return None
+    if not all(isinstance(v, np.ndarray) and v.dtype == values[0].dtype for v in values):
+        taken = [v.iloc[r] if hasattr(v, "iloc") else v[r] for v, r in zip(values, rows)]
+        if sparse.issparse(taken[0]):
+            return sparse.vstack(taken, "csr")
+        return pd.concat(taken) if hasattr(taken[0], "iloc") else np.concatenate(taken)
+    ends = np.cumsum([0] + [r.size for r in rows])
+    joined = np.empty((ends[-1], *values[0].shape[1:]), values[0].dtype)
+    for v, r, low, high in zip(values, rows, ends, ends[1:]):          # two thirds faster than v[r]
+        v.take(r, axis=0, out=joined[low:high], mode="clip")
+    return joined
 
 
 def is_clean(found):
