@@ -26,24 +26,27 @@ def independent(G):
     """
     d = np.diag(G)
     ok = d > 0
-    s = np.where(ok, 1.0 / np.sqrt(np.where(ok, d, 1.0)), 0.0)
-    C = G * np.outer(s, s)
-    if ok.all():
-        try:
-            pivots = np.diag(linalg.cholesky(C, lower=True))
-            if (pivots ** 2 > 10 * ALIASED).all():
-                return ok
-        except linalg.LinAlgError:
-            pass
-    keep, L = np.zeros(len(C), bool), np.zeros_like(C)
-    rest = np.diag(C).copy()
+    s = 1.0 / np.sqrt(d[ok])
+    C = G[np.ix_(ok, ok)] * np.outer(s, s)
+    keep = ok.copy()
+    try:
+        pivots = np.diag(linalg.cholesky(C, lower=True))
+        if (pivots ** 2 > 10 * ALIASED).all():
+            return keep
+    except linalg.LinAlgError:
+        pass
+    keep[ok] = _pivoted(C)
+    return keep
+
+
+def _pivoted(C):
+    """Which columns of a matrix with unit diagonal have a pivot, column by column; the others stay zero in L."""
+    L, rest = np.zeros_like(C), np.ones(len(C))
     for j in range(len(C)):
         if rest[j] > ALIASED:
-            keep[j] = True
-            k = np.flatnonzero(keep[:j])
-            L[:, j] = (C[:, j] - L[:, k] @ L[j, k]) / math.sqrt(rest[j])
-            rest = rest - np.where(np.arange(len(C)) > j, L[:, j] ** 2, 0.0)
-    return keep
+            L[j:, j] = (C[j:, j] - L[j:, :j] @ L[j, :j]) / math.sqrt(rest[j])
+            rest[j + 1:] -= L[j + 1:, j] ** 2
+    return rest > ALIASED
 
 
 def undetermined(objective, point, which=slice(None)):

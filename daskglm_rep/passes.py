@@ -109,7 +109,8 @@ def counted(block, index, expected):
 class _Work:
     """A kernel with what it is called with beside a block: one callable, so that dask looks for no keys in it.
 
-    A kernel that `grows` takes the `total` of other blocks and adds its block to it in place: its summary is large.
+    A kernel that `grows`, with these arguments, takes the `total` of other blocks and adds its block to it in place:
+    its summary is large.
     """
 
     def __init__(self, kernel, prepare, arguments):
@@ -117,7 +118,8 @@ class _Work:
 
     @property
     def grows(self):
-        return getattr(self.kernel, "grows", False)
+        grows = getattr(self.kernel, "grows", False)
+        return grows(*self.arguments) if callable(grows) else grows
 
     def one(self, chunk, index, expected, **total):
         return self.kernel(counted(self.prepare(chunk, index), index, expected), *self.arguments, **total)

@@ -45,6 +45,11 @@ class Moments:
         nothing = np.full((k, k), math.nan)
         return cls(np.full(k, math.nan), nothing, nothing, math.inf, math.nan, n_invalid)
 
+    def with_sums(self, other):
+        """The same informations, which other rows were added to, beside the sums of those rows too."""
+        return dataclasses.replace(self, score=self.score + other.score, deviance=self.deviance + other.deviance,
+                                   pearson=self.pearson + other.pearson)
+
     def merge(self, other):
         with np.errstate(invalid="ignore", over="ignore"):          # a trial step that overflows is cut by the solver
             expected = None if self.expected is None or other.expected is None else self.expected + other.expected

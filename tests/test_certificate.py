@@ -15,6 +15,7 @@ from daskglm_rep.kernels.rows import working_rows
 from daskglm_rep.kernels.survey import spread
 from daskglm_rep.models.multinomial import Multinomial
 from daskglm_rep.objective import Objective, in_memory
+from daskglm_rep.solvers import certificate
 from daskglm_rep.solvers.certificate import Reach, disagreement, psi
 
 STEADY = [GLM(family, link()) for family in
@@ -308,3 +309,20 @@ def test_a_start_given_up_is_not_lost_where_the_constant_model_is_no_start():
         fitted = GLMRegressor("binomial", "log", cov_type="HC0").fit(X, y, exposure=exposure)
     assert np.isfinite(fitted.results_.params).all() and np.isfinite(fitted.distance_to_optimum_)
     assert fitted.converged_ or any(issubclass(w.category, ConvergenceWarning) for w in told)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_one_eigenvalue_of_many_says_how_far_a_pilot_is(half, monkeypatch):
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(900, 30)) * np.geomspace(1e-3, 1e3, 30)
+    y, basis = (rng.random(900) < 0.5) * 1.0, Basis(np.arange(30), np.zeros(30), np.ones(30), True)
+    objective = Objective(STEADY[0].__class__.of("binomial"), basis)
+    rows = slice(0, 400 if half else 900)
+    pilot, all_rows = (in_memory(Block(X[r], y[r], np.full(len(y[r]), w), np.zeros(len(y[r]))))
+                       for r, w in ((rows, 900 / len(y[rows])), (slice(None), 1.0)))
+    here, point = (objective.evaluate(data, np.zeros(31)) for data in (pilot, all_rows))
+    truth = disagreement(here, point)
+    monkeypatch.setattr(certificate, "MANY", 5)
+    found = disagreement(here, point)
+    assert truth * (1 - 1e-9) - 1e-9 <= found <= 1.02 * truth + 1e-9
+    assert disagreement(here, point.__class__(**(vars(point) | {"hessian": -point.hessian}))) == np.inf

@@ -1,17 +1,23 @@
 """Kernels against plain NumPy: every layout of X, every number of rows around a strip's ends, what lies beside X."""
 
+import math
+
 import numpy as np
 import pytest
+from scipy import sparse
 
-from daskglm_rep import GLMClassifier, PoissonRegressor, families, links
+from daskglm_rep import GLMClassifier, PoissonRegressor, families, links, passes
+from daskglm_rep.diagnostics import ALIASED, independent
+from daskglm_rep.design import Data
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.leverage import quadratic_rows
 from daskglm_rep.kernels.meat import Adjustment, block_meat
-from daskglm_rep.kernels.moments import block_moments
+from daskglm_rep.kernels.moments import block_moments, moments_with_null
 from daskglm_rep.kernels.survey import labels_of, response_totals, spread
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
+from daskglm_rep.objective import ready
 
 LOGIT = GLM(families.Bernoulli(), links.Logit())
 ROWS = (1, 3, 4, 5, 7, 8, 31, 32, 33, 63, 66, 255, 256, 257, 263, 520)
@@ -203,3 +209,68 @@ def test_many_columns_are_fitted_by_gradients(model, tails):
     assert np.max(np.abs(fit.results_.params - coef) / se) <= 1e-6
     np.testing.assert_allclose(fit.results_.bse, se, rtol=2e-6)
     assert fit.converged_ and fit.n_passes_ <= 16
+
+
+# ---------------------------------------------------------------- many columns
+
+
+def many_dummies(n, p, kind, seed=0):
+    """Blocks of a factor with p levels beside a number; sparse, or filled."""
+    rng = np.random.default_rng(seed)
+    hot = sparse.csr_matrix((np.ones(n), rng.integers(0, p, n), np.arange(n + 1)), (n, p))
+    X = sparse.csr_matrix(sparse.hstack([hot, rng.normal(size=(n, 1))]))
+    X = X if kind == "sparse" else X.toarray()
+    y, weight = rng.poisson(1.0, n).astype(float), rng.integers(0, 3, n).astype(float)
+    edges = np.linspace(0, n, 7).astype(int)
+    basis = Basis(np.arange(p + 1), np.zeros(p + 1), np.full(p + 1, 2.0), True)
+    return [Block(X[a:b], y[a:b], weight[a:b], np.zeros(b - a)) for a, b in zip(edges, edges[1:])], basis
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.parametrize("link", [links.Log, links.Sqrt])
+def test_large_informations_are_added_up_in_place(kind, link):
+    blocks, basis = many_dummies(700, 420, kind)
+    model, coef = GLM(families.Poisson(), link()), np.r_[1.0, np.full(420, 0.1), 0.01]
+    apart = passes.merge_all(block_moments(b, model, basis, coef) for b in blocks)
+    total, places = None, set()
+    for block in blocks:
+        total = block_moments(block, model, basis, coef, total=total)
+        places.add((total.expected.ctypes.data, total.observed.ctypes.data))
+    assert len(places) == 1 and (total.expected is total.observed) == model.is_canonical
+    null = basis.keep([0])
+    both = passes.run(moments_with_null, Data(blocks, ready, []), model, basis, coef, null, coef[:1])
+    for found in (total, both.first, passes.run(block_moments, Data(blocks, ready, []), model, basis, coef)):
+        for name in ("score", "expected", "observed"):
+            assert getattr(found, name) == pytest.approx(getattr(apart, name), rel=1e-12, abs=1e-12)
+        assert (found.deviance, found.pearson) == pytest.approx((apart.deviance, apart.pearson), rel=1e-12)
+    alone = passes.merge_all(block_moments(b, model, null, coef[:1]) for b in blocks)
+    assert both.second.deviance == pytest.approx(alone.deviance, rel=1e-12)
+    Z = basis.design(np.vstack([b.X.toarray() if kind == "sparse" else b.X for b in blocks]))
+    eta = Z @ coef
+    y, weight = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("y", "weight"))
+    slope = np.exp(eta) if link is links.Log else 4.0 * np.ones(len(eta))
+    assert total.expected == pytest.approx(Z.T @ (Z * (weight * slope)[:, None]), rel=1e-9, abs=1e-9)
+    assert (total.expected == total.expected.T).all() and (total.observed == total.observed.T).all()
+
+
+def test_a_row_outside_the_domain_spoils_large_informations_too():
+    blocks, basis = many_dummies(300, 420, "sparse")
+    model = GLM(families.Poisson(), links.Identity())
+    found = passes.run(block_moments, Data(blocks, ready, []), model, basis, np.r_[1.0, np.full(420, 1e-3), 1.0])
+    assert found.n_invalid > 0 and found.deviance == math.inf and np.isnan(found.expected).all()
+    assert not block_moments.grows(model, basis, None, False) and not block_moments.grows(model, basis.keep([0]), None)
+
+
+def test_columns_that_earlier_ones_determine():
+    rng = np.random.default_rng(2)
+    for _ in range(100):
+        Z = rng.normal(size=(30, rng.integers(1, 10)))
+        for j in range(Z.shape[1]):
+            kind = rng.random()
+            Z[:, j] = 0.0 if kind < 0.15 else Z[:, :j] @ rng.normal(size=j) if j and kind < 0.4 else Z[:, j]
+        found, kept = independent(Z.T @ Z), []
+        for j in range(Z.shape[1]):
+            rest = Z[:, j] - Z[:, kept] @ np.linalg.lstsq(Z[:, kept], Z[:, j], rcond=None)[0] if kept else Z[:, j]
+            if rest @ rest > ALIASED * (Z[:, j] @ Z[:, j]):
+                kept.append(j)
+        assert np.flatnonzero(found).tolist() == kept

@@ -7,35 +7,26 @@ from daskglm_rep._jit import FLOATS, INDEX, OUT2, call, kernel
 
 @kernel
 def _csr_gram(data, indices, indptr, weight, total):
-    """Lower triangle of total += Z' diag(weight) Z, row by row over pairs of stored numbers."""
+    """total += Z' diag(weight) Z, row by row over pairs of stored numbers; both triangles: a mirror costs more."""
     for i in range(weight.size):
         first, last = indptr[i], indptr[i + 1]
         for a in range(first, last):
             v, row = weight[i] * data[a], indices[a]
             total[row, row] += v * data[a]
             for b in range(first, a):
-                column = indices[b]
-                if column < row:
-                    total[row, column] += v * data[b]
-                else:
-                    total[column, row] += v * data[b]
+                column, product = indices[b], v * data[b]
+                total[row, column] += product
+                total[column, row] += product
 
 
-def csr_gram(Z, weight):
-    """Z' diag(weight) Z of a CSR matrix without duplicates, as a dense array; weights of any sign.
+def add_csr_gram(Z, weight, total):
+    """total += Z' diag(weight) Z of a CSR matrix without duplicates; weights of any sign.
 
     Parameters
     ----------
     Z : (n, q) CSR matrix
     weight : (n,) array
-
-    Returns
-    -------
-    (q, q) array
+    total : (q, q) array, changed in place
     """
-    total = np.zeros((Z.shape[1], Z.shape[1]))
     call(_csr_gram, (FLOATS, INDEX, INDEX, FLOATS, OUT2), Z.data, Z.indices.astype(np.int64), Z.indptr.astype(np.int64),
          weight, total)
-    lower = np.tril(total, -1)
-    total += lower.T
-    return total

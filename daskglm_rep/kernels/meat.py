@@ -7,7 +7,7 @@ from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, MATRIX, OUT, OUT2, STRIDED, call, kernel, types
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import basis_arguments, is_narrow, symmetric, tile_gram
+from daskglm_rep.kernels.gram import add_tile_gram, basis_arguments, is_narrow, symmetric
 from daskglm_rep.kernels.leverage import add_quadratic, adjust, adjusted_squares, folded, tile_quadratic
 from daskglm_rep.kernels.moments import squared_scores
 from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
@@ -113,7 +113,7 @@ def glm_meat(model, block, basis, coef, adjustment):
             perfect += [(0, rows.start + i) for i in where]
             n_perfect += count
         score += Z.T @ residual
-        total += tile_gram(Z, value)
+        add_tile_gram(Z, value, total)
     return Meat(total, score, kept_rows(block.weight, adjustment.frequency), (block.n_rows,), tuple(perfect[:5]),
                 n_perfect)
 

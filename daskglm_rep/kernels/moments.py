@@ -8,7 +8,7 @@ from scipy import sparse
 
 from daskglm_rep._jit import FLOATS, OUT, OUT2, STRIDED, call, kernel, types
 from daskglm_rep.kernels.block import tiles
-from daskglm_rep.kernels.gram import basis_arguments, is_narrow, symmetric, tile_gram
+from daskglm_rep.kernels.gram import NARROW, add_tile_gram, basis_arguments, is_narrow, symmetric
 from daskglm_rep.kernels.rows import ANY_MEAN, glm_rows, working_rows
 from daskglm_rep.kernels.strips import (BASIS, FEW_COLUMNS, LENGTH, STRIP, add_gram, add_moment, copy_strip,
                                         load_and_predict, new_strip)
@@ -59,7 +59,7 @@ def _narrow_moments(family, link, canonical, check, informative, squared, freque
                 add_gram(Z, m, observed, weighted, observed_information)
 
 
-def glm_moments(model, block, basis, coef, informative=True, seen=NOT_SEEN):
+def glm_moments(model, block, basis, coef, informative=True, seen=NOT_SEEN, total=None):
     """Summary of a block for a one-equation model.
 
     Parameters
@@ -72,6 +72,8 @@ def glm_moments(model, block, basis, coef, informative=True, seen=NOT_SEEN):
         False for a gradient-only sweep: score and deviance, no information.
     seen : (4, k) array
         Of `strips.unseen`: sums of the basis's columns are added to it, where `sees` says so.
+    total : Moments, optional
+        Of other blocks, which the block's are added to; its informations, of more than `NARROW` columns, in place.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def glm_moments(model, block, basis, coef, informative=True, seen=NOT_SEEN):
     """
     q = basis.n_coef
     score, totals = np.zeros(q), np.zeros(3)
-    expected, observed = np.zeros((q, q)), np.zeros((q, q))
+    expected, observed = (np.zeros((q, q)), np.zeros((q, q))) if total is None else (total.expected, total.observed)
     if _is_wide(block.X, basis, informative):
         add_wide_score(model, block, basis, coef, score, totals)
     elif is_narrow(block.X, basis):
@@ -95,14 +97,16 @@ def glm_moments(model, block, basis, coef, informative=True, seen=NOT_SEEN):
                 break
             score += Z.T @ r[0]
             if informative:
-                expected += tile_gram(Z, r[1])
+                add_tile_gram(Z, r[1], expected)
                 if not model.is_canonical:
-                    observed += tile_gram(Z, r[2])
+                    add_tile_gram(Z, r[2], observed)
     if totals[2] > 0:
-        return Moments.invalid(q, totals[2])
+        invalid = Moments.invalid(q, totals[2])
+        return invalid if total is None else total.merge(invalid)
     if not informative:
         expected = observed = None
-    return Moments(score, expected, expected if model.is_canonical else observed, totals[0], totals[1])
+    found = Moments(score, expected, expected if model.is_canonical else observed, totals[0], totals[1])
+    return found if total is None else total.with_sums(found)
 
 
 def _is_wide(X, basis, informative):
@@ -137,14 +141,25 @@ def squared_scores(model, block, basis, coef, frequency):
     return score, symmetric(squares), totals[2]
 
 
-def block_moments(block, model, basis, coef, informative=True):
+def block_moments(block, model, basis, coef, informative=True, **total):
     """`Moments` of a block for any model, `coef` in the basis, equation by equation: the pass kernel of fits."""
-    return model.moments(block, basis, coef, informative)
+    return model.moments(block, basis, coef, informative, **total)
 
 
-def moments_with_null(block, model, basis, coef, null_basis, null_coef):
+def moments_with_null(block, model, basis, coef, null_basis, null_coef, total=None):
     """`Moments` of a model and of its null model in one visit."""
-    return Pair(block_moments(block, model, basis, coef), block_moments(block, model, null_basis, null_coef))
+    null = block_moments(block, model, null_basis, null_coef)
+    if total is None:
+        return Pair(block_moments(block, model, basis, coef), null)
+    return Pair(block_moments(block, model, basis, coef, total=total.first), total.second.merge(null))
+
+
+def _has_large_informations(model, basis, coef, informative=True, *null):
+    """Whether one of them a block would take longer than the block's rows."""
+    return bool(model.n_equations == 1 and basis.n_coef > NARROW and informative)
+
+
+block_moments.grows = moments_with_null.grows = _has_large_informations
 
 
 def screened_moments(block, model, basis, coef, active, informative=True):

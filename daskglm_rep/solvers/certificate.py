@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 from scipy import linalg
+from scipy.sparse import linalg as sparse_linalg
 
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.rows import working_rows
@@ -12,6 +13,7 @@ from daskglm_rep.objective import inverse
 
 LONGEST = 30.0          # a reach beyond it bounds nothing
 DIFFERENCE = 1e-4          # in eta, for the derivative of working weights
+MANY, LANCZOS = 500, 1e-2          # coefficients from which one eigenvalue is sought, to this accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +80,25 @@ def disagreement(here, point):
     if not (here.valid and (diagonal > 0).all() and np.isfinite(here.hessian).all() and math.isfinite(ratio)):
         return math.inf
     s = 1.0 / np.sqrt(diagonal)
+    change, scaled = (here.hessian - point.hessian) * np.outer(s, s), point.hessian * np.outer(s, s)
     try:
-        values = linalg.eigh((here.hessian - point.hessian) * np.outer(s, s), point.hessian * np.outer(s, s),
-                             eigvals_only=True, check_finite=False)
+        values = (linalg.eigh(change, scaled, eigvals_only=True, check_finite=False) if len(s) <= MANY else
+                  _largest(change, linalg.cholesky(scaled, lower=True, check_finite=False)))
     except (linalg.LinAlgError, ValueError):
         return math.inf
     return float(np.max(np.abs(values), initial=abs(ratio - 1.0)))
+
+
+def _largest(change, L):
+    """Size of the largest eigenvalue of L^-1 change L^-T, by Lanczos; where that fails, the norm of all of them."""
+    half = linalg.solve_triangular(L, change, lower=True, check_finite=False)
+    matrix = linalg.solve_triangular(L, half.T, lower=True, check_finite=False)
+    start, most = np.random.default_rng(0).standard_normal(len(L)), float(linalg.norm(matrix))
+    try:
+        found = sparse_linalg.eigsh(matrix, 1, v0=start, tol=LANCZOS, return_eigenvectors=False)
+    except sparse_linalg.ArpackError:
+        return most
+    return min(most, (1.0 + LANCZOS) * float(np.abs(found).max()))
 
 
 def steepness(objective, pilot, coef):
