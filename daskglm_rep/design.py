@@ -343,7 +343,7 @@ def _frames(columns, prepare, names):
         return _arrays(columns, prepare, names)
     names_of_roles = (prepare.response, *_roles(prepare)[1:])
     prepare_scalars, columns = _constants(prepare, columns)
-    frame, roles, position, others = X, [], X.shape[1], []
+    frame, roles, position, others = X, [], len(names), []
     for name, c in zip(_roles(prepare), columns[1:]):
         if c is None:
             roles.append(None)
@@ -367,11 +367,11 @@ def _frames(columns, prepare, names):
     # optimize() may read several files as one partition where few of their columns are used: not beside other sources
     frame = frame.simplify() if others else frame.optimize()
     chunks = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
-    read = FrameRows(prepare_scalars, X.shape[1], tuple(roles), names_of_roles, span)
+    read = FrameRows(prepare_scalars, len(names), tuple(roles), names_of_roles, span)
     graph = {key: task for c in (frame, *others) for key, task in c.__dask_graph__().items()}
     from daskglm_rep.direct_reads import DirectReader          # late: it imports dask.dataframe
     source = Source(chunks, [frame, *others], graph)
-    source.readers = [DirectReader.of(reader, X.shape[1]) for reader in source.readers]
+    source.readers = [DirectReader.of(reader, len(names)) for reader in source.readers]
     return Data(chunks, read, names, source)
 
 
