@@ -151,7 +151,8 @@ class _Lent:
         self.memory, self.__array_interface__ = memory, memory.__array_interface__
 
     def __del__(self):
-        if sum(kept.nbytes for kept in FREE) + self.memory.nbytes <= KEPT_BYTES:
+        kept = sum(memory.nbytes for memory in list(FREE))          # a copy: other threads append meanwhile
+        if kept + self.memory.nbytes <= KEPT_BYTES:
             FREE.append(self.memory)
 
 
