@@ -59,7 +59,15 @@ class _GLMClassifierBase(ClassifierMixin, _GLMBase):
 
     def _choose(self, weights, response):
         """Labels in the model's order and the model, as `preparation.prepare` asks."""
-        classes = np.array(sorted(weights))
+        try:
+            classes = np.array(sorted(weights))
+        except TypeError:
+            kinds = " and ".join(sorted({type(label).__name__ for label in weights}))
+            raise ValueError(f"{response} holds labels of several types, {kinds}, which have no order: make them all "
+                             "text or all numbers.") from None
+        if classes.dtype.kind == "f" and np.isinf(classes).any():
+            raise ValueError(f"{response} contains infinite values (infinity): drop these rows, or give their class a "
+                             "number.")
         if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
             raise ValueError(f"Unknown label type: continuous. {response} holds fractions such as "
                              f"{classes[classes != np.floor(classes)][0].item()!r}: use a regressor, or class labels.")

@@ -230,6 +230,10 @@ def check(found, data, family):
     if r.n_outside:
         raise ValueError(f"{response} has {int(r.n_outside)} of {n} rows outside the domain of the {family.facts.name} "
                          f"family, which takes {family.facts.response}: Some value(s) of y are out of the valid range.")
+    huge = np.flatnonzero(~np.isfinite(found.columns.mean + found.columns.squares))
+    if huge.size:
+        raise ValueError(f"The squares of column {', '.join(repr(data.names[j]) for j in huge[:5])} of X, times the "
+                         "weights, sum to more than a double holds: divide by a larger unit.")
     data.lengths = found.lengths
 
 

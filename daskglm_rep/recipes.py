@@ -315,7 +315,7 @@ def refuse_text(frame, where=""):
 
 
 def encode(y, labels, weight=None):
-    """Codes 0..J-1 of labels, as floats; rows of weight 0 may have any label.
+    """Codes 0..J-1 of labels, as floats; rows of weight 0 may have any label, but none that is missing.
 
     Raises
     ------
@@ -325,8 +325,8 @@ def encode(y, labels, weight=None):
     labels = np.asarray(labels)
     y = np.asarray(y)
     if weight is not None and weight.size and weight.min() <= 0.0:
-        y = np.where(weight > 0.0, y, labels[0]) if y.dtype.kind in "biuf" else np.where(
-            weight > 0.0, y.astype(object), labels[0])
+        counts = (weight > 0.0) | pd.isna(y)
+        y = np.where(counts, y, labels[0]) if y.dtype.kind in "biuf" else np.where(counts, y.astype(object), labels[0])
     if y.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and len(labels) <= FEW_LABELS:
         codes = codes_of(np.asarray(y, np.float64), labels.astype(np.float64))
         if codes is not None:

@@ -448,3 +448,11 @@ def test_looks_at_rows_need_their_responses(look):
     X, y = np.random.default_rng(0).normal(size=(2, 60, 3))
     with pytest.raises(ValueError, match="y is missing: pass the rows, X and y"):
         getattr(GLMRegressor().fit(X, y[:, 0]).results_, look)(X)
+
+
+@pytest.mark.parametrize("value", [1e160, 1e308])
+def test_values_whose_squares_overflow(value):
+    X, y = np.random.default_rng(0).normal(size=(200, 2)), np.arange(200) % 2
+    X[7, 1] = value
+    with pytest.raises(ValueError, match="squares of column 'x1' of X, times the weights, sum to more"):
+        LogisticRegression().fit(X, y)

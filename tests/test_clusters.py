@@ -1,6 +1,7 @@
 """Sums by cluster: one answer for every way to name clusters, cut rows and merge tables; a dictionary is the judge."""
 
 import pickle
+import warnings
 
 import dask
 import dask.array as da
@@ -220,3 +221,11 @@ def _drawn(block_info=None):
     rng = np.random.default_rng(block_info[None]["chunk-location"][0])
     rows = rng.normal(size=(9, P))
     return np.c_[rows, rng.random(9) < 0.5, rng.integers(0, 30, 9)]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ">f8", ">i4"])
+def test_labels_of_rare_types(dtype):
+    labels = np.arange(2000) % 60
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(Codebook().codes(labels.astype(dtype)), labels)

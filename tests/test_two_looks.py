@@ -274,3 +274,33 @@ def test_the_first_look_sees_what_a_survey_sees(p, weighted):
         np.testing.assert_allclose(found.mean, columns.mean, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(found.squares, columns.squares, rtol=1e-11)
         assert found.weight == columns.weight and pair.second.response.n_kept == (block.weight > 0).sum()
+
+
+def told_in_memory_and_lazily(estimator, X, y, w=None):
+    """What a refusal says of rows that are persisted and of lazy ones."""
+    told = []
+    for kind in (lambda a: None if a is None else lazy(a).persist(), lazy):
+        with pytest.raises(ValueError) as error:
+            estimator.fit(kind(X), kind(y), sample_weight=kind(w))
+        told.append(str(error.value))
+    return told
+
+
+@pytest.mark.parametrize("label, sentence", [(np.nan, "missing labels"), (np.inf, "infinite values"),
+                                             (0.5, "fractions"), ("text", "several types, float and str")])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_one_label_that_is_none(label, sentence, weighted):
+    X, y = rows()
+    y, w = y.astype(object if isinstance(label, str) else float), np.ones(N)
+    y[48_001], w[48_001] = label, float(weighted or sentence != "missing labels")
+    told = told_in_memory_and_lazily(LogisticRegression(), X, y, w)
+    assert told[0] == told[1] and sentence in told[0]
+
+
+def test_many_classes_are_counted_before_they_are_fitted(monkeypatch):
+    monkeypatch.setattr(two_looks, "pilot_optimum", lambda *_: pytest.fail("a fit of 60 classes"))
+    X, y = rows()
+    y[::700] = np.arange(y[::700].size)
+    y[-1100:] = np.arange(1100)
+    told = told_in_memory_and_lazily(LogisticRegression(), X, y)
+    assert told[0] == told[1] and "distinct values" in told[0]

@@ -192,7 +192,7 @@ def whole_numbers(column):
             return None
         return column.to_numpy(np.int64)
     if dtype.kind == "f":
-        if not (np.abs(column) < EXACT).all():
+        if not (np.abs(column, dtype=np.promote_types(column.dtype, np.float32)) < EXACT).all():
             return None
         whole = column.astype(np.int64)
         return whole if np.array_equal(whole, column) else None

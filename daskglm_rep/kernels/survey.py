@@ -266,7 +266,7 @@ def labels_of(y, weight, limit=MAX_LABELS):
             first, second, share = out.tolist()
             rest = weight_sums(weight)[0] - share
             return {y.dtype.type(second): share} | ({} if first == second else {y.dtype.type(first): rest})
-    codes, labels = pd.factorize(y, use_na_sentinel=True)
+    codes, labels = pd.factorize(y.astype(y.dtype.newbyteorder("="), copy=False), use_na_sentinel=True)
     if (codes < 0).any():
         raise ValueError(f"y contains NaN or missing labels in {int((codes < 0).sum())} rows of a block; drop these "
                          "rows.")

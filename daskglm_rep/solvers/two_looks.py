@@ -23,6 +23,7 @@ from daskglm_rep.preparation import WIDE
 from daskglm_rep.solvers.three_sweeps import pilot_optimum
 
 FEWEST = 2          # times as many rows as the pilot: fewer are surveyed as soon
+FEW_CLASSES = 20          # with more a survey costs little beside a pilot's fit, and may find too many
 AWAY, UNLIKE = 1.0, 1e3          # of a column's mean from the pilot's, in deviations, and of the deviations' ratio
 
 
@@ -72,6 +73,8 @@ def _guessed(data, model, fit_intercept, seed, choose, start):
             return None
         found = dataclasses.replace(found, pilot=(block,), pilot_is_all=False)
         guess = preparation.of_survey(data, found, model, fit_intercept, choose)
+        if choose is not None and len(guess.classes) > FEW_CLASSES:
+            return None
         if not aliased(data, guess.pilot, True, guess.basis).all():
             return None
         here = pilot_optimum(guess, guess.objective(NONE)) if start is None else None
