@@ -15,6 +15,7 @@ import traceback
 import warnings
 
 import hard_fits
+import memory_fits
 import naive
 import naive_models
 import numpy as np
@@ -23,7 +24,7 @@ import random_fits
 
 import daskglm_rep
 
-SEEDS, HARD = 400, 300
+SEEDS, HARD, MEMORY = 400, 300, 300
 PACKAGE = str(pathlib.Path(daskglm_rep.__file__).parent)
 TELLS = ("ConvergenceWarning", "SeparationWarning", "AliasWarning", "CovarianceWarning")
 # sentences that are not true of a case's own rows, those of weight 0 among them
@@ -318,6 +319,12 @@ def test_hard_fits_stand_where_they_say():
             print(hard_fits.line(case, result))
             wrong[name].append(seed)
     print(f"\n{HARD} hard fits: {dict(wrong) or 'all right'}")
+    assert not wrong
+
+
+@pytest.mark.slow
+def test_rows_in_memory_are_fitted_as_lazy_ones():
+    wrong = {seed: found for seed in range(MEMORY) if (found := memory_fits.judge(seed)[1])}
     assert not wrong
 
 
