@@ -11,7 +11,7 @@ from daskglm_rep.design import Data
 from daskglm_rep.diagnostics import aliased
 from daskglm_rep.fitted import Fit, Fitted
 from daskglm_rep.kernels.block import Basis
-from daskglm_rep.kernels.survey import Pilot, concatenate, survey
+from daskglm_rep.kernels.survey import Pilot, check_number, concatenate, survey
 from daskglm_rep.labels import encode_classes
 from daskglm_rep.objective import Objective, Point, in_memory
 from daskglm_rep.penalties import NONE, elastic_net
@@ -230,6 +230,7 @@ def check(found, data, family):
     if r.n_outside:
         raise ValueError(f"{response} has {int(r.n_outside)} of {n} rows outside the domain of the {family.facts.name} "
                          f"family, which takes {family.facts.response}: Some value(s) of y are out of the valid range.")
+    check_number(found.labels)
     huge = np.flatnonzero(~np.isfinite(found.columns.mean + found.columns.squares))
     if huge.size:
         raise ValueError(f"The squares of column {', '.join(repr(data.names[j]) for j in huge[:5])} of X, times the "

@@ -250,6 +250,13 @@ def codes_of(y, labels):
     return codes if call(_codes, (FLOATS, FLOATS, OUT), y, labels, codes) else None
 
 
+def check_number(labels, limit=MAX_LABELS):
+    """Refuse labels so many that the response looks continuous: of a block, and of all blocks together."""
+    if len(labels) > limit:
+        raise ValueError(f"Unknown label type: y has more than {limit} distinct values, so it looks continuous; "
+                         "use a regressor, or pass class labels.")
+
+
 def labels_of(y, weight, limit=MAX_LABELS):
     """Sum of weights per distinct label of a block.
 
@@ -270,9 +277,7 @@ def labels_of(y, weight, limit=MAX_LABELS):
     if (codes < 0).any():
         raise ValueError(f"y contains NaN or missing labels in {int((codes < 0).sum())} rows of a block; drop these "
                          "rows.")
-    if len(labels) > limit:
-        raise ValueError(f"Unknown label type: y has more than {limit} distinct values, so it looks continuous; "
-                         "use a regressor, or pass class labels.")
+    check_number(labels, limit)
     totals = np.bincount(codes, weights=weight, minlength=len(labels))
     return dict(zip(labels, totals.tolist()))
 
