@@ -24,7 +24,7 @@ from daskglm_rep.kernels.strips import FEW_COLUMNS
 from daskglm_rep.parquet import LocalEngine, ParquetFunctionWrapper, chosen, is_plain
 from daskglm_rep.recipes import Columns, room
 
-AT_ONCE = 2 ** 22          # bytes of columns: what is read and copied at a time stays in the cache
+AT_ONCE = 2 ** 20          # bytes of columns: what is read and copied at a time stays in the cache
 
 
 class NotPlain(Exception):

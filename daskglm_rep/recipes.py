@@ -328,6 +328,8 @@ def encode(y, labels, weight=None):
         counts = (weight > 0.0) | pd.isna(y)
         y = np.where(counts, y, labels[0]) if y.dtype.kind in "biuf" else np.where(counts, y.astype(object), labels[0])
     if y.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and len(labels) <= FEW_LABELS:
+        if labels.tolist() == [0, 1] and np.count_nonzero(y == 0) + np.count_nonzero(y == 1) == y.size:
+            return np.asarray(y, np.float64)
         codes = codes_of(np.asarray(y, np.float64), labels.astype(np.float64))
         if codes is not None:
             return codes

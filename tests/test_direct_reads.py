@@ -18,7 +18,7 @@ from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import spread
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.parquet import quick
-from daskglm_rep.recipes import Columns, room
+from daskglm_rep.recipes import Columns, encode, room
 
 N, A_FILE = 2_400, 600
 rng = np.random.default_rng(8)
@@ -220,3 +220,14 @@ def test_kernels_take_columns_in_any_layout(p):
         found.append(np.concatenate([moments.score, moments.expected.ravel(), columns.mean, columns.squares]))
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["i1", "u2", "f4", "f8", "?"])
+@pytest.mark.parametrize("labels", [(0, 1), (1, 0), (0, 1, 2)])
+def test_codes_of_zeros_and_ones(kind, labels):
+    y = rng.integers(0, 2, 300).astype(kind)
+    assert np.array_equal(encode(y, labels), np.array([labels.index(v) for v in y], float))
+    wrong = np.append(y.astype(float), [3.0, np.nan][len(labels) % 2])
+    with pytest.raises(ValueError, match="y holds the label"):
+        encode(wrong, labels)
+    assert np.array_equal(encode(wrong, labels, np.append(np.ones(300), 0.0))[:300], encode(y, labels))
