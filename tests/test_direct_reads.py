@@ -227,7 +227,8 @@ def test_kernels_take_columns_in_any_layout(p):
 def test_codes_of_zeros_and_ones(kind, labels):
     y = rng.integers(0, 2, 300).astype(kind)
     assert np.array_equal(encode(y, labels), np.array([labels.index(v) for v in y], float))
-    wrong = np.append(y.astype(float), [3.0, np.nan][len(labels) % 2])
-    with pytest.raises(ValueError, match="y holds the label"):
-        encode(wrong, labels)
+    for other in (3.0, np.nan):
+        with pytest.raises(ValueError, match="y holds the label"):
+            encode(np.append(y.astype(float), other), labels)
+    wrong = np.append(y.astype(float), 3.0)
     assert np.array_equal(encode(wrong, labels, np.append(np.ones(300), 0.0))[:300], encode(y, labels))
