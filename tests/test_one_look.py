@@ -237,3 +237,21 @@ def test_hardly_any_rows(n, p):
     want = np.linalg.lstsq(np.c_[np.ones(n), columns], y, rcond=None)[0]
     for fitted in (quick, slow):
         np.testing.assert_allclose(fitted.predict(columns), np.c_[np.ones(n), columns] @ want, atol=1e-8)
+
+
+def test_a_fit_that_is_exact_ends_where_steps_are_rounding():
+    rng = np.random.default_rng(3)
+    columns = rng.normal(size=(400, 12)) * 10.0 ** rng.uniform(-3, 3, 12) + 1e5
+    for kind in (whole, lazy):
+        fitted = LinearRegression(fit_intercept=False).fit(kind(columns), kind(columns @ rng.normal(size=12)))
+        assert fitted.converged_ and fitted.n_passes_ <= 4
+        assert fitted.results_.deviance <= 1e-20 * fitted.results_.null_deviance
+
+
+def test_columns_aliased_by_uneven_weights_take_the_sums_that_are_there():
+    columns = np.c_[X, X[:, 0] - X[:, 2]]
+    with pytest.warns(UserWarning, match="'x3'"):
+        fitted = LinearRegression().fit(lazy(columns), lazy(Y), lazy(WEIGHT))
+    coef, se, deviance = truth(X, Y, weight=WEIGHT)
+    assert fitted.n_passes_ == 2 and np.max(np.abs(fitted.results_.params.to_numpy()[:4] - coef) / se) <= 1e-10
+    assert fitted.results_.deviance == pytest.approx(deviance, rel=1e-11)

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from daskglm_rep import blas, passes, preparation
-from daskglm_rep.diagnostics import independent
+from daskglm_rep.diagnostics import aliased, independent
 from daskglm_rep.kernels.linear_look import linear_look, moved, plane_of, recentred, rows_of_plane
 from daskglm_rep.objective import solve
 from daskglm_rep.solvers import two_looks
@@ -102,8 +102,10 @@ def _without_aliased(prepared, rank):
     kept = independent(moments.expected)
     if kept.all():
         return prepared
-    if r.weight ** 2 < (1.0 - EVEN) * r.n_kept * r.weight_squared:          # aliased is what all rows say alike
+    if prepared.found.pilot_is_all:          # hardly more rows than coefficients, perhaps: fitted at home
         return preparation.without_aliased(dataclasses.replace(prepared, first=None), rank)
+    if r.weight ** 2 < (1.0 - EVEN) * r.n_kept * r.weight_squared:          # each row that counts has one voice
+        kept = aliased(prepared.data, prepared.pilot, prepared.found.pilot_is_all, prepared.basis)
     moments = moved(moments, np.where(kept, 0.0, -coef))
     G = moments.expected[np.ix_(kept, kept)]
     first = coef[kept], Moments(moments.score[kept], G, G, max(moments.deviance, 0.0), max(moments.pearson, 0.0))

@@ -295,8 +295,12 @@ def _aim(objective, pilot, point, newton, n_rows, reach, tol, last, here=None):
         end = _taylor(objective, point, newton)
         rest = direction(objective, end)
         left = math.inf if rest is None else distance_of(objective, rest, errors, end.coef)
-        left = max(left, now * DIGITS * condition(point.hessian))
+        if now > tol and not math.isfinite(last):          # from the second sweep on, steps are short
+            share = math.sqrt(end.moments.deviance / point.moments.deviance) if point.moments.deviance > 0.0 else 0.0
+            length = distance_of(objective, newton, share * errors, point.coef)
+            left = max(left, length * DIGITS * condition(point.hessian))
         exact = end.moments.deviance > CANCELLED * point.moments.deviance or now <= tol
+        exact = exact or 0.5 * last <= now < math.inf          # a second exact step as long as the first is rounding
         return Aim(newton, end if left <= tol and exact else None, left, now)
     left, carried, moved = _bounds(objective, None, point, newton, newton, None, math.inf, errors, reach)
     if left <= tol and carried <= CARRIED:          # proved without the pilot
