@@ -66,7 +66,7 @@ class Reader:
         Raises
         ------
         OSError, ValueError
-            What keeps failing, with the chunk's number and its file.
+            What keeps failing, with the chunk's number and its file; others with a note of these.
         """
         import pyarrow as pa
         for attempt, pause in enumerate((*PAUSES, None)):
@@ -80,8 +80,18 @@ class Reader:
                     raise kind(f"Block {index} cannot be read{self._source()}: {error}") from error
                 reason = f"{type(error).__name__}: {error}"
                 time.sleep(pause)
+            except Exception as error:
+                self._explain(index, error)
+                raise
             else:
                 return chunk, Note(f"block {index} ({reason})") if attempt else None
+
+    def _explain(self, index, error):
+        """Say which block the user's own code failed on; a file without a column is no fault of that code."""
+        source = self._source()
+        if source and isinstance(error, KeyError):
+            raise ValueError(f"Block {index}{source} has not the columns of the others: {error.args[0]}.") from error
+        error.add_note(f"This was raised while block {index}{source} was made.")
 
     def _source(self):
         names = sorted({name for _, task, _ in self.steps for name in paths_in(task)})

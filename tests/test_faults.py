@@ -123,6 +123,27 @@ def test_a_truncated_file_is_named(way, tmp_path):
             glm("y ~ a + b", frame, "poisson")
 
 
+def test_a_file_without_a_column_is_named(tmp_path):
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": Y})
+    for i, columns in enumerate((["a", "b", "y"], ["a", "y"])):
+        frame[columns].iloc[i * 1000:(i + 1) * 1000].to_parquet(tmp_path / f"part{i}.parquet")
+    lazily = dd.read_parquet(tmp_path)
+    with pytest.raises(ValueError, match=r"Block 1 from .*part1.parquet has not the columns of the others: .*'b'"):
+        PoissonRegressor().fit(lazily[["a", "b"]], lazily["y"])
+    with pytest.raises(ValueError, match=r"Block 1 from .*part1.parquet has not the columns of the others: .*'b'"):
+        glm("y ~ a + b", lazily, "poisson")
+
+
+def _breaks(block, block_info=None):
+    return 1 / 0 if block_info and block_info[0]["chunk-location"][0] == 3 else block
+
+
+def test_errors_of_the_user_s_code_say_on_which_block():
+    with pytest.raises(ZeroDivisionError) as told:
+        PoissonRegressor().fit(da.from_array(X, chunks=(CHUNK, 2)).map_blocks(_breaks, dtype=float), lazy(Y))
+    assert told.value.__notes__ == ["This was raised while block 3 was made."]
+
+
 # ---------------------------------------------------------------- workers
 
 
