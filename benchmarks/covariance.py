@@ -1,40 +1,48 @@
 """What a robust covariance costs: HC0, HC3 and clustered as multiples of one sweep of the fit (score and information).
 
     python benchmarks/covariance.py [--rows 2000000] [--features 7 50] [--clusters 1000 1000000] [--repeats 5]
-                                    [--family binomial]
+                                    [--family binomial] [--where memory cluster]
 
-Prints the median over alternating repeats: seconds of one sweep, and ratios to it.
+Prints the median over alternating repeats: seconds of one sweep, and ratios to it. "cluster" is rows persisted on two
+worker processes of one thread. The results kept are in benchmarks/results/covariance.txt.
 """
 
 import argparse
+import contextlib
 import time
 
+import dask
+import dask.array as da
 import numpy as np
+from distributed import Client, LocalCluster, wait
 
 from daskglm_rep import GLMRegressor, design, passes
 from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.moments import block_moments
 
 
-def problem(n, p, n_clusters, family, seed=0):
+def problem(n, p, n_clusters, family, where="memory", seed=0):
     """A fitted model and its rows with integer cluster labels in random order."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, p))
     mean = 1.0 / (1.0 + np.exp(-(X[:, 0] - 0.5 * X[:, 1])))
     y = (rng.random(n) < mean).astype(float) if family == "binomial" else rng.poisson(mean).astype(float)
     clusters = rng.integers(0, n_clusters, n)
-    results = GLMRegressor(family).fit(X, y).results_
-    return results.fitted, design.build(X, y, clusters=clusters)
+    fitted = GLMRegressor(family).fit(X, y).results_.fitted
+    if where == "cluster":
+        X, y, clusters = dask.persist(*(da.from_array(a, chunks=(-(-n // 20), *a.shape[1:])) for a in (X, y, clusters)))
+        wait([X, y, clusters])
+    return fitted, design.build(X, y, clusters=clusters)
 
 
-def measure(n, p, n_clusters, family="binomial", repeats=5):
+def measure(n, p, n_clusters, family="binomial", repeats=5, where="memory"):
     """Seconds of each kind of sweep, medians over alternating repeats.
 
     Returns
     -------
     dict of str to float
     """
-    fitted, data = problem(n, p, n_clusters, family)
+    fitted, data = problem(n, p, n_clusters, family, where)
     objective, coef = fitted.fit.objective, fitted.fit.point.coef
     jobs = {"sweep": lambda: passes.run(block_moments, data, objective.model, objective.basis, coef)}
     for kind in ("HC0", "HC3", "cluster"):
@@ -56,15 +64,25 @@ def main(arguments=None):
     parser.add_argument("--clusters", type=int, nargs="+", default=[1000])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--family", default="binomial", choices=["binomial", "poisson"])
+    parser.add_argument("--where", nargs="+", default=["memory"], choices=["memory", "cluster"])
     args = parser.parse_args(arguments)
-    print(f"{'rows':>10} {'features':>8} {'clusters':>9} {'sweep s':>8} {'HC0':>6} {'HC3':>6} {'cluster':>8}   "
-          "(in sweeps)")
-    for p in args.features:
-        n = args.rows if p <= 20 else max(args.rows // 4, 1)
-        for n_clusters in args.clusters:
-            t = measure(n, p, n_clusters, args.family, args.repeats)
-            print(f"{n:>10,} {p:>8} {n_clusters:>9,} {t['sweep']:>8.3f} {t['HC0'] / t['sweep']:>6.2f} "
-                  f"{t['HC3'] / t['sweep']:>6.2f} {t['cluster'] / t['sweep']:>8.2f}")
+    print(f"{'where':>8} {'rows':>10} {'features':>8} {'clusters':>9} {'sweep s':>8} {'HC0':>6} {'HC3':>6} "
+          f"{'cluster':>8}   (in sweeps)")
+    for where in args.where:
+        with workers() if where == "cluster" else contextlib.nullcontext():
+            for p in args.features:
+                n = args.rows if p <= 20 else max(args.rows // 4, 1)
+                for n_clusters in args.clusters:
+                    t = measure(n, p, n_clusters, args.family, args.repeats, where)
+                    ratios = " ".join(f"{t[kind] / t['sweep']:>{w}.2f}" for kind, w in (("HC0", 6), ("HC3", 6),
+                                                                                       ("cluster", 8)))
+                    print(f"{where:>8} {n:>10,} {p:>8} {n_clusters:>9,} {t['sweep']:>8.3f} {ratios}", flush=True)
+
+
+@contextlib.contextmanager
+def workers():
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
+        yield
 
 
 if __name__ == "__main__":

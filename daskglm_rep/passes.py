@@ -113,13 +113,10 @@ class _Work:
     its summary is large.
     """
 
-    def __init__(self, kernel, prepare, arguments):
-        self.kernel, self.prepare, self.arguments = kernel, prepare, arguments
-
-    @property
-    def grows(self):
-        grows = getattr(self.kernel, "grows", False)
-        return grows(*self.arguments) if callable(grows) else grows
+    def __init__(self, kernel, prepare, arguments, finish=None):
+        self.kernel, self.prepare, self.arguments, self.finish = kernel, prepare, arguments, finish
+        grows = getattr(kernel, "grows", False)
+        self.grows = grows(*arguments) if callable(grows) else grows
 
     def one(self, chunk, index, expected, **total):
         return self.kernel(counted(self.prepare(chunk, index), index, expected), *self.arguments, **total)
@@ -165,7 +162,7 @@ class _Work:
             return _sent(merge_all(placement.wrapped(block, call()) for block, call in zip(bundle.blocks, calls)))
 
 
-def run(kernel, data, *arguments):
+def run(kernel, data, *arguments, finish=None):
     """Merge `kernel(block, *arguments)` over all blocks of some data: one sweep.
 
     Parameters
@@ -174,10 +171,12 @@ def run(kernel, data, *arguments):
         Module-level function from a Block and the arguments to a summary with `merge`. Never a numba dispatcher: those
         are pickled by value. Summaries whose blocks may come in any order say so by `commutes = True`.
     data : design.Data
+    finish : callable, optional
+        Of the summary of a kernel that `grows`, pickled to where the last merge is made: a large summary stays there.
 
     Returns
     -------
-    The merged summary.
+    The merged summary, or what `finish` makes of it.
 
     Raises
     ------
@@ -187,9 +186,10 @@ def run(kernel, data, *arguments):
     if data.ask is not None:
         return data.ask(kernel, arguments)
     data.n_passes += 1
-    work, name = _Work(kernel, data.prepare, arguments), fresh_name(kernel.__name__)
+    work, name = _Work(kernel, data.prepare, arguments, finish), fresh_name(kernel.__name__)
     if data.source is None:
-        return _run_local(name, work, data)
+        total = _run_local(name, work, data)
+        return total if finish is None else finish(total)
     client = client_of(data.source)
     if client is not None and data.source.placed is None:
         data.source.placed = placement.place(client, data.source)
@@ -263,8 +263,7 @@ def _run_local(name, work, data):
     if len(data.chunks) == 1 or n_threads() == 1:
         return work.fold(data.chunks, 0, data.expected())
     graph, keys = {}, []
-    n_bundles = n_threads() * (1 if work.grows else BUNDLES_PER_THREAD)
-    for i, (first, bundle) in enumerate(bundles(data.chunks, n_bundles)):
+    for i, (first, bundle) in enumerate(bundles(data.chunks, n_threads() * (1 if work.grows else BUNDLES_PER_THREAD))):
         keys.append((name, i))
         graph[name, i] = Task((name, i), _Bound(work.fold, bundle, first, data.expected(first, len(bundle))))
     scheduler = dask.config.get("scheduler", None)
@@ -285,7 +284,7 @@ class _Bound:
 
 def _run_lazy(name, work, data, client):
     layer = _lazy_tasks(name, work, data, n_threads() if client is None else workers.n_threads(client))
-    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"))
+    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"), work.finish)
     rest, futures = data.source.rest, data.source.futures
     if client is not None:
         rest = {key: task for key, task in rest.items() if key not in futures}
@@ -343,7 +342,7 @@ def _chunk_tasks(name, tail, function, data):
     return layer
 
 
-def _merge_tree(layer, name):
+def _merge_tree(layer, name, finish):
     """Add to a layer of tasks the tree that merges them, in their order; returns the key of its root."""
     level, depth = list(layer), 0
     while len(level) > 1:
@@ -351,11 +350,19 @@ def _merge_tree(layer, name):
         level = [(name, depth, i) for i in range(len(groups))]
         layer.update({key: Task(key, _merge, *map(TaskRef, group)) for key, group in zip(level, groups)})
         depth += 1
-    return level[0]
+    if finish is None:
+        return level[0]
+    layer[name, depth, 0] = Task((name, depth, 0), _finished, finish, TaskRef(level[0]))
+    return name, depth, 0
 
 
 def _merge(*summaries):
     return _sent(merge_all(summaries))
+
+
+def _finished(finish, total):
+    total = merge_all([total])
+    return Noted(finish(total.summary), total.notes) if isinstance(total, Noted) else finish(total)
 
 
 def rows(kernel, data, lengths, width, *arguments):
@@ -389,6 +396,6 @@ def _run_placed(name, work, data, client):
     for i, placed in enumerate(data.source.placed):
         layer[name, i] = Task((name, i), work.bundle, [lengths[b] for b in placed.blocks], TaskRef(placed.future.key))
         pins[name, i] = [placed.worker]
-    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"))
+    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"), work.finish)
     total = workers.compute(client, placement.pinned(name, layer, pins), last, data.source.futures.values())
     return placement.unwrapped(merge_all([total]))

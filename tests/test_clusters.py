@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from daskglm_rep import LogisticRegression, families, links, passes
+from daskglm_rep.inference.clustered import Meats
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.cluster_sums import ClusterScores, _ByCode, _ByLabel
 from daskglm_rep.kernels.clusters import cluster_moments, cluster_scores
@@ -229,3 +230,19 @@ def test_labels_of_rare_types(dtype):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(Codebook().codes(labels.astype(dtype)), labels)
+
+
+def test_sums_are_finished_where_they_are_merged():
+    """One and two columns of clusters: the same errors as in memory, and only small matrices come home."""
+    rng = np.random.default_rng(8)
+    x, other = rng.normal(size=(600, 2)), rng.integers(0, 25, 600)
+    y, g = (rng.random(600) < 0.5) + 0.0, rng.integers(0, 30, 600)
+    one = LogisticRegression().fit(x, y).results_
+    cut = [da.map_blocks(lambda a: a, da.from_array(a, chunks=(100, *a.shape[1:]))) for a in (x, y, np.c_[g, other])]
+    for labels, lazy in ((g, cut[2][:, 0]), (np.c_[g, other], cut[2])):
+        got = one.with_covariance("cluster", *cut[:2], clusters=lazy)
+        want = one.with_covariance("cluster", x, y, clusters=labels)
+        np.testing.assert_allclose(got.cov_params(), want.cov_params(), rtol=1e-9)
+        assert got.covariance.n_clusters == want.covariance.n_clusters
+    meats = Meats.of(grown(blocks(np.arange(N), [])), together=False)
+    assert len(pickle.dumps(meats)) < 2000 and meats.sizes == (np.count_nonzero(WEIGHT > 0),)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -17,12 +18,52 @@ FEW_FOR_SATTERTHWAITE = 100          # coefficients up to which each gets degree
 FEW_CLUSTERS = 40
 
 
-def collect(fitted, data, kernel):
+@dataclasses.dataclass(frozen=True)
+class Meats:
+    """What a clustered covariance needs of the sums by cluster: numbers as many as coefficients, not as clusters.
+
+    Attributes
+    ----------
+    n_missing, n_kept : float
+        As of `kernels.cluster_sums.ClusterScores`.
+    score : (k,) array
+    sizes : tuple of int
+        Clusters by column.
+    parts : tuple of (int, int, (k, k) array)
+        Of each non-empty set of columns: its size, its clusters, and the sum of outer products of their scores.
+    """
+
+    n_missing: float
+    n_kept: float
+    score: np.ndarray
+    sizes: tuple
+    parts: tuple
+
+    @classmethod
+    def of(cls, found, together):
+        """From all sums; `together`: several columns name one cluster."""
+        rows, score = found.rows, found.score
+        if together or found.n_columns == 1:
+            return cls(found.n_missing, found.n_kept, score, (found.count,), ((1, found.count, rows.T @ rows),))
+        labels, sums = found.total
+        columns, parts = [distinct(column) for column in labels], []
+        for size in range(1, len(columns) + 1):
+            for chosen in itertools.combinations(columns, size):
+                total = sums
+                if size < len(columns):
+                    codes, _ = combine([c for c, _ in chosen], [len(u) for _, u in chosen])
+                    total = by_code(codes, sums)
+                parts.append((size, len(total), total.T @ total))
+        sizes = tuple(len(names) for _, names in columns)
+        return cls(found.n_missing, found.n_kept, score, sizes, tuple(parts))
+
+
+def collect(fitted, data, kernel, finish=None):
     """One sweep of cluster sums, checked.
 
     Returns
     -------
-    kernels.cluster_sums.ClusterScores
+    kernels.cluster_sums.ClusterScores, or what `finish` makes of it
 
     Raises
     ------
@@ -30,12 +71,11 @@ def collect(fitted, data, kernel):
         Missing labels, or rows that are not the fit's.
     """
     objective, coef = fitted.fit.objective, fitted.fit.point.coef
-    found = passes.run(kernel, data, objective.model, objective.basis, coef, fitted.frequency)
+    found = passes.run(kernel, data, objective.model, objective.basis, coef, fitted.frequency, finish=finish)
     if found.n_missing:
         raise ValueError(f"clusters has NaN or missing labels in {int(found.n_missing)} rows: drop these rows before "
                          "the fit, or give them a label.")
-    rows = found.rows
-    check_rows(fitted, found.n_kept, (np.ones(len(rows)) @ rows)[:coef.size])          # BLAS: half the time of a sum
+    check_rows(fitted, found.n_kept, found.score[:coef.size])
     return found
 
 
@@ -74,32 +114,15 @@ def note_of(n_clusters, n_coef):
 
 def clustered(fitted, data, options):
     """Clusters by one column or several: Cov = sum over non-empty sets of columns of (-1)^(size + 1) V_set."""
-    found = collect(fitted, data, cluster_scores)
-    A = bread(fitted, options.information)
-    if options.convention == "madlib" or found.n_columns == 1:
-        sizes = (found.count,)
-        _at_least_two(sizes)
-        matrix = A @ (found.rows.T @ found.rows) @ A * correction(fitted, found.count, options.correction)
-        return in_raw_columns(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
-                              sizes, WORDS[options.correction])
-    labels, sums = found.total
-    columns = [distinct(column) for column in labels]
-    sizes = tuple(len(found) for _, found in columns)
+    found = collect(fitted, data, cluster_scores, partial(Meats.of, together=options.convention == "madlib"))
+    A, sizes, matrix = bread(fitted, options.information), found.sizes, 0.0
     _at_least_two(sizes)
-    matrix = np.zeros_like(A)
-    for size in range(1, len(columns) + 1):
-        for chosen in itertools.combinations(columns, size):
-            if size == len(columns):
-                total = sums
-            else:
-                codes, _ = combine([c for c, _ in chosen], [len(u) for _, u in chosen])
-                total = by_code(codes, sums)
-            G = min(sizes) if options.twoway == "min" else len(total)
-            factor = correction(fitted, G, options.correction)
-            matrix += (-1.0) ** (size + 1) * factor * (A @ (total.T @ total) @ A)
+    for size, n_clusters, meat in found.parts:
+        G = min(sizes) if options.twoway == "min" else n_clusters
+        matrix += (-1.0) ** (size + 1) * correction(fitted, G, options.correction) * (A @ meat @ A)
     covariance = in_raw_columns(fitted, matrix, "cluster", degrees(fitted, options, sizes), note_of(sizes, A.shape[0]),
                                 sizes, WORDS[options.correction])
-    return repaired(covariance, fitted)
+    return covariance if len(found.parts) == 1 else repaired(covariance, fitted)
 
 
 def by_code(codes, sums):

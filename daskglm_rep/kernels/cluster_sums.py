@@ -64,6 +64,11 @@ class ClusterScores:
         return self._table.rows
 
     @property
+    def score(self):
+        """(m,) array, the sum over all clusters."""
+        return np.ones(len(self.rows)) @ self.rows          # BLAS: half the time of a sum
+
+    @property
     def total(self):
         """Labels, a tuple of one (G,) array a cluster column, and (G, m) sums."""
         return self._table.labels, self._table.sums
