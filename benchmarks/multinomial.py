@@ -2,8 +2,9 @@
 
     python benchmarks/multinomial.py --n 1000000 --p 20 --classes 5
 
-One Gram is the time of one X.T @ X on the same matrix in the same run. The error is the worst coefficient's distance to
-our fit at tol=1e-10, in standard errors.
+One Gram is the time of one X.T @ X on the same matrix in the same run. The best of `--repeat` fits counts, of tools
+that take more than three seconds one. The error is the worst coefficient's distance to our fit at tol=1e-10, in standard
+errors. Ours and statsmodels' fits include standard errors, the others have none.
 """
 
 import argparse
@@ -11,6 +12,9 @@ import time
 import warnings
 
 import numpy as np
+
+
+SHORT = 3.0          # seconds of a fit that is repeated
 
 
 def problem(n, p, n_classes, seed=0):
@@ -58,7 +62,7 @@ def by_statsmodels(X, y):
     return np.asarray(fit.params).T, f"{fit.mle_retvals['iterations']} iterations"
 
 
-def run(n=1_000_000, p=20, n_classes=5, peers=("newton-cholesky", "lbfgs", "statsmodels")):
+def run(n=1_000_000, p=20, n_classes=5, peers=("newton-cholesky", "lbfgs", "statsmodels"), repeat=3):
     """Rows of the table: tool, Grams, error in standard errors, note."""
     from daskglm_rep import LogisticRegression
 
@@ -75,6 +79,8 @@ def run(n=1_000_000, p=20, n_classes=5, peers=("newton-cholesky", "lbfgs", "stat
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 took, (coef, note) = seconds(lambda: tool(X, y))
+                for _ in range(repeat - 1 if took < SHORT else 0):
+                    took = min(took, seconds(lambda: tool(X, y))[0])
         except ImportError:
             continue
         table.append((name, took / gram, float(np.max(np.abs(coef - want) / se)), note))
@@ -87,8 +93,9 @@ def main(arguments=None):
     parser.add_argument("--p", type=int, default=20)
     parser.add_argument("--classes", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=["newton-cholesky", "lbfgs", "statsmodels"])
+    parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args(arguments)
-    gram, table = run(given.n, given.p, given.classes, given.peers)
+    gram, table = run(given.n, given.p, given.classes, given.peers, given.repeat)
     print(f"multinomial n={given.n:,} p={given.p} J={given.classes}; one Gram is {gram:.4f} s")
     for name, grams, error, note in table:
         print(f"{name:<18}{grams:>10.1f} Grams   error {error:.1e} SE   {note}")
