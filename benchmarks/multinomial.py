@@ -3,8 +3,8 @@
     python benchmarks/multinomial.py --n 1000000 --p 20 --classes 5
 
 One Gram is the time of one X.T @ X on the same matrix in the same run. The best of `--repeat` fits counts, of tools
-that take more than three seconds one. The error is the worst coefficient's distance to our fit at tol=1e-10, in standard
-errors. Ours and statsmodels' fits include standard errors, the others have none.
+that take more than three seconds one. The error is the worst coefficient's distance to our fit at tol=1e-10, in
+standard errors. Ours and statsmodels' fits include standard errors, the others have none.
 """
 
 import argparse
