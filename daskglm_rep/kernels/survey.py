@@ -107,8 +107,8 @@ def weight_sums(weight):
 
 @kernel
 def _response_sums(family, y, weight, shift, out):
-    """Sums of w y, w (y - shift) and its square; counts of finite ones outside, of fractional; extremes where w > 0."""
-    wy = first = second = outside = fractional = 0.0
+    """Sums of w (y - shift) and its square; counts of finite ones outside, of fractional; extremes where w > 0."""
+    first = second = outside = fractional = 0.0
     low, high = math.inf, -math.inf
     own_y, own_weight, inside = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
     for start in range(0, y.size, STRIP):
@@ -117,15 +117,12 @@ def _response_sums(family, y, weight, shift, out):
         copy_strip(weight, start, m, own_weight)
         some = 0.0
         for i in range(m):
-            v, d = own_weight[i] * own_y[i], own_y[i] - shift
-            wy += v
+            v, d = own_y[i], own_y[i] - shift
             first += own_weight[i] * d
             second += own_weight[i] * d * d
             some += 1.0 if own_weight[i] > 0.0 else 0.0
-        for i in range(m):
-            v = own_y[i]
             outside += 0.0 if family.accepts_response(v) else (1.0 if v - v == 0.0 else 0.0)
-            fractional += (0.0 if v == 0.0 else 1.0) * (0.0 if v == 1.0 else 1.0)
+            fractional += 0.0 if v * v == v else 1.0
         if some == m:
             low, high = strip_extremes(own_y, m, low, high)
             continue
@@ -136,7 +133,7 @@ def _response_sums(family, y, weight, shift, out):
             inside[i] = own_y[i] if own_weight[i] > 0.0 else -math.inf
         high = strip_extremes(inside, m, math.inf, high)[1]
     # number by number: assigning an array compiles numba's message for shapes that differ, 6 s
-    out[0], out[1], out[2], out[3], out[4], out[5], out[6] = wy, first, second, outside, fractional, low, high
+    out[0], out[1], out[2], out[3], out[4], out[5] = first, second, outside, fractional, low, high
 
 
 @kernel
@@ -164,10 +161,10 @@ def _deviance_around(family, mean, y, weight):
 
 def response_totals(family, y, weight):
     """`Response` of a block, and its NaN and infinite counts as a (2,) array."""
-    out, shift = np.zeros(7), float(y[0]) if y.size and math.isfinite(y[0]) else 0.0
+    out, shift = np.zeros(6), float(y[0]) if y.size and math.isfinite(y[0]) else 0.0
     total, squared, kept, negative = weight_sums(weight)
     call(_response_sums, (STRIDED, STRIDED, types.float64, OUT), family, y, weight, shift, out)
-    wy, first, second, outside, fractional, low, high = out.tolist()
+    first, second, outside, fractional, low, high = out.tolist()
     finite = math.isfinite(second)
     nan, infinite = (0.0, 0.0) if finite else (float(np.isnan(y).sum()), float(np.isinf(y).sum()))
     log_weight = weight_log_y = saturated = deviance = 0.0
@@ -181,7 +178,8 @@ def response_totals(family, y, weight):
         log_weight = 0.0 if stride_0 and weight[0] == 1.0 else float(np.sum(np.log(weight[weight > 0])))
         if POSITIVE.holds(family.response_range):
             weight_log_y = float(np.dot(weight, np.log(y)))
-        values, weights = (y, weight) if fractional else (np.array([0.0, 1.0]), np.array([total - wy, wy]))
+        ones = first + shift * total
+        values, weights = (y, weight) if fractional else (np.array([0.0, 1.0]), np.array([total - ones, ones]))
         if family.facts.dispersion_known and (fractional or family.facts.name != "binomial"):
             values, weights = _compressed(family, values, weights)
             saturated = float(family.row_saturated(values, weights))
