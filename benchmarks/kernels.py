@@ -19,12 +19,14 @@ from daskglm_rep.inference.margins.sweep import EffectPlan, RawCoefficients, eff
 from daskglm_rep.inference.margins.terms import ArrayTerms
 from daskglm_rep.kernels.block import Basis, Block
 from daskglm_rep.kernels.clusters import cluster_scores
+from daskglm_rep.kernels.first_look import first_look
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.meat import Adjustment, block_meat
 from daskglm_rep.kernels.moments import block_moments
 from daskglm_rep.kernels.survey import Pilot, survey
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
+from daskglm_rep.preparation import WIDE
 
 N_CLASSES, N_CLUSTERS = 5, 1000
 MODELS = {"logit": GLM(families.Bernoulli(), links.Logit()), "probit": GLM(families.Bernoulli(), links.Probit()),
@@ -61,6 +63,9 @@ def jobs(n, p):
         work["softmax, gradient"] = lambda: block_moments(blocks["softmax"], many, basis, wide, False)
     logit, block, pilot = MODELS["logit"], blocks["logit"], Pilot(1, 0.0, 1, 0)
     bread = np.linalg.inv(block_moments(block, logit, basis, coef).expected)
+    for name in ("logit", "poisson"):
+        work[f"first look, {name}"] = lambda block=blocks[name], model=MODELS[name]: first_look(
+            block, model, basis, coef, p < WIDE, model.family)
     work["survey"] = lambda: survey(block, logit.family, pilot)
     work["survey, poisson"] = lambda: survey(blocks["poisson"], MODELS["poisson"].family, pilot)
     work["survey, labels"] = lambda: survey(block, None, pilot, True)
