@@ -54,17 +54,13 @@ def prepare(data, model=None, fit_intercept=True, seed=0, choose=None, verify=No
 
 def _looked(data, model, fit_intercept, seed, verify, n_missing, penalized, rank):
     """`Prepared` by one sweep; without `first` where its sums lost digits; None where a survey has to look."""
-    n_passes, home = data.n_passes, preparation.small_plan(data, HOME, seed)
-    try:
-        plane = _plane(data, fit_intercept, seed) if two_looks.by_index(data) else None
-        seen = passes.run(linear_look, data, model, fit_intercept, home, plane)
-    finally:
-        data.n_passes = n_passes
+    home = preparation.small_plan(data, HOME, seed)
+    plane = _plane(data, fit_intercept, seed) if two_looks.by_index(data) else None
+    seen = passes.run(linear_look, data, model, fit_intercept, home, plane)
     found, moments = dataclasses.replace(seen.survey, n_missing=seen.survey.n_missing + n_missing), seen.moments
     if not (two_looks.is_clean(found) and np.isfinite(moments.expected).all() and np.isfinite(moments.score).all()
             and np.isfinite(moments.deviance)):
         return None
-    data.n_passes = n_passes + 1
     preparation.check(found, data, model.family)
     if verify is not None:
         verify(found)
