@@ -361,7 +361,6 @@ def _merge(*summaries):
 
 
 def _finished(finish, total):
-    total = merge_all([total])
     return Noted(finish(total.summary), total.notes) if isinstance(total, Noted) else finish(total)
 
 
