@@ -63,6 +63,8 @@ def describe(value, add, seen, called=False):
         describe((value.targetoptions, value.locals), add, seen)
         return _describe_function(value.py_func, add, seen)
     if isinstance(value, _Intrinsic):
+        if value._defn.__module__ == f"{PACKAGE}._jit":          # the cache keys this file whole, with what they call
+            return add(f"intrinsic {value._defn.__qualname__}")
         return _describe_function(value._defn, add, seen)
     if isinstance(value, python.FunctionType) and not called:
         return _describe_function(value, add, seen)
