@@ -13,7 +13,7 @@ from narwhals.dependencies import get_dask_dataframe
 from scipy import sparse
 
 from daskglm_rep.pairing import check_order
-from daskglm_rep.graphs import Source, array_graph
+from daskglm_rep.graphs import Source, array_graph, optimized
 from daskglm_rep.recipes import FrameRows, Rows, WithScalars, features, values
 
 MIN_ROWS, N_EAGER = 16_384, 16          # rows in memory are cut in about 16 blocks, none below 16,384 rows
@@ -365,7 +365,7 @@ def _frames(columns, prepare, names):
                          f"{frame.npartitions}: take all of them from one dask DataFrame.")
     span = (X.divisions[0], X.divisions[-1]) if others and X.known_divisions else None
     # optimize() may read several files as one partition where few of their columns are used: not beside other sources
-    frame = frame.simplify() if others else frame.optimize()
+    frame = frame.simplify() if others else optimized(frame)
     chunks = list(zip(*[collection.__dask_keys__() for collection in (frame, *others)]))
     read = FrameRows(prepare_scalars, len(names), tuple(roles), names_of_roles, span)
     graph = {key: task for c in (frame, *others) for key, task in c.__dask_graph__().items()}

@@ -4,8 +4,10 @@ A sweep then sends one task a chunk and one merge for every `passes.SPLIT_EVERY`
 to make a chunk. A read that fails is tried again, and one that keeps failing says which file it was.
 """
 
+import contextlib
 import copy
 import dataclasses
+import importlib
 import os
 import sys
 import time
@@ -21,6 +23,21 @@ MOST_STEPS = 64                      # longer ways to a chunk stay tasks of thei
 PAUSES = (0.1, 1.0)                  # seconds before the second and the third attempt
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 SHARED = -1
+
+
+def optimized(frame):
+    """A dask frame's `optimize()`, which leaves dask's configuration as it is.
+
+    Optimising a read of Parquet by Arrow's file system imports distributed within a `dask.config.set` of a setting of
+    distributed's. Where that is the first import, what distributed has set goes with it at the end: every later
+    `compute()` and `Client()` of the process is a KeyError.
+    """
+    from dask.dataframe.dask_expr.io import ReadParquetPyarrowFS
+
+    if any(True for _ in frame.expr.find_operations(ReadParquetPyarrowFS)):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("distributed")
+    return frame.optimize()
 
 
 class Note(str):

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from daskglm_rep.design import Data, are_co_aligned, cuts, is_frame, is_table
-from daskglm_rep.graphs import Source
+from daskglm_rep.graphs import Source, optimized
 from daskglm_rep.pairing import check_order
 from daskglm_rep.readers import Foreign, Texts, plain_objects
 from daskglm_rep.recipes import weight_and_offset
@@ -183,7 +183,7 @@ def chunks(frame):
     """`Data` whose parts are (frame,): slices of a pandas frame, partitions of a dask one."""
     if isinstance(frame, pd.DataFrame):
         return Data([(frame.iloc[rows],) for rows in cuts(len(frame))], AsFrame(), [])
-    frame = frame.optimize()
+    frame = optimized(frame)
     parts = [(key,) for key in frame.__dask_keys__()]
     return Data(parts, AsFrame(), [], Source(parts, [frame], dict(frame.__dask_graph__())))
 

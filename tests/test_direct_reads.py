@@ -1,5 +1,8 @@
 """Columns of Parquet files go into blocks without a frame: where they may, with the frame's numbers to the last bit."""
 
+import subprocess
+import sys
+
 import cloudpickle
 import dask.dataframe as dd
 import distributed  # noqa: F401  dask loses its settings where it is imported by read_parquet(filesystem=...)
@@ -232,3 +235,17 @@ def test_codes_of_zeros_and_ones(kind, labels):
             encode(np.append(y.astype(float), other), labels)
     wrong = np.append(y.astype(float), 3.0)
     assert np.array_equal(encode(wrong, labels, np.append(np.ones(300), 0.0))[:300], encode(y, labels))
+
+
+def test_a_fit_leaves_the_configuration_of_dask_as_it_was(tmp_path):
+    """In a process that has not imported distributed before it reads by Arrow's file system."""
+    code = f"""
+import dask, dask.dataframe as dd, pandas as pd
+from daskglm_rep import GLMClassifier
+pd.DataFrame({{"a": range(40), "y": [0, 1, 1, 0] * 10}}).to_parquet({str(tmp_path / "rows.parquet")!r})
+frame = dd.read_parquet({str(tmp_path / "rows.parquet")!r}, filesystem="pyarrow")
+GLMClassifier().fit(frame[["a"]], frame["y"])
+assert dask.config.get("distributed.comm.timeouts.connect") and len(frame.compute()) == 40
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
