@@ -3,8 +3,9 @@
     python benchmarks/covariance.py [--rows 2000000] [--features 7 50] [--clusters 1000 1000000] [--repeats 5]
                                     [--family binomial] [--where memory cluster]
 
-Prints the median over alternating repeats: seconds of one sweep, and ratios to it. "cluster" is rows persisted on two
-worker processes of one thread. The results kept are in benchmarks/results/covariance.txt.
+Prints the least of some repeats in turn: seconds of one sweep, and ratios to it. Rows in memory are timed in CPU time
+of all threads, so that a busy machine changes it little; "cluster" is rows persisted on two workers of one thread,
+by the clock. The results kept are in benchmarks/results/covariance.txt.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def problem(n, p, n_clusters, family, where="memory", seed=0):
 
 
 def measure(n, p, n_clusters, family="binomial", repeats=5, where="memory"):
-    """Seconds of each kind of sweep, medians over alternating repeats.
+    """Seconds of each kind of sweep, the least of some repeats in turn.
 
     Returns
     -------
@@ -47,14 +48,14 @@ def measure(n, p, n_clusters, family="binomial", repeats=5, where="memory"):
     jobs = {"sweep": lambda: passes.run(block_moments, data, objective.model, objective.basis, coef)}
     for kind in ("HC0", "HC3", "cluster"):
         jobs[kind] = lambda kind=kind: covariance.compute(fitted, kind, data)
-    times = {name: [] for name in jobs}
+    times, clock = {name: [] for name in jobs}, time.process_time if where == "memory" else time.perf_counter
     for repeat in range(repeats + 1):
         for name, job in jobs.items():
-            start = time.perf_counter()
+            start = clock()
             job()
             if repeat:                                    # the first round compiles
-                times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in times.items()}
+                times[name].append(clock() - start)
+    return {name: min(values) for name, values in times.items()}
 
 
 def main(arguments=None):

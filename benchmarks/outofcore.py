@@ -62,9 +62,9 @@ class Sweeps:
     def __exit__(self, *exception):
         passes.run = self.run
 
-    def _timed(self, kernel, data, *arguments):
+    def _timed(self, kernel, data, *arguments, **options):
         start = time.perf_counter()
-        total = self.run(kernel, data, *arguments)
+        total = self.run(kernel, data, *arguments, **options)
         if data.source is not None:
             self.found.append((kernel.__name__, time.perf_counter() - start))
         return total

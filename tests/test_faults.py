@@ -162,8 +162,8 @@ def test_scattered_rows_whose_only_copy_dies(when, cluster, monkeypatch):
             killed.append(True)
             cluster.sync(cluster.cluster.workers[0].close)
 
-    def killing(*arguments):
-        total = run(*arguments)
+    def killing(*arguments, **options):
+        total = run(*arguments, **options)
         kill()
         return total
 
@@ -179,8 +179,8 @@ def test_persisted_rows_are_made_again_when_a_worker_dies(cluster, truth, monkey
     data = dask.persist(lazy(X), lazy(Y))
     run, killed = passes.run, []
 
-    def killing(*arguments):
-        total = run(*arguments)
+    def killing(*arguments, **options):
+        total = run(*arguments, **options)
         if not killed:
             killed.append(True)
             cluster.sync(cluster.cluster.workers[0].close)

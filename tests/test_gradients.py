@@ -67,8 +67,8 @@ def test_one_hessian_of_all_rows_ends_a_fit(kind, style, monkeypatch):
     weight = rng.exponential(1.0, len(y)) if kind in ("poisson", "gamma") else None
     full, run = [], passes.run
 
-    def counting(kernel, data, *arguments):
-        found = run(kernel, data, *arguments)
+    def counting(kernel, data, *arguments, **options):
+        found = run(kernel, data, *arguments, **options)
         moments = getattr(found, "first", found)
         if data.n_blocks and sum(len(c[0]) for c in data.chunks if isinstance(c, tuple)) == len(y):
             full.append(getattr(moments, "expected", None) is not None)

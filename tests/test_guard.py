@@ -35,9 +35,9 @@ class Wire:
     def __init__(self, monkeypatch):
         self.sent, self.inside, run = [], False, passes.run
 
-        def listening(kernel, data, *arguments):
+        def listening(kernel, data, *arguments, **options):
             if self.inside or data.prepare is ready:            # a block sweeps its own rows, a fit its own points
-                return run(kernel, data, *arguments)
+                return run(kernel, data, *arguments, **options)
 
             def tapped(block, *rest):
                 self.inside = True
@@ -47,7 +47,7 @@ class Wire:
                 return found
 
             tapped.__name__ = kernel.__name__
-            return run(tapped, data, *arguments)
+            return run(tapped, data, *arguments, **options)
 
         monkeypatch.setattr(passes, "run", listening)
 

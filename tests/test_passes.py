@@ -152,11 +152,11 @@ def _before(monkeypatch, kernel, change):
     """Call `change` before the first sweep of a kernel over lazy data."""
     run, seen = passes.run, []
 
-    def watching(function, data, *arguments):
+    def watching(function, data, *arguments, **options):
         if function.__name__ == kernel and data.collections is not None and not seen:
             seen.append(kernel)
             change()
-        return run(function, data, *arguments)
+        return run(function, data, *arguments, **options)
 
     monkeypatch.setattr(passes, "run", watching)
 

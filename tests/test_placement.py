@@ -107,8 +107,8 @@ def sweeps(monkeypatch):
     """Of every sweep over lazy data, the number of bundles (0: it was read chunk by chunk)."""
     found, run = [], passes.run
 
-    def watching(kernel, data, *arguments):
-        total = run(kernel, data, *arguments)
+    def watching(kernel, data, *arguments, **options):
+        total = run(kernel, data, *arguments, **options)
         if data.source is not None:
             found.append(len(data.source.placed or ()))
         return total
@@ -326,8 +326,8 @@ def test_a_sample_from_bundles_is_the_sample_from_chunks(client):
 def test_a_worker_killed_between_sweeps_changes_nothing(kind, truth, monkeypatch):
     run, killed = passes.run, []
 
-    def killing(kernel, data, *arguments):
-        total = run(kernel, data, *arguments)
+    def killing(kernel, data, *arguments, **options):
+        total = run(kernel, data, *arguments, **options)
         if data.source is not None and not killed:
             address = data.source.placed[0].worker
             killed.append(placement.workers.known(client)[address]["id"])

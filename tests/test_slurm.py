@@ -49,8 +49,8 @@ def test_a_job_cancelled_in_the_middle_of_a_fit_changes_nothing(size, folder, jo
     truth = _fit(folder)
     run, cancelled = passes.run, []
 
-    def cancelling(*arguments):
-        total = run(*arguments)
+    def cancelling(*arguments, **options):
+        total = run(*arguments, **options)
         if client.scheduler_info()["workers"] and not cancelled:
             cancelled.append(min(_running(), key=int))
             subprocess.run(["scancel", cancelled[0]], check=True)
