@@ -136,7 +136,12 @@ class ClusterScores:
         return self
 
     def merge(self, other):
-        return ClusterScores.of(*self.total, self.n_missing, self.n_kept).absorb(other)
+        if not isinstance(self._table, _ByLabel):
+            return ClusterScores.of(*self.total, self.n_missing, self.n_kept).absorb(other)
+        new = ClusterScores(1, self.rows.shape[1], self.n_missing, self.n_kept)
+        new._table = _ByLabel(self._table.low, self._table.high, self.rows.shape[1])
+        new._table.add(self._table)
+        return new.absorb(other)
 
 
 @kernel
