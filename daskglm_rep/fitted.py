@@ -192,5 +192,6 @@ def distance_of(objective, step, se, coef):
         return 0.0
     raw, size = np.abs(objective.basis.raw(step)), np.abs(objective.basis.raw(coef))
     floor = 1e-13 * (size + size.max() * 1e-3)
-    ratio = np.maximum(raw - floor, 0.0) / np.maximum(se, 1e-300)
+    with np.errstate(over="ignore"):
+        ratio = np.maximum(raw - floor, 0.0) / np.maximum(se, 1e-300)
     return float(np.max(ratio)) if np.isfinite(ratio).all() else math.inf

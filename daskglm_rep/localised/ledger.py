@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ try:
     import fcntl
 except ImportError:                  # Windows: one process a ledger is the site's to see to
     fcntl = None
+
+_READING = threading.Lock()          # numpy reads headers by ast, which Python 3.11.7 cannot in two threads at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +109,8 @@ class Ledger:
             _write(self._lines, whole.encode())
         self.entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
         paths = (self.folder / "sets").glob("*.npy")
-        self.sets |= {path.stem: np.load(path) for path in paths if path.stem not in self.sets}
+        with _READING:
+            self.sets |= {path.stem: np.load(path) for path in paths if path.stem not in self.sets}
 
     @property
     def _lines(self):
