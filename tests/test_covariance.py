@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from reference_fits import CASES, expected, fit
 from scipy import linalg, sparse
+from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import CovarianceWarning, LinearRegression, LogisticRegression, PoissonRegressor, design
+from daskglm_rep import CovarianceWarning, GLMRegressor, LinearRegression, LogisticRegression, PoissonRegressor, design
 from daskglm_rep.inference import covariance
 from daskglm_rep.kernels.cluster_sums import ClusterScores
 from daskglm_rep.preparation import prepare
@@ -441,3 +442,15 @@ print(r.covariance.n_clusters, resource.getrusage(resource.RUSAGE_SELF).ru_maxrs
                           cwd=pathlib.Path(__file__).parent.parent)
     print(done.stdout, done.stderr[-2000:])
     assert done.returncode == 0 and float(done.stdout.split()[-1]) < 2.0
+
+
+@pytest.mark.parametrize("cov_type", ["HC1", "HC3", "cluster", "CR2"])
+def test_a_fit_that_stands_outside_the_domain_is_told_and_has_no_errors(cov_type):
+    """It was refused, in words about other rows, where model-based errors were NaN beside the warning."""
+    x, groups = np.linspace(0.0, 1.0, 200), np.arange(200) % 20
+    model = GLMRegressor("poisson", link="identity", warm_start=True, cov_type=cov_type)
+    model.fit(x[:, None], np.round(30.0 - 29.0 * x), clusters=groups)
+    model.set_params(max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="leave the family's domain"):
+        model.fit(3.0 * x[:, None], np.round(30.0 - 29.0 * x), clusters=groups)      # begins at means below zero
+    assert model.results_.bse.isna().all()

@@ -85,6 +85,8 @@ def compute(fitted, cov_type="nonrobust", data=None, **options):
     if data is None:
         raise ValueError(f"cov_type={cov_type!r} needs the rows of the fit: results_.with_covariance({cov_type!r}, X, "
                          "y).")
+    if not fitted.fit.point.valid:          # the fit has told that it stands outside the family's domain
+        return dataclasses.replace(model_based(fitted, options=options), cov_type=cov_type, note="")
     if cov_type == "cluster":
         return clustered(fitted, data, options)
     if cov_type in CLUSTERED:
