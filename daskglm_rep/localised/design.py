@@ -88,10 +88,6 @@ class Design:
         return list(dict.fromkeys([self.response, *(name for term in self.terms for name in term),
                                    *(c for c in (self.weights, self.offset, self.clusters) if c is not None)]))
 
-    @property
-    def is_known(self):
-        return all(name in self.levels for name in self.factors)
-
     def products(self):
         """Design columns: (name, tuple of pieces), a piece being (column, level or None)."""
         found = []
