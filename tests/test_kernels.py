@@ -14,6 +14,7 @@ from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.leverage import quadratic_rows
 from daskglm_rep.kernels.meat import Adjustment, block_meat
 from daskglm_rep.kernels.moments import block_moments, moments_with_null
+from daskglm_rep.kernels.strips import LENGTH, new_strip
 from daskglm_rep.kernels.survey import labels_of, response_totals, spread
 from daskglm_rep.models.glm import GLM
 from daskglm_rep.models.multinomial import Multinomial
@@ -88,6 +89,14 @@ def test_meat_of_every_layout(p, power):
                 np.testing.assert_allclose(m.matrix, (Z * squares[:, None]).T @ Z, rtol=1e-9, atol=1e-9, err_msg=name)
                 np.testing.assert_allclose(m.score, Z.T @ (weight * (y - mu)), rtol=1e-11, atol=1e-11 * n)
                 assert not m.n_perfect
+
+
+def test_room_of_a_strip_holds_no_leftovers():
+    """Numbers below the smallest normal one made sums by fours take eight times as long."""
+    for q in range(1, 14):
+        used = [np.full(((q + 6) // 4 * 4, LENGTH), 5e-324) for _ in range(50)]
+        del used
+        assert not any(new_strip(q).any() for _ in range(50))
 
 
 def test_rows_of_leverage_one_are_found_in_every_strip():

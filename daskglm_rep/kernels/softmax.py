@@ -175,7 +175,7 @@ def _strip_moments(X, columns, center, inverse_scale, intercept, y, weight, offs
                    totals):
     """One visit of each strip of a dense block: score, deviance and the distinct numbers of the information."""
     k, q = B.shape
-    Z, left, right = new_strip(q), np.empty(((pairs.shape[0] + 3) // 4 * 4, LENGTH)), np.empty((4, LENGTH))
+    Z, left, right = new_strip(q), np.zeros(((pairs.shape[0] + 3) // 4 * 4, LENGTH)), np.zeros((4, LENGTH))
     eta, probability, variance = np.empty((k, LENGTH)), np.empty((k, LENGTH)), np.empty((k, LENGTH))
     residual, slope = np.zeros(((k + 3) // 4 * 4, LENGTH)), np.empty(q)
     own_y, own_weight, own_offset, top = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)

@@ -33,8 +33,11 @@ def _lies_whole(X, columns):
 
 @kernel
 def new_strip(q):
-    """Room for a strip of q columns."""
-    return np.empty(((q + 6) // 4 * 4, LENGTH))
+    """Room for a strip of q columns.
+
+    Zeros: sums by fours touch rows beyond q, and what lies in memory may be numbers so small that each costs a hundred.
+    """
+    return np.zeros(((q + 6) // 4 * 4, LENGTH))
 
 
 @kernel
