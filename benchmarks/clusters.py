@@ -1,6 +1,6 @@
 """Time and tasks of a sweep by number of chunks: lazy and persisted, on threads and on a cluster, beside dask's sums.
 
-A sweep reads X and y, so it is compared with X.sum() and y.sum() computed together.
+A sweep reads X and y: beside it stand X.sum() and y.sum() computed together, and X.sum() alone.
 
     python benchmarks/clusters.py                   # 10 to 10,000 chunks; writes benchmarks/results/clusters.md
     python benchmarks/clusters.py 10 100            # these, printed only
@@ -67,16 +67,16 @@ def _best(act, count=None, budget=6.0):
 
 
 def measure(X, y, count):
-    """Seconds and tasks of a sweep and of X.sum() with y.sum(), seconds of the first sweep and of a fit."""
+    """Seconds and tasks of a sweep and of X.sum() with y.sum(), seconds of X.sum(), the first sweep and a fit."""
     data = build(X, y)
     basis = Basis(np.arange(P), np.zeros(P), np.ones(P), True)
     work = (block_moments, data, GLM.of("binomial"), basis, np.zeros(P + 1))
     start = time.perf_counter()
     passes.run(*work)
     first = time.perf_counter() - start
-    (sweep, tasks), (sums, sum_tasks) = (_best(act, count) for act in (
-        lambda: passes.run(*work), lambda: dask.compute(X.sum(), y.sum())))
-    return dict(first=first, sweep=sweep, tasks=tasks, sum=sums, sum_tasks=sum_tasks,
+    (sweep, tasks), (sums, sum_tasks), (alone, _) = (_best(act, count) for act in (
+        lambda: passes.run(*work), lambda: dask.compute(X.sum(), y.sum()), lambda: X.sum().compute()))
+    return dict(first=first, sweep=sweep, tasks=tasks, sums=sums, sum_tasks=sum_tasks, alone=alone,
                 fit=_best(lambda: GLMClassifier().fit(X, y))[0])
 
 
@@ -89,13 +89,14 @@ def _count_here(act):
 
 def run(counts):
     lines = ["| where | rows | chunks | sweep, s | tasks | X.sum() and y.sum(), s | their tasks | sweep / sums | "
-             "first sweep, s | fit, s |",
-             "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+             "sweep / X.sum() | first sweep, s | fit, s |",
+             "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
     print(*lines, sep="\n", flush=True)
 
     def add(where, kind, n_chunks, found):
         lines.append(f"| {where} | {kind} | {n_chunks:,} | {found['sweep']:.3f} | {found['tasks']:,} | "
-                     f"{found['sum']:.3f} | {found['sum_tasks']:,} | {found['sweep'] / found['sum']:.2f} | "
+                     f"{found['sums']:.3f} | {found['sum_tasks']:,} | {found['sweep'] / found['sums']:.2f} | "
+                     f"{found['sweep'] / found['alone']:.2f} | "
                      f"{found['first']:.2f} | {found['fit']:.2f} |")
         print(lines[-1], flush=True)
 
