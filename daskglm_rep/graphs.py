@@ -1,6 +1,6 @@
 """Where lazy chunks come from: what leads to one chunk alone is done inside the task that uses the chunk.
 
-A sweep then sends one task a chunk and one merge for every `passes.SPLIT_EVERY` of them, however many steps dask needs
+A sweep then sends one task a chunk and one merge for every `merging.SPLIT_EVERY` of them, however many steps dask needs
 to make a chunk. A read that fails is tried again, and one that keeps failing says which file it was.
 """
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import linalg
 
 from daskglm_rep import passes
+from daskglm_rep.blas import for_coefficients
 from daskglm_rep.design import Data
 from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.moments import block_moments, moments_with_null
@@ -186,6 +187,7 @@ def inverse(matrix):
     if found is None:
         return np.full(matrix.shape, math.nan)
     L, s = found
-    half = linalg.lapack.dpotri(L, lower=1)[0]          # the lower triangle, over a factor that is zero above it
+    with for_coefficients(len(L)):
+        half = linalg.lapack.dpotri(L, lower=1)[0]          # the lower triangle, over a factor that is zero above it
     half[np.diag_indices(len(half))] *= 0.5
     return s[:, None] * (half + half.T) * s

@@ -14,7 +14,6 @@ later sweep: a block that comes with more or fewer is refused.
 """
 
 import logging
-import uuid
 import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -29,66 +28,15 @@ from dask.system import CPU_COUNT
 from daskglm_rep import placement, workers
 from daskglm_rep.blas import ONE_BLAS_THREAD
 from daskglm_rep.graphs import Packed
-from daskglm_rep.summaries import joined
-from daskglm_rep.telling import ReadWarning, tell
+from daskglm_rep.merging import Noted, fresh_name, merge_all, merge_tree, merged_by_shares, sent, told
+from daskglm_rep.telling import tell
 
 logger = logging.getLogger("daskglm_rep")
-SPLIT_EVERY = 8
 BUNDLES_PER_THREAD = 4
 TASKS_PER_THREAD = 32                # of lazy chunks: more cost more than the balance that they bring
 TABLES_PER_THREAD = 2                # of them, of a kernel whose summary is large: one a task
 ONE_THREAD = ("sync", "synchronous", "single-threaded")
 PROCESSES = ("processes", "multiprocessing")
-
-
-def fresh_name(what):
-    """A name that no other graph has; dask's dashboard groups tasks by what stands before the token."""
-    return f"{what}-{uuid.uuid4().hex}"
-
-
-class Noted:
-    """A summary with what tasks have to tell."""
-
-    def __init__(self, summary, notes):
-        self.summary, self.notes = summary, notes
-
-
-def merge_all(summaries, owned=False):
-    """Merge a sequence of summaries from the left; notes go along.
-
-    Parameters
-    ----------
-    owned : bool
-        Whether the first one is the caller's own: a large one then `absorb`s the others in place.
-    """
-    total, notes = None, []
-    for summary in summaries:
-        if isinstance(summary, Noted):
-            notes += summary.notes
-            summary = summary.summary
-        summary = summary.value if isinstance(summary, Packed) else summary
-        if total is None:
-            total = summary
-            continue
-        total, owned = total.absorb(summary) if owned and hasattr(total, "absorb") else total.merge(summary), True
-    return Noted(total, notes) if notes else total
-
-
-def _told(total):
-    """The summary alone, once its notes were told."""
-    total = merge_all([total])
-    if not isinstance(total, Noted):
-        return total
-    tell(f"{len(total.notes)} reads failed and were repeated: {'; '.join(total.notes[:3])}.", ReadWarning)
-    return total.summary
-
-
-def _sent(total):
-    """A summary with an array or more a block as one string of bytes, where it is sent: frames cost more than bytes."""
-    if isinstance(total, Noted):
-        return Noted(_sent(total.summary), total.notes)
-    many = isinstance(total, (placement.Sorted, placement.Runs)) or hasattr(total, "in_order")
-    return Packed(joined(total)) if many else joined(total)
 
 
 def counted(block, index, expected):
@@ -145,7 +93,7 @@ class _Work:
 
     def chunks(self, first, lengths, readers):
         """Merged over neighbouring lazy chunks, one in memory at a time."""
-        return _sent(self._folded(partial(self.chunk, first + i, n, reader)
+        return sent(self._folded(partial(self.chunk, first + i, n, reader)
                                   for i, (n, reader) in enumerate(zip(lengths, readers.value))))
 
     def rows(self, *chunk):
@@ -159,7 +107,7 @@ class _Work:
         with ONE_BLAS_THREAD:
             if self.grows:
                 return self._folded(calls)
-            return _sent(merge_all(placement.wrapped(block, call()) for block, call in zip(bundle.blocks, calls)))
+            return sent(merge_all(placement.wrapped(block, call()) for block, call in zip(bundle.blocks, calls)))
 
 
 def run(kernel, data, *arguments, finish=None):
@@ -172,7 +120,8 @@ def run(kernel, data, *arguments, finish=None):
         are pickled by value. Summaries whose blocks may come in any order say so by `commutes = True`.
     data : design.Data
     finish : callable, optional
-        Of the summary of a kernel that `grows`, pickled to where the last merge is made: a large summary stays there.
+        Of the summary of a kernel that `grows`, pickled to where the last merges are made: a large summary stays there.
+        Its `adds_up(summary)` says whether it may be called on shares of the summary, and the outcomes merged.
 
     Returns
     -------
@@ -199,8 +148,8 @@ def run(kernel, data, *arguments, finish=None):
             logger.info("%s", where(data))
         _tell_large_chunks(data, client)
     if client is not None and data.source.placed:
-        return _told(_run_placed(name, work, data, client))
-    return _told(_run_lazy(name, work, data, client))
+        return told(_run_placed(name, work, data, client))
+    return told(_run_lazy(name, work, data, client))
 
 
 def where(data):
@@ -284,13 +233,25 @@ class _Bound:
 
 def _run_lazy(name, work, data, client):
     layer = _lazy_tasks(name, work, data, n_threads() if client is None else workers.n_threads(client))
-    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"), work.finish)
     rest, futures = data.source.rest, data.source.futures
     if client is not None:
         rest = {key: task for key, task in rest.items() if key not in futures}
-        return workers.compute(client, _graph(name, layer, rest), last, futures.values())
+        return _on_cluster(work, layer, lambda layer: _graph(name, layer, rest), client, futures)
+    last = merge_tree(layer, list(layer), _merge_name(work), work.finish)
     with ONE_BLAS_THREAD:
         return _local_get(data.source)(layer | rest, last)
+
+
+def _merge_name(work):
+    return fresh_name(f"{work.kernel.__name__}-merge")
+
+
+def _on_cluster(work, layer, graph_of, client, futures):
+    """Merge the outcomes of a layer of tasks on the workers."""
+    if work.finish is not None:
+        return merged_by_shares(client, graph_of, layer, _merge_name(work), work.finish, futures.values())
+    last = merge_tree(layer, list(layer), _merge_name(work))
+    return workers.compute(client, graph_of(layer), last, futures.values())
 
 
 def _graph(name, layer, rest):
@@ -342,28 +303,6 @@ def _chunk_tasks(name, tail, function, data):
     return layer
 
 
-def _merge_tree(layer, name, finish):
-    """Add to a layer of tasks the tree that merges them, in their order; returns the key of its root."""
-    level, depth = list(layer), 0
-    while len(level) > 1:
-        groups = [level[i:i + SPLIT_EVERY] for i in range(0, len(level), SPLIT_EVERY)]
-        level = [(name, depth, i) for i in range(len(groups))]
-        layer.update({key: Task(key, _merge, *map(TaskRef, group)) for key, group in zip(level, groups)})
-        depth += 1
-    if finish is None:
-        return level[0]
-    layer[name, depth, 0] = Task((name, depth, 0), _finished, finish, TaskRef(level[0]))
-    return name, depth, 0
-
-
-def _merge(*summaries):
-    return _sent(merge_all(summaries))
-
-
-def _finished(finish, total):
-    return Noted(finish(total.summary), total.notes) if isinstance(total, Noted) else finish(total)
-
-
 def rows(kernel, data, lengths, width, *arguments):
     """Lay `kernel(block, *arguments)`, an (n, width) array a block, under each other as one lazy dask array.
 
@@ -395,6 +334,6 @@ def _run_placed(name, work, data, client):
     for i, placed in enumerate(data.source.placed):
         layer[name, i] = Task((name, i), work.bundle, [lengths[b] for b in placed.blocks], TaskRef(placed.future.key))
         pins[name, i] = [placed.worker]
-    last = _merge_tree(layer, fresh_name(f"{work.kernel.__name__}-merge"), work.finish)
-    total = workers.compute(client, placement.pinned(name, layer, pins), last, data.source.futures.values())
+    total = _on_cluster(work, layer, lambda layer: placement.pinned(name, layer, pins), client,
+                        data.source.futures)
     return placement.unwrapped(merge_all([total]))

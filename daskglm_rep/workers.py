@@ -75,12 +75,19 @@ def compute(client, graph, keys, futures=()):
     TimeoutError
         No worker could work for `daskglm_rep.timeout` seconds (dask's configuration; without it they are waited for).
     """
+    with held(client, graph, keys, futures) as wanted:
+        return client.gather(wanted)
+
+
+@contextlib.contextmanager
+def held(client, graph, keys, futures=()):
+    """Futures of keys of a graph, once they are computed; released in the end. Parameters and errors of `compute`."""
     from distributed import KilledWorker
     with _seceded():
         wanted = client.get(graph, keys, sync=False)
         try:
             wait(client, wanted)
-            return client.gather(wanted)
+            yield wanted
         except CancelledError:
             raise RuntimeError(lost(client, futures)) from None
         except KilledWorker as error:
@@ -90,6 +97,12 @@ def compute(client, graph, keys, futures=()):
         finally:
             for future in wanted if isinstance(wanted, list) else [wanted]:
                 future.release()
+
+
+def holders(client, futures):
+    """Addresses of the workers that hold the values of futures, in the order of these."""
+    where = client.who_has(futures)
+    return list(dict.fromkeys(addresses[0] for addresses in map(where.get, (f.key for f in futures)) if addresses))
 
 
 @contextlib.contextmanager

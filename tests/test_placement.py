@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daskglm_rep import PoissonRegressor, SubsampledGLM, glm, passes, placement
+from daskglm_rep import PoissonRegressor, SubsampledGLM, glm, merging, passes, placement
 from daskglm_rep.design import build
 from daskglm_rep.graphs import MOST_STEPS
 from daskglm_rep.kernels.survey import Pilot, survey
@@ -177,7 +177,7 @@ class _Ordered:
 
 def test_a_lazy_sweep_sends_little_more_than_a_task_a_chunk(client):
     frame = dd.from_pandas(TABLE, npartitions=CHUNKS).map_partitions(_same)
-    merges = -(-CHUNKS // passes.SPLIT_EVERY) + 1
+    merges = -(-CHUNKS // merging.SPLIT_EVERY) + 1
     for data in (build(lazy(X), lazy(Y)), build(frame[["a", "b", "c"]], frame["y"])):
         assert _tasks(client, lambda: passes.run(_sum, data)) == CHUNKS + merges
 
@@ -337,3 +337,25 @@ def test_a_worker_killed_between_sweeps_changes_nothing(kind, truth, monkeypatch
     monkeypatch.setattr(passes, "run", killing)
     with cluster_of(2, 1, processes=True) as client:
         assert same(PERSISTED[kind](client), truth) and len(killed) == 1
+
+
+LABELS = {"every number": lambda rng: rng.integers(-40, 900, N), "few, far apart": lambda rng: rng.integers(0, 9, N) * 10 ** 15,
+          "text": lambda rng: rng.integers(0, 300, N).astype(str), "halves": lambda rng: rng.integers(0, 300, N) / 2,
+          "one share alone": lambda rng: np.repeat([5, 6], [N - 10, 10]), "two columns": lambda rng: rng.integers(0, 40, (N, 2))}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("rows", ["persisted", "lazy"])
+def test_large_tables_of_clusters_are_merged_by_shares(kind, rows, client, monkeypatch):
+    """Each worker its share of the labels: the same errors as in memory."""
+    monkeypatch.setattr(merging, "LARGE", 0)
+    shares = []
+    monkeypatch.setattr(merging, "_edges", lambda *given, edges=merging._edges: shares.append(edges(*given)) or shares[-1])
+    labels = LABELS[kind](np.random.default_rng(2))
+    want = PoissonRegressor(tol=1e-10, cov_type="cluster").fit(X, Y, clusters=labels).results_
+    cut = [da.from_array(a, chunks=(CHUNK,) + (-1,) * (a.ndim - 1)).map_blocks(_same) for a in (X, Y, labels)]
+    cut = dask.persist(*cut) if rows == "persisted" else cut
+    got = PoissonRegressor(tol=1e-10, cov_type="cluster").fit(*cut[:2], clusters=cut[2]).results_
+    np.testing.assert_allclose(got.bse, want.bse, rtol=1e-8)
+    assert got.covariance.n_clusters == want.covariance.n_clusters
+    assert len(shares) == (kind not in ("text", "halves", "two columns"))

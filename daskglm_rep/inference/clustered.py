@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -42,7 +41,7 @@ class Meats:
     @classmethod
     def of(cls, found, together):
         """From all sums; `together`: several columns name one cluster."""
-        rows, score = found.rows, found.score
+        rows, score = found.occupied, found.score
         if together or found.n_columns == 1:
             return cls(found.n_missing, found.n_kept, score, (found.count,), ((1, found.count, rows.T @ rows),))
         labels, sums = found.total
@@ -56,6 +55,26 @@ class Meats:
                 parts.append((size, len(total), total.T @ total))
         sizes = tuple(len(names) for _, names in columns)
         return cls(found.n_missing, found.n_kept, score, sizes, tuple(parts))
+
+    def merge(self, other):
+        """Of clusters that are not in the other, where a cluster is named by one column or by all together."""
+        (size, n, meat), = self.parts
+        (_, m, more), = other.parts
+        return Meats(self.n_missing + other.n_missing, self.n_kept + other.n_kept, self.score + other.score, (n + m,),
+                     ((size, n + m, meat + more),))
+
+
+@dataclasses.dataclass(frozen=True)
+class _ToMeats:
+    """Of all sums by cluster, or of a share of them."""
+
+    together: bool
+
+    def __call__(self, found):
+        return Meats.of(found, self.together)
+
+    def adds_up(self, found):
+        return self.together or found.n_columns == 1
 
 
 def collect(fitted, data, kernel, finish=None):
@@ -114,7 +133,7 @@ def note_of(n_clusters, n_coef):
 
 def clustered(fitted, data, options):
     """Clusters by one column or several: Cov = sum over non-empty sets of columns of (-1)^(size + 1) V_set."""
-    found = collect(fitted, data, cluster_scores, partial(Meats.of, together=options.convention == "madlib"))
+    found = collect(fitted, data, cluster_scores, _ToMeats(options.convention == "madlib"))
     A, sizes, matrix = bread(fitted, options.information), found.sizes, 0.0
     _at_least_two(sizes)
     for size, n_clusters, meat in found.parts:

@@ -9,6 +9,8 @@ from daskglm_rep.kernels.labels import Codebook, WholeNumbers, is_missing, whole
 
 SPARE = 2          # rows that a table has room for, by rows in use
 SPARSE = 4          # rows of a table addressed by label, by labels that there are
+EARLY, SMALL = 16, 2 ** 24          # the same of a table of so few numbers: more of its labels come with more blocks
+SAMPLE = 256          # labels, or one more, from which those of a table are cut into shares
 SHORT = 2 ** 12          # rows of such a table that are few anyway
 FEW_COLUMNS = 128          # of such a table: looking up a code costs little beside a longer row
 
@@ -48,10 +50,19 @@ class ClusterScores:
         return new
 
     def __reduce__(self):
-        return ClusterScores.of, (*self.total, self.n_missing, self.n_kept)
+        table, counts = self._table, (self.n_missing, self.n_kept)
+        if isinstance(table, _ByLabel) and 2 * table.count > len(table.occupied):
+            return ClusterScores._by_label, (*table.whole, *counts)
+        return ClusterScores.of, (*self.total, *counts)
+
+    @classmethod
+    def _by_label(cls, start, present, rows, *counts):
+        new = cls(1, rows.shape[1], *counts)
+        new._table = _ByLabel.of(start, present, rows)
+        return new
 
     def __sizeof__(self):
-        return self._table.rows.nbytes
+        return self._table.occupied.nbytes
 
     @property
     def count(self):
@@ -60,24 +71,41 @@ class ClusterScores:
 
     @property
     def rows(self):
-        """The sums in the rows that codes point to, a view; rows of zeros may lie between them."""
+        """The sums in the rows that codes point to, a view; rows of zeros may lie around and between them."""
         return self._table.rows
+
+    @property
+    def occupied(self):
+        """From the first to the last of these rows that a cluster has: memory that nobody touched is not read."""
+        return self._table.occupied
 
     @property
     def score(self):
         """(m,) array, the sum over all clusters."""
-        return np.ones(len(self.rows)) @ self.rows          # BLAS: half the time of a sum
+        rows = self.occupied
+        return np.ones(len(rows)) @ rows          # BLAS: half the time of a sum
 
     @property
     def total(self):
         """Labels, a tuple of one (G,) array a cluster column, and (G, m) sums."""
         return self._table.labels, self._table.sums
 
+    def sample(self):
+        """Every so many-th label, whole numbers in any order; None where labels are others, or several columns."""
+        return self._table.sample() if self.n_columns == 1 else None
+
+    def between(self, low, high):
+        """The clusters with low <= label < high, whole numbers; rows without a label are in those of the least."""
+        first = low <= -2 ** 63
+        new = ClusterScores(1, self.rows.shape[1], *((self.n_missing, self.n_kept) if first else (0.0, 0.0)))
+        new._table = self._table.between(low, high)
+        return new
+
     def codes(self, columns):
         """(n,) int64 codes of rows with these labels, none of them missing; the table gets their rows."""
         if isinstance(self._table, _AtRest):
             labels, sums = self.total
-            self._move(_new_table(labels if len(sums) else columns, sums.shape[1], len(sums)))
+            self._move(_new_table(labels if len(sums) else columns, sums.shape[1]))
         codes = self._table.codes(columns)
         if codes is None:
             self._move(_ByCode(1, self.rows.shape[1]))
@@ -151,8 +179,21 @@ def _add_rows(rows, codes, sums):
             sums[codes[i], j] += rows[i, j]
 
 
+class _Table:
+    """Sums in `rows`, those of clusters with `labels` in `sums`."""
+
+    def sample(self):
+        numbers = whole_numbers(self.labels[0])
+        return None if numbers is None else numbers[::numbers.size // SAMPLE + 1]
+
+    def between(self, low, high):
+        numbers = whole_numbers(self.labels[0])
+        mine = (numbers >= low) & (numbers < high)
+        return _AtRest((self.labels[0][mine],), self.sums[mine])
+
+
 @dataclasses.dataclass(frozen=True)
-class _AtRest:
+class _AtRest(_Table):
     """Sums that nothing is added to: as they come from elsewhere, perhaps read-only."""
 
     labels: tuple
@@ -166,18 +207,23 @@ class _AtRest:
     def rows(self):
         return self.sums
 
+    occupied = rows
 
-def _new_table(columns, width, n_distinct):
-    """An empty table that suits some labels, of which so many are known to be distinct."""
+
+def _new_table(columns, width):
+    """An empty table that suits some labels."""
     numbers = whole_numbers(columns[0]) if len(columns) == 1 and width <= FEW_COLUMNS else None
     if numbers is not None and numbers.size:
         limits = int(numbers.min()), int(numbers.max())
-        if _is_short(limits, n_distinct):
-            return _ByLabel(*limits, width)
+        if _is_short(limits, numbers.size, width):
+            present = np.zeros(limits[1] - limits[0] + 1, bool)
+            _marked(numbers, limits[0], present)
+            if _is_short(limits, np.count_nonzero(present), width):
+                return _ByLabel(*limits, width)
     return _ByCode(len(columns), width)
 
 
-class _ByCode:
+class _ByCode(_Table):
     """Labels of any type, coded in order of appearance."""
 
     def __init__(self, n_columns, width):
@@ -199,7 +245,8 @@ class _ByCode:
     def is_dense(self):
         """Whether one row a number between the least and the greatest label is not much more than one a label."""
         book, few = self.books[0], not self.pairs and self.table.shape[1] <= FEW_COLUMNS
-        return few and book.known is None and bool(self.count) and _is_short(book.whole.range, self.count)
+        return few and book.known is None and bool(self.count) and _is_short(book.whole.range, self.count,
+                                                                             self.table.shape[1])
 
     @property
     def rows(self):
@@ -209,7 +256,7 @@ class _ByCode:
             self.table = table
         return self.table[:self.count]
 
-    sums = rows
+    sums = occupied = rows
 
     @property
     def labels(self):
@@ -228,17 +275,36 @@ def _mark(values, low, present, codes):
         present[codes[i]] = True
 
 
-def _is_short(limits, count):
-    return limits[1] - limits[0] < max(SPARSE * count, SHORT)
+def _marked(values, start, present):
+    """(n,) codes of whole numbers in a range that begins with `start`; the numbers are marked as present."""
+    codes = np.empty(values.size, np.int64)
+    call(_mark, (INDEX, types.int64, types.boolean[::1], types.int64[::1]), values, start, present, codes)
+    return codes
 
 
-class _ByLabel:
+def _is_short(limits, count, width):
+    """Whether a row a number between two limits is not much more than one a label, of which there are so many."""
+    length = limits[1] - limits[0]
+    return length < max(SPARSE * count, SHORT) or length < min(EARLY * count, SMALL // width)
+
+
+class _ByLabel(_Table):
     """Whole numbers in a short range: a row a number, which no code has to be looked up for, and merges are sums."""
 
     def __init__(self, low, high, width):
-        self.low, self.high, self.start = low, high, low
-        self.present, self.rows = np.zeros(0, bool), _aligned(0, width)
+        self._set(low, np.zeros(0, bool), _aligned(0, width))
         self._reach(low, high)
+
+    @classmethod
+    def of(cls, start, present, rows):
+        """From sums that nothing is added to."""
+        new = object.__new__(cls)
+        new._set(start, present, rows)
+        return new
+
+    def _set(self, start, present, rows):
+        self.low, self.high, self.start = start, start + present.size - 1, start
+        self.present, self.rows = present, rows
 
     def _reach(self, low, high):
         """Make room for a range, and half as much on either side: memory that nobody touched is none."""
@@ -253,7 +319,7 @@ class _ByLabel:
     def _extend(self, low, high, more=0):
         low, high = min(low, self.low), max(high, self.high)
         if low < self.start or high >= self.start + len(self.rows):
-            if not _is_short((low, high), self.count + more):
+            if not _is_short((low, high), self.count + more, self.rows.shape[1]):
                 return False
             self._reach(low, high)
         self.low, self.high = low, high
@@ -264,9 +330,7 @@ class _ByLabel:
         values = whole_numbers(columns[0])
         if values is None or values.size and not self._extend(int(values.min()), int(values.max())):
             return None
-        codes = np.empty(values.size, np.int64)
-        call(_mark, (INDEX, types.int64, types.boolean[::1], types.int64[::1]), values, self.start, self.present, codes)
-        return codes
+        return _marked(values, self.start, self.present)
 
     def add(self, other):
         """Whether another such table could be added."""
@@ -278,8 +342,22 @@ class _ByLabel:
         return True
 
     @property
+    def occupied(self):
+        return self.rows[self.low - self.start:self.high + 1 - self.start]
+
+    @property
+    def whole(self):
+        """What `of` takes."""
+        return self.low, self.present[self.low - self.start:self.high + 1 - self.start], self.occupied
+
+    @property
     def count(self):
         return int(np.count_nonzero(self.present))
+
+    def between(self, low, high):
+        a, b = max(low, self.low) - self.start, min(high, self.high + 1) - self.start
+        return _ByLabel.of(self.start + a, self.present[a:b], self.rows[a:b]) if a < b else _AtRest(
+            (np.empty(0, np.int64),), self.rows[:0])
 
     @property
     def labels(self):
