@@ -339,9 +339,11 @@ def test_a_worker_killed_between_sweeps_changes_nothing(kind, truth, monkeypatch
         assert same(PERSISTED[kind](client), truth) and len(killed) == 1
 
 
-LABELS = {"every number": lambda rng: rng.integers(-40, 900, N), "few, far apart": lambda rng: rng.integers(0, 9, N) * 10 ** 15,
+LABELS = {"every number": lambda rng: rng.integers(-40, 900, N),
+          "few, far apart": lambda rng: rng.integers(0, 9, N) * 10 ** 15,
           "text": lambda rng: rng.integers(0, 300, N).astype(str), "halves": lambda rng: rng.integers(0, 300, N) / 2,
-          "one share alone": lambda rng: np.repeat([5, 6], [N - 10, 10]), "two columns": lambda rng: rng.integers(0, 40, (N, 2))}
+          "one share alone": lambda rng: np.repeat([5, 6], [N - 10, 10]),
+          "two columns": lambda rng: rng.integers(0, 40, (N, 2))}
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -349,8 +351,8 @@ LABELS = {"every number": lambda rng: rng.integers(-40, 900, N), "few, far apart
 def test_large_tables_of_clusters_are_merged_by_shares(kind, rows, client, monkeypatch):
     """Each worker its share of the labels: the same errors as in memory."""
     monkeypatch.setattr(merging, "LARGE", 0)
-    shares = []
-    monkeypatch.setattr(merging, "_edges", lambda *given, edges=merging._edges: shares.append(edges(*given)) or shares[-1])
+    shares, edges = [], merging._edges
+    monkeypatch.setattr(merging, "_edges", lambda *given: shares.append(edges(*given)) or shares[-1])
     labels = LABELS[kind](np.random.default_rng(2))
     want = PoissonRegressor(tol=1e-10, cov_type="cluster").fit(X, Y, clusters=labels).results_
     cut = [da.from_array(a, chunks=(CHUNK,) + (-1,) * (a.ndim - 1)).map_blocks(_same) for a in (X, Y, labels)]
