@@ -303,8 +303,8 @@ def test_what_has_an_entry_a_block_is_sorted_after_merging():
 
 
 def test_a_survey_travels_with_its_pilot_as_one_block(client, monkeypatch):
-    sent, joined = [], passes.joined
-    monkeypatch.setattr(passes, "joined", lambda value: sent.append(joined(value)) or sent[-1])
+    sent, joined = [], merging.joined
+    monkeypatch.setattr(merging, "joined", lambda value: sent.append(joined(value)) or sent[-1])
     for data in (build(lazy(X), lazy(Y)), build(*dask.persist(lazy(X), lazy(Y)))):
         found = passes.run(survey, data, GLM.of("poisson").family, Pilot(5, 0.0, 5, 0))
         assert found.pilot_rows == (5,) * CHUNKS and len(found.pilot) == 1 and found.pilot[0].n_rows == 5 * CHUNKS
