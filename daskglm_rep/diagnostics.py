@@ -49,7 +49,7 @@ def _pivoted(C):
     return rest > ALIASED
 
 
-def undetermined(objective, point, which=slice(None)):
+def undetermined(objective, point, which=None):
     """Whether some coefficient's standard error is infinite in effect, as where the rows are separated.
 
     Parameters
@@ -57,7 +57,7 @@ def undetermined(objective, point, which=slice(None)):
     which : (r,) int array, optional
         The coefficients asked about, the others held.
     """
-    variance = np.diag(inverse(point.curvature[which][:, which]))
+    variance = np.diag(point.by_curvature.inverse if which is None else inverse(point.curvature[which][:, which]))
     return not np.isfinite(variance).all() or bool(
         objective.model.dispersion_known and np.max(variance, initial=0.0) > LOST ** 2)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from daskglm_rep.objective import Objective, Point, inverse
+from daskglm_rep.objective import Objective, Point
 from daskglm_rep.summaries import Survey
 
 
@@ -167,13 +167,13 @@ def standard_errors(objective, point, n_rows, least=False):
         Take the deviance for Pearson's chi-squared where it is smaller: far from the optimum one row can blow up the
         dispersion, and every distance would look short. Columns that others determine count by themselves.
     """
-    cov = inverse(point.curvature)
+    cov = point.by_curvature.inverse
     if least and not np.isfinite(cov).all():
         cov = np.diag(1.0 / np.maximum(np.diag(point.curvature), 1e-300))
     scale = dispersion(objective.model, point, n_rows)
     if least and not objective.model.dispersion_known:
         scale = min(scale, point.moments.deviance / max(n_rows - point.coef.size, 1.0))
-    return np.sqrt(np.maximum(np.diag(objective.basis.covariance(cov)) * scale, 0.0))
+    return np.sqrt(np.maximum(objective.basis.variances(cov) * scale, 0.0))
 
 
 def dispersion(model, point, n_rows):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import cached_property
 
 import numpy as np
 from scipy import linalg
@@ -37,6 +38,46 @@ def thinned(data, n_rows):
     return Data([block.take(rows, weight=block.weight[rows] * every) for block in data.chunks], ready, [])
 
 
+class Factored:
+    """A symmetric matrix, which nobody writes to, and what is made of it once, when first asked for."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    @cached_property
+    def factor(self):
+        """(Cholesky factor of the matrix scaled to unit diagonal, scales), or None, as `_factor`."""
+        return _factor(self.matrix)
+
+    def solve(self, vector):
+        """matrix^-1 vector; None where there is no factor."""
+        if vector.size == 0:
+            return vector
+        if self.factor is None:
+            return None
+        L, s = self.factor
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            scaled = (s * vector.T).T
+        if not np.isfinite(scaled).all():
+            return None
+        return (s * linalg.cho_solve((L, True), scaled, check_finite=False).T).T
+
+    @cached_property
+    def inverse(self):
+        """Read-only; NaN where there is no factor."""
+        if not self.matrix.size:
+            return self.matrix.copy()
+        if self.factor is None:
+            return np.full(self.matrix.shape, math.nan)
+        L, s = self.factor
+        with for_coefficients(len(L)):
+            half = linalg.lapack.dpotri(L, lower=1)[0]          # the lower triangle, over a factor that is zero above
+        half[np.diag_indices(len(half))] *= 0.5
+        inverse = s[:, None] * (half + half.T) * s
+        inverse.flags.writeable = False
+        return inverse
+
+
 @dataclasses.dataclass(frozen=True)
 class Point:
     """The objective at one coefficient vector.
@@ -63,6 +104,27 @@ class Point:
     @property
     def valid(self):
         return math.isfinite(self.value)
+
+    @cached_property
+    def by_hessian(self):
+        """`Factored`."""
+        return Factored(self.hessian)
+
+    @cached_property
+    def by_curvature(self):
+        """`Factored`."""
+        return self.by_hessian if self.curvature is self.hessian else Factored(self.curvature)
+
+    def factored_as(self, other):
+        """This point, with the factors of another one where their matrices are the same."""
+        for name, matrix, same in (("by_hessian", self.hessian, other.hessian),
+                                   ("by_curvature", self.curvature, other.curvature)):
+            if matrix is same:
+                vars(self)[name] = getattr(other, name)
+        return self
+
+    def __getstate__(self):          # factors are made again
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
     def usable(self):
@@ -94,7 +156,9 @@ class Objective:
         """Add the penalty's part to the data's."""
         value = 0.5 * moments.deviance + self.penalty.value(coef)
         gradient = self.penalty.gradient(coef) - moments.score
-        hessian, curvature = map(self.penalty.add_curvature, (moments.observed, moments.expected))
+        hessian = curvature = self.penalty.add_curvature(moments.observed)
+        if moments.expected is not moments.observed:
+            curvature = self.penalty.add_curvature(moments.expected)
         return Point(coef, moments, value, gradient, hessian, curvature)
 
     def evaluate(self, data, coef, informative=True):
@@ -140,17 +204,7 @@ def _factor(matrix):
 
 def solve(matrix, vector):
     """matrix^-1 vector for a symmetric matrix; None where `_factor` is."""
-    if vector.size == 0:
-        return vector
-    found = _factor(matrix)
-    if found is None:
-        return None
-    L, s = found
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        scaled = (s * vector.T).T
-    if not np.isfinite(scaled).all():
-        return None
-    return (s * linalg.cho_solve((L, True), scaled, check_finite=False).T).T
+    return Factored(matrix).solve(vector)
 
 
 def condition(matrix):
@@ -181,13 +235,4 @@ def solve_damped(matrix, vector):
 
 def inverse(matrix):
     """Inverse of a symmetric positive definite matrix, scaled to unit diagonal first; NaN where it is none."""
-    if not matrix.size:
-        return matrix.copy()
-    found = _factor(matrix)
-    if found is None:
-        return np.full(matrix.shape, math.nan)
-    L, s = found
-    with for_coefficients(len(L)):
-        half = linalg.lapack.dpotri(L, lower=1)[0]          # the lower triangle, over a factor that is zero above it
-    half[np.diag_indices(len(half))] *= 0.5
-    return s[:, None] * (half + half.T) * s
+    return Factored(matrix).inverse

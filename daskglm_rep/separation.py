@@ -20,7 +20,6 @@ from scipy import linalg, optimize, sparse
 
 from daskglm_rep import passes
 from daskglm_rep.kernels.block import TILE, Basis
-from daskglm_rep.objective import inverse
 
 UNBOUNDED = 20.0         # standard error of what a column's whole range does to eta: a lone event in a level has 1 to 2
 ROUNDING = 1e-8          # share of a row's terms up to which their sum is taken for zero
@@ -148,7 +147,7 @@ def suspects(objective, point, found):
     """
     basis, model = objective.basis, objective.model
     with np.errstate(all="ignore"):
-        variance = np.diag(inverse(point.curvature)).reshape(-1, basis.n_coef)
+        variance = np.diag(point.by_curvature.inverse).reshape(-1, basis.n_coef)
         unit = min(1.0, found.response.weight / max(found.response.n_kept, 1.0))
         if not model.dispersion_known:
             unit = point.moments.pearson / max(found.response.n_kept, 1.0)

@@ -1,5 +1,6 @@
 """What a fit says of its distance: the bounds behind it as laws; fits whose pilots are blind against damped Newton."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -325,4 +326,4 @@ def test_one_eigenvalue_of_many_says_how_far_a_pilot_is(half, monkeypatch):
     monkeypatch.setattr(certificate, "MANY", 5)
     found = disagreement(here, point)
     assert truth * (1 - 1e-9) - 1e-9 <= found <= 1.02 * truth + 1e-9
-    assert disagreement(here, point.__class__(**(vars(point) | {"hessian": -point.hessian}))) == np.inf
+    assert disagreement(here, dataclasses.replace(point, hessian=-point.hessian)) == np.inf

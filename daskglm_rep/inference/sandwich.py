@@ -99,8 +99,9 @@ def bread(fitted, information="expected"):
     ----------
     information : {"expected", "observed"}
     """
-    moments = fitted.fit.point.moments
-    return inverse(moments.expected if information == "expected" else moments.observed)
+    point = fitted.fit.point
+    matrix = point.moments.expected if information == "expected" else point.moments.observed
+    return point.by_curvature.inverse if matrix is point.curvature else inverse(matrix)
 
 
 def is_penalized(fitted):

@@ -119,6 +119,16 @@ class Basis:
         """Covariance T cov T' of raw coefficients from that of standardised ones."""
         return self._raw_rows(self._raw_rows(cov).T).T
 
+    def variances(self, cov):
+        """The diagonal of `covariance`, (k,)."""
+        size, q = len(cov) // max(self.n_coef, 1), self.n_coef
+        found = np.diag(cov).reshape(size, q).copy()
+        found[:, int(self.intercept):] /= self.scale ** 2
+        if self.intercept:
+            one = np.r_[1.0, -self.center / self.scale]
+            found[:, 0] = [one @ cov[e:e + q, e:e + q] @ one for e in range(0, size * q, q)]
+        return found.ravel()
+
     def _raw_rows(self, matrix):
         """T @ matrix, for a few numbers an entry: T has ones' column and a diagonal."""
         first, size = int(self.intercept), matrix.shape[0] // max(self.n_coef, 1)

@@ -9,7 +9,6 @@ from scipy.sparse import linalg as sparse_linalg
 
 from daskglm_rep.kernels.gram import linear_predictor
 from daskglm_rep.kernels.rows import working_rows
-from daskglm_rep.objective import inverse
 
 LONGEST = 30.0          # a reach beyond it bounds nothing
 DIFFERENCE = 1e-4          # in eta, for the derivative of working weights
@@ -80,10 +79,12 @@ def disagreement(here, point):
     if not (here.valid and (diagonal > 0).all() and np.isfinite(here.hessian).all() and math.isfinite(ratio)):
         return math.inf
     s = 1.0 / np.sqrt(diagonal)
-    change, scaled = (here.hessian - point.hessian) * np.outer(s, s), point.hessian * np.outer(s, s)
+    change = (here.hessian - point.hessian) * np.outer(s, s)
     try:
-        values = (linalg.eigh(change, scaled, eigvals_only=True, check_finite=False) if len(s) <= MANY else
-                  _largest(change, linalg.cholesky(scaled, lower=True, check_finite=False)))
+        if len(s) > MANY:
+            values = math.inf if point.by_hessian.factor is None else _largest(change, point.by_hessian.factor[0])
+        else:
+            values = linalg.eigh(change, point.hessian * np.outer(s, s), eigvals_only=True, check_finite=False)
     except (linalg.LinAlgError, ValueError):
         return math.inf
     return float(np.max(np.abs(values), initial=abs(ratio - 1.0)))
@@ -118,6 +119,6 @@ def steepness(objective, pilot, coef):
 def worst_ratio(objective, point, errors):
     """Largest ratio of the standard error by the Hessian at dispersion 1 to the one given: turns a length in the norm
     of H into standard errors of the worst coefficient."""
-    by_hessian = np.sqrt(np.maximum(np.diag(objective.basis.covariance(inverse(point.hessian))), 0.0))
+    by_hessian = np.sqrt(np.maximum(objective.basis.variances(point.by_hessian.inverse), 0.0))
     ratio = by_hessian / np.maximum(errors, 1e-300)
     return float(np.max(ratio, initial=0.0)) if np.isfinite(ratio).all() else math.inf

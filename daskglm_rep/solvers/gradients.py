@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 
-from daskglm_rep.objective import inverse
 from daskglm_rep.solvers import certificate
 
 WORTH = 1 / 8           # sweeps for the gradient alone, a coefficient, that cost two for the Hessian too
@@ -74,7 +73,7 @@ def sweeps(objective, data, pilot, here, n_rows, reach, carried, max_iter, first
     n_iter : int
         Sweeps.
     """
-    A, coef, last, n_iter = inverse(here.curvature), here.coef, None, 0
+    A, coef, last, n_iter = here.by_curvature.inverse, here.coef, None, 0
     if not (here.usable and np.isfinite(A).all()):
         return coef, 0
     unseen = _Unseen(objective, pilot, here, n_rows, reach)

@@ -8,7 +8,7 @@ from scipy import optimize
 
 from daskglm_rep.kernels.gram import gram
 from daskglm_rep.kernels.rows import working_rows
-from daskglm_rep.objective import inverse, solve, solve_damped, thinned
+from daskglm_rep.objective import solve_damped, thinned
 from daskglm_rep.solvers import gradients
 
 LONG = 10                # iterations, more than any common fit takes
@@ -31,9 +31,9 @@ def direction(objective, point):
     With absolute values in the penalty: the minimum of the penalised quadratic model.
     """
     if not objective.penalty.is_smooth:
-        hessian = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
+        hessian = point.hessian if point.by_hessian.solve(point.gradient) is not None else point.curvature
         return objective.penalty.minimise(hessian, point.gradient, point.coef) - point.coef
-    step = solve(point.hessian, -point.gradient)
+    step = point.by_hessian.solve(-point.gradient)
     if step is None:
         step = solve_damped(point.curvature, -point.gradient)
     return step
@@ -69,7 +69,7 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
     """
     many = coef.size >= MANY and objective.penalty.is_smooth
     if many:
-        A = inverse(objective.evaluate(thinned(data, SOME_ROWS * coef.size), coef).curvature)
+        A = objective.evaluate(thinned(data, SOME_ROWS * coef.size), coef).by_curvature.inverse
         coef = gradients.approach(objective, data, objective.evaluate(data, coef, informative=False), A, tol).coef
     point = objective.evaluate(data, coef)
     unit = _unit(objective.model, point, data)
@@ -93,7 +93,7 @@ def minimise(objective, data, coef, tol=0.0, max_iter=100, separated=None):
                 return Solution(point, n_iter, promised <= 1e3 * noise)
         stalled = promised <= 10 * noise
         if many and share == 1.0:
-            trial = gradients.approach(objective, data, trial, inverse(point.curvature), tol * unit)
+            trial = gradients.approach(objective, data, trial, point.by_curvature.inverse, tol * unit)
         if many:
             trial = objective.evaluate(data, trial.coef)
         point = trial

@@ -27,7 +27,7 @@ import numpy as np
 
 from daskglm_rep import passes, progress
 from daskglm_rep.fitted import Fit, dispersion, distance_of, standard_errors
-from daskglm_rep.objective import condition, solve
+from daskglm_rep.objective import condition
 from daskglm_rep.preparation import WIDE
 from daskglm_rep.solvers import certificate, gradients
 from daskglm_rep.solvers.newton import direction
@@ -84,12 +84,13 @@ def surrogate_step(objective, pilot, point, here, newton, tol):
         None where the iterations do not contract: the step is too long for the pilot's curvature, or for this one.
     """
     surrogate = Surrogate(objective, point, here)
-    solver = point.hessian if solve(point.hessian, point.gradient) is not None else point.curvature
+    factored = point.by_curvature if point.by_hessian.factor is None else point.by_hessian
+    solver = factored.matrix
     step, previous = newton, math.sqrt(max(newton @ solver @ newton, 0.0))
     enough = max(1e-4 * tol, 1e-14 * previous)
     for _ in range(15):
         there = surrogate.evaluate(pilot, point.coef + step, informative=False)
-        change = solve(solver, -there.gradient) if there.valid else None
+        change = factored.solve(-there.gradient) if there.valid else None
         size = math.inf if change is None else math.sqrt(max(change @ solver @ change, 0.0))
         if not size <= 0.5 * previous:
             return step if size <= FLOOR else None                   # lost in rounding, or not contracting
@@ -261,7 +262,7 @@ def _vanishing(objective, point, newton, n_rows):
     """Whether the information is singular although nothing is left to gain: the likelihood is flat at infinity."""
     if not objective.penalty.is_smooth or -point.gradient @ newton >= 1e-6 * dispersion(objective.model, point, n_rows):
         return False
-    return solve(point.curvature, point.gradient) is None
+    return point.by_curvature.solve(point.gradient) is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -358,4 +359,4 @@ def _taylor(objective, point, step):
                                   deviance=max(m.deviance - 2 * m.score @ step + step @ m.observed @ step, 0.0))
     if objective.model.is_linear:
         moments = dataclasses.replace(moments, pearson=moments.deviance)
-    return objective.point(point.coef + step, moments)
+    return objective.point(point.coef + step, moments).factored_as(point)
