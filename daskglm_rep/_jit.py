@@ -233,6 +233,23 @@ def load_quad(typingctx, X, i, j, Z, k, l):
     return types.void(X, i, j, Z, k, l), codegen
 
 
+# ---------------------------------------------------------------- files
+
+
+@intrinsic
+def pread(typingctx, descriptor, out, position):
+    """Set the contiguous bytes `out` from a position of an open file on; returns how many there were, or -1."""
+
+    def codegen(context, builder, signature, args):
+        array, word = context.make_array(out)(context, builder, args[1]), ir.IntType(64)
+        text = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(word, [ir.IntType(32), text, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "pread")
+        return builder.call(function, [args[0], builder.bitcast(array.data, text), array.nitems, args[2]])
+
+    return types.int64(types.int32, out, types.int64), codegen
+
+
 # ---------------------------------------------------------------- minima and maxima that vectorise
 
 

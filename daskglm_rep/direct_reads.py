@@ -22,6 +22,7 @@ from pyarrow.fs import LocalFileSystem
 from daskglm_rep.graphs import Inner, Reader
 from daskglm_rep.kernels.strips import FEW_COLUMNS
 from daskglm_rep.parquet import LocalEngine, ParquetFunctionWrapper, chosen, is_plain
+from daskglm_rep.plain_pages import PlainFile
 from daskglm_rep.recipes import Columns, room
 
 AT_ONCE = 2 ** 20          # bytes of columns: what is read and copied at a time stays in the cache
@@ -120,14 +121,25 @@ def _outcome(reader, given=()):
 
 
 class _Part:
-    """Some row groups of an open file."""
+    """Some row groups of a file, open twice: for Arrow, and for columns that need no decoding."""
 
-    def __init__(self, file, row_groups, names):
-        self.file, self.row_groups = file, chosen(file, row_groups)
+    def __init__(self, stack, path, row_groups, names):
+        self.plain = stack.enter_context(PlainFile(path))
+        self.file = file = stack.enter_context(pq.ParquetFile(path))
+        self.row_groups, self.replaced = chosen(file, row_groups), not self.plain.is_at(path)
         self.n_rows = sum(file.metadata.row_group(i).num_rows for i in self.row_groups)
         schema = file.schema_arrow
-        at = [schema.get_field_index(name) for name in names]
-        self.types = [None if i < 0 else schema.field(i).type for i in at]
+        self.at = {name: schema.get_field_index(name) for name in names}
+        self.types = [None if self.at[name] < 0 else schema.field(self.at[name]).type for name in names]
+
+    def fill(self, name, kind, out):
+        """Whether `out` was set to a column, which is so where its bytes in the file are the numbers."""
+        return not self.replaced and self.plain.fill(self.file, self.row_groups, self.at[name], kind, out)
+
+    def column(self, name, kind):
+        """List of (m,) arrays."""
+        out = np.empty(self.n_rows, kind.to_pandas_dtype())
+        return [out] if self.fill(name, kind, out) else self.read([name])[0]
 
     def read(self, names):
         """Those columns, lists of (m,) arrays."""
@@ -170,24 +182,25 @@ class DirectReader(Reader):
 
     def __call__(self, *given):
         with contextlib.ExitStack() as stack:
-            parts = [_Part(stack.enter_context(pq.ParquetFile(path)), row_groups, self.names)
-                     for path, row_groups in self.parts]
-            if all(part.types == parts[0].types for part in parts) and all(map(_is_number, parts[0].types)):
+            parts = [_Part(stack, path, row_groups, self.names) for path, row_groups in self.parts]
+            kinds = parts[0].types
+            if all(part.types == kinds for part in parts) and all(map(_is_number, kinds)):
                 with contextlib.suppress(NotPlain):
-                    return (Columns(self._matrix(parts), self._others(parts)),)
+                    return (Columns(self._matrix(parts, kinds), self._others(parts, kinds)),)
         return super().__call__(*given)
 
-    def _matrix(self, parts):
-        """X, filled by few columns at a time, which are in the cache still when they are copied.
+    def _matrix(self, parts, kinds):
+        """X, column by column where columns are few, else row by row: the order that kernels walk through fastest.
 
-        In the order that kernels walk through fastest: column by column where columns are few, else row by row.
+        Arrow reads few columns at a time, which are in the cache still when they are copied.
         """
         X, start = room(self.n_features, sum(part.n_rows for part in parts)), 0
         for part in parts:
-            step = max(1, AT_ONCE // (8 * max(part.n_rows, 1)))
-            for j in range(0, self.n_features, step):
-                for row, arrays in zip(X[j:], part.read(self.names[j:min(j + step, self.n_features)])):
-                    np.concatenate(arrays, out=row[start:start + part.n_rows], casting="unsafe")
+            own, step = X[:, start:start + part.n_rows], max(1, AT_ONCE // (8 * max(part.n_rows, 1)))
+            rest = [j for j in range(self.n_features) if not part.fill(self.names[j], kinds[j], own[j])]
+            for some in (rest[k:k + step] for k in range(0, len(rest), step)):
+                for j, arrays in zip(some, part.read([self.names[j] for j in some])):
+                    np.concatenate(arrays, out=own[j], casting="unsafe")
             start += part.n_rows
         if self.n_features <= FEW_COLUMNS:
             return X.T
@@ -195,10 +208,10 @@ class DirectReader(Reader):
         by_rows[:] = X.T
         return by_rows
 
-    def _others(self, parts):
-        read = [part.read(self.names[self.n_features:]) for part in parts]
-        columns = [sum(arrays, []) for arrays in zip(*read)]
-        return tuple(arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for arrays in columns)
+    def _others(self, parts, kinds):
+        found = [sum((part.column(name, kind) for part in parts), [])
+                 for name, kind in zip(self.names[self.n_features:], kinds[self.n_features:])]
+        return tuple(arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for arrays in found)
 
 
 def _is_number(kind):
