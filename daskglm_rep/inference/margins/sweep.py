@@ -47,9 +47,13 @@ class RawCoefficients:
 
     def eta(self, X, offset):
         """(n, E) linear predictors."""
-        eta = np.asarray(X @ self.full(X.shape[1])) + offset[:, None]
-        if self.intercept:
-            eta += self.coef[:, 0]
+        eta = np.asarray(X @ self.full(X.shape[1]))
+        constant = self.coef[:, 0] if self.intercept else 0.0
+        if offset.strides == (0,) and offset.size:          # one for all rows
+            eta += constant + offset[0]
+        else:
+            eta += constant
+            eta += offset[:, None]
         return eta
 
 
@@ -181,17 +185,22 @@ def _along_one(tile, relative, weight, edges):
 
 
 def _gradient(predictor, pieces, weight, run):
-    """(R, k) sum of w df/db over a run of rows, from pieces (positions, design, factor (n, R, E))."""
+    """(R, k) sum of w df/db over a run of rows, from pieces (positions, design, factor (n, R, E)).
+
+    A design that is the same in all rows is one row, (m,).
+    """
     E, q = predictor.coef.shape
     total = np.zeros((pieces[0][2].shape[1], E, q))
     place = np.full(max(predictor.kept.max(initial=-1), *(int(p.max(initial=-1)) for p, _, _ in pieces)) + 1, -1)
     place[predictor.kept] = np.arange(predictor.kept.size) + predictor.intercept
     for number, (positions, X, factor) in enumerate(pieces):
-        sums = weighted_moments(X[run], factor[run], weight[run])
+        first = predictor.intercept and number == 0          # this piece stands for x, whose first column is 1
+        whole = np.einsum("n,nre->re", weight[run], factor[run]) if first or X.ndim == 1 else None
+        sums = whole[:, :, None] * X if X.ndim == 1 else weighted_moments(X[run], factor[run], weight[run])
         into = place[positions]
         total[:, :, into[into >= 0]] += sums[:, :, into >= 0]
-        if predictor.intercept and number == 0:          # the first piece stands for x, whose first column is 1
-            total[:, :, 0] += np.einsum("n,nre->re", weight[run], factor[run])
+        if first:
+            total[:, :, 0] += whole
     return total.reshape(total.shape[0], -1)
 
 
@@ -202,7 +211,7 @@ class _Tile:
         self.terms, self.predictor, self.offset, self.point = plan.terms, plan.predictor, offset, point
         for name, value in point.items():
             rows = plan.terms.assign(rows, name, value)
-        self.rows, self._base, self.eta = rows, None, None
+        self.rows, self._base, self.eta, self._rest = rows, None, None, {}
 
     @property
     def base(self):
@@ -223,7 +232,7 @@ class _Tile:
 
     def _state(self, eta, names, X, words):
         if not np.isfinite(eta).all():
-            raise ValueError(_not_finite(names, X, words))
+            raise ValueError(_not_finite(names, X if X.ndim == 2 else np.broadcast_to(X, (len(eta), X.size)), words))
         return self.predictor.model.mean_state(eta)
 
     def prediction(self, average):
@@ -235,9 +244,7 @@ class _Tile:
         gone, positions, M = self._moved(average)
         B, p = self.predictor.full(X.shape[1])[positions], X.shape[1]
         with np.errstate(all="ignore"):
-            eta = self.eta + M @ B
-            if gone:
-                eta -= X[:, positions] @ B
+            eta = (self._without(positions) if gone else self.eta) + M @ B
         words = f"{average.variable} = {average.value}" if average.how == "set" else \
             f"{average.variable} moved by {average.value:g}"
         state = self._state(eta, [self.terms.names[j] for j in positions], M, words)
@@ -247,14 +254,21 @@ class _Tile:
             stay[positions] = p          # no column of the design
         return value, [(stay, X, u), (positions, M, u)]
 
+    def _without(self, positions):
+        """Linear predictors without some columns, which all levels of a factor share."""
+        key = tuple(positions)
+        if key not in self._rest:
+            X, _ = self.base
+            self._rest[key] = self.eta - X[:, positions] @ self.predictor.full(X.shape[1])[positions]
+        return self._rest[key]
+
     def _moved(self, average):
-        """Whether columns of the design are replaced, or added to; which, and by what, (n, m)."""
-        name, value, n = average.variable, average.value, len(self.offset)
+        """Whether columns of the design are replaced, or added to; which, and by what: (n, m), or (m,) for all rows."""
+        name, value = average.variable, average.value
         constant = self.terms.constant_part(self.rows, name, value) if average.how == "set" else \
             self.terms.constant_derivative(self.rows, name)
         if constant is not None:
-            row = constant[1] * (1.0 if average.how == "set" else value)
-            return average.how == "set", constant[0], np.broadcast_to(row, (n, row.size))
+            return average.how == "set", constant[0], constant[1] * (1.0 if average.how == "set" else value)
         if average.how == "shift":
             value = self.terms.column(self.rows, name) + value
         with np.errstate(all="ignore"):
