@@ -16,8 +16,9 @@ later sweep: a block that comes with more or fewer is refused.
 import logging
 import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 
+import cloudpickle
 import dask
 import dask.array as da
 import numpy as np
@@ -58,13 +59,19 @@ class _Work:
     """A kernel with what it is called with beside a block: one callable, so that dask looks for no keys in it.
 
     A kernel that `grows`, with these arguments, takes the `total` of other blocks and adds its block to it in place:
-    its summary is large.
+    its summary is large. Pickled once a sweep and unpickled once a process: what arguments learn from rows is kept.
     """
 
     def __init__(self, kernel, prepare, arguments, finish=None):
         self.kernel, self.prepare, self.arguments, self.finish = kernel, prepare, arguments, finish
         grows = getattr(kernel, "grows", False)
         self.grows = grows(*arguments) if callable(grows) else grows
+        self.pickled = None
+
+    def __reduce__(self):
+        if self.pickled is None:
+            self.pickled = cloudpickle.dumps((self.kernel, self.prepare, self.arguments))
+        return _unpickled, (self.pickled,)
 
     def one(self, chunk, index, expected, **total):
         return self.kernel(counted(self.prepare(chunk, index), index, expected), *self.arguments, **total)
@@ -108,6 +115,13 @@ class _Work:
             if self.grows:
                 return self._folded(calls)
             return sent(merge_all(placement.wrapped(block, call()) for block, call in zip(bundle.blocks, calls)))
+
+
+@lru_cache(maxsize=2)
+def _unpickled(pickled):
+    work = _Work(*cloudpickle.loads(pickled))
+    work.pickled = pickled
+    return work
 
 
 def run(kernel, data, *arguments, finish=None):

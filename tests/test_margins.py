@@ -13,7 +13,8 @@ from scipy.interpolate import BSpline
 from daskglm_rep import GLMClassifier, LinearRegression, LogisticRegression, glm, links, lm, mnlogit
 from daskglm_rep.inference.margins import survey
 from daskglm_rep.inference.margins.terms import parse_product
-from daskglm_rep.kernels.margins import mean_states
+from daskglm_rep.kernels.block import Basis
+from daskglm_rep.kernels.margins import mean_states, slope_sums
 
 CASES = {name: case for name, case in make_data.cases().items() if case["kind"] == "margins"}
 MADLIB = ["madlib_margins_logregr_patients", "madlib_margins_logregr_patients_interaction",
@@ -236,6 +237,27 @@ def test_row_formulas_are_derivatives_of_each_other(link):
         numeric = (above.derivative(t, log)[0] - below.derivative(t, log)[0]) / (2 * h)
         np.testing.assert_allclose(u[:, 0], numeric, rtol=1e-5, atol=1e-8)
         np.testing.assert_allclose(v[:, 0] * t, slope, rtol=1e-12)
+
+
+LINKS = sorted(name for name, cls in links.LINKS.items() if cls.__module__ == links.__name__ and name != "power")
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("layout", ["rows", "columns", "every other"])
+def test_sums_by_strips_are_the_row_formulas(link, layout):
+    """Of slopes and of their gradient, over more rows than a strip, with weights and columns left out."""
+    link, rng, n = links.get_link(link), np.random.default_rng(1), 700
+    X = {"rows": np.copy, "columns": np.asfortranarray, "every other": lambda a: np.repeat(a, 2, axis=0)[::2]}[layout](
+        rng.uniform(0.1, 0.4, (n, 4)))
+    weight, offset, coef = rng.integers(0, 3, n) * 1.0, rng.uniform(0.3, 0.5, n), np.array([0.4, 0.3, -0.2, 0.5])
+    basis = Basis(np.array([0, 1, 3]), np.zeros(3), np.ones(3), True)
+    Z = np.c_[np.ones(n), X[:, basis.columns]]
+    for relative in (False, True):
+        slope, u, _ = mean_states(link, Z @ coef + offset).derivative(np.ones((n, 1)), relative)
+        total, gradient = slope_sums(link, X, basis, coef, offset, weight, relative)
+        np.testing.assert_allclose(total, weight @ slope[:, 0], rtol=1e-11)
+        np.testing.assert_allclose(gradient, Z.T @ (weight * u[:, 0, 0]), rtol=1e-10, atol=1e-10)
+    assert slope_sums(link, np.where(np.arange(n)[:, None] == 650, np.nan, X), basis, coef, offset, weight, False) is None
 
 
 def test_values_outside_the_link_are_refused():

@@ -12,7 +12,9 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
-from daskglm_rep._jit import FLOATS, OUT, call, formula
+from daskglm_rep._jit import FLOATS, INDEX, MATRIX, OUT, STRIDED, call, formula, kernel, types
+from daskglm_rep.kernels.gram import basis_arguments
+from daskglm_rep.kernels.strips import STRIP, add_moment, copy_strip, load_and_predict, new_strip
 
 
 @formula
@@ -28,6 +30,57 @@ def _mean_rows(link, eta, mu, slope, curvature):
     for i in range(eta.size):
         curvature[i] = link.inverse_second_derivative(eta[i])
     return outside
+
+
+@kernel
+def _slope_sums(link, X, columns, center, inverse_scale, intercept, weight, offset, coef, relative, total, gradient):
+    """Strips of rows; returns False at the first one with a row that has no such effect."""
+    Z, slope_of, none = new_strip(coef.size), np.empty(coef.size), np.empty((4, 0))
+    eta, own_weight, own_offset = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    mu, slope, curvature = np.empty(STRIP), np.empty(STRIP), np.empty(STRIP)
+    for start in range(0, X.shape[0], STRIP):
+        m = min(STRIP, X.shape[0] - start)
+        copy_strip(weight, start, m, own_weight)
+        copy_strip(offset, start, m, own_offset)
+        for i in range(m):
+            eta[i] = own_offset[i]
+        load_and_predict(X, start, m, columns, center, inverse_scale, intercept, coef, slope_of, own_weight, none, Z,
+                         eta)
+        lost = 0
+        for i in range(m):
+            lost += not abs(eta[i]) < np.inf
+        if lost + _mean_rows(link, eta[:m], mu, slope, curvature) > 0:
+            return False
+        if relative:
+            for i in range(m):
+                lost += mu[i] == 0.0
+                slope[i] /= mu[i]
+                curvature[i] = curvature[i] / mu[i] - slope[i] ** 2
+            if lost > 0:
+                return False
+        here = 0.0
+        for i in range(m):
+            here += own_weight[i] * slope[i]
+            curvature[i] *= own_weight[i]
+        total[0] += here
+        add_moment(Z, m, curvature, gradient)
+    return True
+
+
+def slope_sums(link, X, basis, coef, offset, weight, relative):
+    """Sums over rows of w h'(eta) and of w h''(eta) z; of ln h for h where they are `relative`.
+
+    All effects of variables that enter one column each, linearly, are these numbers times their coefficients.
+
+    Returns
+    -------
+    float, (q,) array; or None where rows have no such effect
+    """
+    total, gradient = np.zeros(1), np.zeros(coef.size)
+    found = call(_slope_sums, (MATRIX, INDEX, FLOATS, FLOATS, types.boolean, STRIDED, STRIDED, FLOATS, types.boolean,
+                               OUT, OUT), link, X, *basis_arguments(basis), weight, offset, coef, relative, total,
+                 gradient)
+    return (total[0], gradient) if found else None
 
 
 def mean_states(link, eta):

@@ -9,8 +9,9 @@ import pandas as pd
 from daskglm_rep.domains import LINE, Interval
 from daskglm_rep.families import Bernoulli, Binomial, Family, NegativeBinomial, get_family
 from daskglm_rep.kernels.clusters import glm_scores
+from daskglm_rep.kernels.gram import is_narrow
 from daskglm_rep.kernels.leverage import tile_quadratic
-from daskglm_rep.kernels.margins import mean_states
+from daskglm_rep.kernels.margins import mean_states, slope_sums
 from daskglm_rep.kernels.meat import glm_meat
 from daskglm_rep.kernels.moments import glm_moments
 from daskglm_rep.kernels.residuals import slope_rows
@@ -203,6 +204,12 @@ class GLM:
     def mean_state(self, eta):
         """What marginal effects need of the means at (n, 1) linear predictors."""
         return mean_states(self.link, eta[:, 0])
+
+    def slope_sums(self, X, basis, coef, offset, weight, relative):
+        """`kernels.margins.slope_sums` of dense rows with few columns; None of others."""
+        if X.dtype != np.float64 or not is_narrow(X, basis):
+            return None
+        return slope_sums(self.link, X, basis, coef, offset, weight, relative)
 
     @property
     def statistics(self):

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from daskglm_rep.inference.margins.differences import columns
 from daskglm_rep.inference.margins.effects import Slope
+from daskglm_rep.kernels.block import Basis
 from daskglm_rep.kernels.margins import weighted_moments
 
 TILE_NUMBERS = 2 ** 20          # numbers of one design tile: 8 MiB, a few of them alive at a time
@@ -176,6 +177,11 @@ def tile_sums(plan, rows, weight, offset, edges, straight=None):
 def _along_one(tile, relative, weight, edges):
     """Per run of rows: sums of the effect of a unit change of eta, of its gradient in b through eta, and of its factor
     of the direction."""
+    if len(edges) == 2:
+        found = tile.slope_sums(relative, weight)
+        if found is not None:
+            slope, gradient = found
+            return [(np.array([slope]), gradient[None, :], slope)]
     X, state = tile.base
     value, u, v = state.derivative(np.ones((len(weight), 1)), relative)
     runs = [slice(first, last) for first, last in zip(edges, edges[1:])]
@@ -211,7 +217,22 @@ class _Tile:
         self.terms, self.predictor, self.offset, self.point = plan.terms, plan.predictor, offset, point
         for name, value in point.items():
             rows = plan.terms.assign(rows, name, value)
-        self.rows, self._base, self.eta, self._rest = rows, None, None, {}
+        self.rows, self._design, self._base, self.eta, self._rest = rows, None, None, None, {}
+
+    @property
+    def design(self):
+        """(n, p) columns at the point."""
+        if self._design is None:
+            with np.errstate(all="ignore"):
+                self._design = self.terms.matrix(self.rows)
+        return self._design
+
+    def slope_sums(self, relative, weight):
+        """Sums of a unit change of eta and of its gradient in one visit of the rows; None where that does not go."""
+        predictor = self.predictor
+        m = predictor.kept.size
+        basis = Basis(predictor.kept, np.zeros(m), np.ones(m), predictor.intercept)
+        return predictor.model.slope_sums(self.design, basis, predictor.coef[0], self.offset, weight, relative)
 
     @property
     def base(self):
@@ -223,8 +244,8 @@ class _Tile:
             They are not finite.
         """
         if self._base is None:
+            X = self.design
             with np.errstate(all="ignore"):
-                X = self.terms.matrix(self.rows)
                 self.eta = self.predictor.eta(X, self.offset)
             words = f"at={self.point!r}" if self.point else "The data"
             self._base = X, self._state(self.eta, self.terms.names, X, words)
