@@ -7,23 +7,26 @@ read where they are used.
 import contextlib
 import logging
 import multiprocessing
+import threading
 from concurrent.futures import Executor
 from numbers import Integral, Real
 
-import dask
 from dask.multiprocessing import get as get_with_pool
 from dask.system import CPU_COUNT
 
-from daskglm_rep import passes
+from daskglm_rep import schedulers
 
 logger = logging.getLogger("daskglm_rep")
 JOB_QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster",
               "htcondor": "HTCondorCluster", "oar": "OARCluster", "moab": "MoabCluster"}
 
 
-@contextlib.contextmanager
 def backend(where, n_workers=None, timeout=None, **options):
     """Run what is fitted inside the `with` block somewhere.
+
+    Threads may be in blocks of their own at once, each with its own back end; a thread without one takes the last that
+    was entered, as does what dask computes inside (lazy predictions): its configuration is one for all threads. Blocks
+    nest, and one may be entered again; what it started ends with it.
 
     Parameters
     ----------
@@ -44,9 +47,10 @@ def backend(where, n_workers=None, timeout=None, **options):
         Seconds to wait for a scheduler, and for a cluster none of whose workers can work, before a TimeoutError;
         without it a word is said every minute.
 
-    Yields
-    ------
-    distributed.Client or None
+    Returns
+    -------
+    context manager
+        Of a distributed.Client, or of None.
 
     Raises
     ------
@@ -66,14 +70,32 @@ def backend(where, n_workers=None, timeout=None, **options):
     array([0.955])
     """
     _check_sizes(where, n_workers, timeout)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set({"daskglm_rep.timeout": timeout}))
-        scheduler, client = _enter(where, n_workers, options, stack)
-        settings = {"scheduler": scheduler}
-        if n_workers and client is None:
-            settings["num_workers"] = n_workers
-        stack.enter_context(dask.config.set(settings))
-        yield client
+    return _Backend(where, n_workers, timeout, options)
+
+
+class _Backend(contextlib.ContextDecorator, threading.local):
+    """What each thread has entered, and not left, of one back end; `threading.local` makes it anew for every thread."""
+
+    def __init__(self, *how):
+        self._how, self._entered = how, []
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            client = _entered(*self._how, stack)
+            self._entered.append(stack.pop_all())
+        return client
+
+    def __exit__(self, *error):
+        return self._entered.pop().__exit__(*error)
+
+
+def _entered(where, n_workers, timeout, options, stack):
+    scheduler, client = _enter(where, n_workers, timeout, options, stack)
+    settings = {"scheduler": scheduler, "daskglm_rep__timeout": timeout}
+    if n_workers and client is None:
+        settings["num_workers"] = n_workers
+    stack.enter_context(schedulers.settings(**settings))
+    return client
 
 
 def _check_sizes(where, n_workers, timeout):
@@ -86,15 +108,15 @@ def _check_sizes(where, n_workers, timeout):
         raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}.")
 
 
-def _enter(where, n_workers, options, stack):
+def _enter(where, n_workers, timeout, options, stack):
     """Start what is needed; returns dask's scheduler and the client, where there is one."""
     if not isinstance(where, str):
         _refuse(n_workers, options)
-        return (where, None) if isinstance(where, Executor) else [_connected(where, stack)] * 2
+        return (where, None) if isinstance(where, Executor) else [_connected(where, timeout, stack)] * 2
     if where in JOB_QUEUES:
-        return [_job_queue(where, n_workers, options, stack)] * 2
+        return [_job_queue(where, n_workers, timeout, options, stack)] * 2
     if where == "distributed":
-        return [_distributed(n_workers, options, stack)] * 2
+        return [_distributed(n_workers, timeout, options, stack)] * 2
     if where == "yarn":
         return [_gateway(n_workers, options, stack)] * 2
     if where == "ipyparallel":
@@ -108,7 +130,7 @@ def _enter(where, n_workers, options, stack):
     if where in ("processes", "joblib") and multiprocessing.current_process().daemon:
         raise ValueError(f"The back end {where!r} starts processes, and a task of a cluster may not: take 'threads'.")
     if where == "processes":
-        return Pool(where, stack.enter_context(passes.process_pool(n_workers or CPU_COUNT))), None
+        return Pool(where, stack.enter_context(schedulers.process_pool(n_workers or CPU_COUNT))), None
     if where == "joblib":
         from joblib.externals.loky import get_reusable_executor
         return Pool(where, get_reusable_executor(max_workers=n_workers or CPU_COUNT)), None
@@ -144,24 +166,23 @@ def _refuse(n_workers, options):
         raise ValueError(f"A back end that is there already takes no {names}: say so where it is started.")
 
 
-def _connected(cluster, stack):
+def _connected(cluster, timeout, stack):
     from distributed import Client
     if isinstance(cluster, Client):
         return cluster
     if not isinstance(cluster, str) and not hasattr(cluster, "scheduler_address"):
         raise TypeError(f"A back end is a name, a distributed.Client, a cluster or an executor, got {cluster!r}.")
-    timeout = dask.config.get("daskglm_rep.timeout", None)
     waits = {} if timeout is None or not isinstance(cluster, str) else {"timeout": timeout}
     return stack.enter_context(Client(cluster, set_as_default=False, **waits))
 
 
-def _distributed(n_workers, options, stack):
+def _distributed(n_workers, timeout, options, stack):
     from distributed import Client, LocalCluster, get_client
     options = dict(options)
     there = [v for v in (options.pop("client", None), options.pop("address", None)) if v is not None]
     if there:
         _refuse(n_workers, options)
-        return _connected(there[0], stack)
+        return _connected(there[0], timeout, stack)
     with contextlib.suppress(ValueError):
         return get_client()                              # inside a task, the one of its worker
     adapt, how = options.pop("adapt", None), {"n_workers": n_workers, "dashboard_address": ":0"} | options
@@ -175,7 +196,7 @@ def _distributed(n_workers, options, stack):
     return stack.enter_context(Client(cluster, set_as_default=False))
 
 
-def _job_queue(name, n_workers, options, stack):
+def _job_queue(name, n_workers, timeout, options, stack):
     module = _needed("dask_jobqueue", "dask-jobqueue")
     options, adapt = dict(options), options.get("adapt")
     jobs = options.pop("jobs", n_workers)
@@ -184,7 +205,7 @@ def _job_queue(name, n_workers, options, stack):
     cluster = stack.enter_context(getattr(module, JOB_QUEUES[name])(**options))
     _size(cluster, None if jobs is None else {"jobs": jobs}, adapt)
     print(f"{name}: dashboard {cluster.dashboard_link}; each job is\n{cluster.job_script()}", flush=True)
-    return _connected(cluster, stack)
+    return _connected(cluster, timeout, stack)
 
 
 def _gateway(n_workers, options, stack):

@@ -19,6 +19,8 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.optimization import cull
 from dask.utils import ensure_dict
 
+from daskglm_rep import schedulers
+
 MOST_STEPS = 64                      # longer ways to a chunk stay tasks of their own: the scheduler can spread them
 PAUSES = (0.1, 1.0)                  # seconds before the second and the third attempt
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -217,9 +219,9 @@ class Packed:
 
 def futures_in(collections):
     """Futures in the graphs of collections, by key."""
-    if "distributed" not in sys.modules:
+    distributed = schedulers.distributed()
+    if distributed is None:
         return {}
-    distributed = sys.modules["distributed"]
     operands = [operand for c in collections if hasattr(c, "expr") for e in c.expr.walk() for operand in e.operands]
     scattered = [operand for operand in operands if isinstance(operand, distributed.Future)]
     return {future.key: future for future in distributed.futures_of([*collections, *scattered])}

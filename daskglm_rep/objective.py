@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from daskglm_rep import passes
+from daskglm_rep import passes, schedulers
 from daskglm_rep.blas import for_coefficients
 from daskglm_rep.design import Data
 from daskglm_rep.kernels.block import Basis
@@ -23,7 +23,7 @@ def ready(block, index):
 def in_memory(block, n_parts=None):
     """`Data` of one block's rows, cut so that threads share the work."""
     work = block.n_rows * (block.X.shape[1] + 1) ** 2          # below a million or so a task costs more than it saves
-    n_parts = n_parts or max(1, min(2 * passes.n_threads(), block.n_rows // 4096, work >> 22))
+    n_parts = n_parts or max(1, min(2 * schedulers.n_threads(), block.n_rows // 4096, work >> 22))
     edges = np.linspace(0, block.n_rows, n_parts + 1).astype(int)
     return Data([block.take(slice(a, b)) for a, b in zip(edges, edges[1:])], ready, [])
 

@@ -14,19 +14,15 @@ later sweep: a block that comes with more or fewer is refused.
 """
 
 import logging
-import weakref
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import lru_cache, partial
 
 import cloudpickle
-import dask
 import dask.array as da
 import numpy as np
 from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
-from dask.system import CPU_COUNT
 
-from daskglm_rep import placement, workers
+from daskglm_rep import placement, schedulers, workers
 from daskglm_rep.blas import ONE_BLAS_THREAD
 from daskglm_rep.graphs import Packed
 from daskglm_rep.merging import Noted, fresh_name, merge_all, merge_tree, merged_by_shares, sent, told
@@ -36,8 +32,6 @@ logger = logging.getLogger("daskglm_rep")
 BUNDLES_PER_THREAD = 4
 TASKS_PER_THREAD = 32                # of lazy chunks: more cost more than the balance that they bring
 TABLES_PER_THREAD = 2                # of them, of a kernel whose summary is large: one a task
-ONE_THREAD = ("sync", "synchronous", "single-threaded")
-PROCESSES = ("processes", "multiprocessing")
 
 
 def counted(block, index, expected):
@@ -169,10 +163,11 @@ def run(kernel, data, *arguments, finish=None):
 def where(data):
     """One line: where the sweeps over some data run, and why."""
     if data.source is None:
-        return f"{data.n_blocks} blocks of rows in this process: {n_threads()} threads of it, whatever the scheduler."
+        return (f"{data.n_blocks} blocks of rows in this process: {schedulers.n_threads()} threads of it, whatever the "
+                "scheduler.")
     client, chunks = client_of(data.source), f"{data.n_blocks} lazy chunks"
     if client is None:
-        scheduler = dask.config.get("scheduler", None) or "threads"
+        scheduler = schedulers.setting("scheduler") or "threads"
         name = scheduler if isinstance(scheduler, str) else type(scheduler).__name__
         return f"{chunks}, made again in every sweep in this machine's {name!r} scheduler: no cluster is connected."
     threads = sum(w["nthreads"] for w in workers.known(client).values())
@@ -198,7 +193,7 @@ def _tell_large_chunks(data, client):
 def client_of(source):
     """The client to run lazy chunks with: the one that dask would use, or that of their futures; or None."""
     client = workers.active_client()
-    if client is None and source.futures and dask.config.get("scheduler", None) is None:
+    if client is None and source.futures and schedulers.setting("scheduler") is None:
         client = next(iter(source.futures.values())).client
     if client is not None:
         workers.check_client(client)
@@ -211,28 +206,17 @@ def bundles(chunks, n):
     return [(int(a), chunks[a:b]) for a, b in zip(edges, edges[1:]) if b > a]
 
 
-def n_threads():
-    """Worker threads of the local scheduler."""
-    scheduler = dask.config.get("scheduler", None)
-    if isinstance(scheduler, str) and scheduler in ONE_THREAD:
-        return 1
-    if isinstance(scheduler, ThreadPoolExecutor):
-        return scheduler._max_workers
-    return dask.config.get("num_workers", None) or CPU_COUNT
-
-
 def _run_local(name, work, data):
     """Rows of this process are not sent to others, whatever the scheduler: that would cost more than the sweep."""
-    if len(data.chunks) == 1 or n_threads() == 1:
+    n_threads = schedulers.n_threads()
+    if len(data.chunks) == 1 or n_threads == 1:
         return work.fold(data.chunks, 0, data.expected())
     graph, keys = {}, []
-    for i, (first, bundle) in enumerate(bundles(data.chunks, n_threads() * (1 if work.grows else BUNDLES_PER_THREAD))):
+    for i, (first, bundle) in enumerate(bundles(data.chunks, n_threads * (1 if work.grows else BUNDLES_PER_THREAD))):
         keys.append((name, i))
         graph[name, i] = Task((name, i), _Bound(work.fold, bundle, first, data.expected(first, len(bundle))))
-    scheduler = dask.config.get("scheduler", None)
-    get = dask.base.get_scheduler(scheduler=scheduler if isinstance(scheduler, ThreadPoolExecutor) else "threads")
     with ONE_BLAS_THREAD:
-        return merge_all(get(graph, keys), owned=True)
+        return merge_all(schedulers.run_in_threads(graph, keys), owned=True)
 
 
 class _Bound:
@@ -246,14 +230,14 @@ class _Bound:
 
 
 def _run_lazy(name, work, data, client):
-    layer = _lazy_tasks(name, work, data, n_threads() if client is None else workers.n_threads(client))
+    layer = _lazy_tasks(name, work, data, schedulers.n_threads() if client is None else workers.n_threads(client))
     rest, futures = data.source.rest, data.source.futures
     if client is not None:
         rest = {key: task for key, task in rest.items() if key not in futures}
         return _on_cluster(work, layer, lambda layer: _graph(name, layer, rest), client, futures)
     last = merge_tree(layer, list(layer), _merge_name(work), work.finish)
     with ONE_BLAS_THREAD:
-        return _local_get(data.source)(layer | rest, last)
+        return schedulers.run_lazy(data.source, layer | rest, last)
 
 
 def _merge_name(work):
@@ -271,30 +255,6 @@ def _on_cluster(work, layer, graph_of, client, futures):
 def _graph(name, layer, rest):
     below = f"{name}-below"
     return HighLevelGraph({name: layer, below: rest}, {name: {below}, below: set()})
-
-
-def _local_get(source):
-    """The scheduler of this machine that dask's configuration names; a pool of processes is kept with the source."""
-    scheduler = dask.config.get("scheduler", None)
-    if isinstance(scheduler, ProcessPoolExecutor):
-        return partial(dask.multiprocessing.get, pool=scheduler, optimize_graph=False)
-    if isinstance(scheduler, str) and scheduler in PROCESSES:
-        return partial(dask.multiprocessing.get, pool=dask.config.get("pool", None) or _pool(source),
-                       optimize_graph=False)
-    return dask.base.get_scheduler(scheduler="threads" if scheduler in (None, *workers.NAMES) else scheduler)
-
-
-def _pool(source):
-    if getattr(source, "pool", None) is None:
-        source.pool = process_pool(n_threads())
-        weakref.finalize(source, source.pool.shutdown, wait=False)
-    return source.pool
-
-
-def process_pool(n_workers):
-    """Processes as dask's scheduler starts them, to be used by several sweeps: starting them takes seconds."""
-    start = partial(dask.multiprocessing.initialize_worker_process, user_initializer=None)
-    return ProcessPoolExecutor(n_workers, mp_context=dask.multiprocessing.get_context(), initializer=start)
 
 
 def _lazy_tasks(name, work, data, threads):

@@ -2,29 +2,27 @@
 
 import contextlib
 import logging
-import sys
 import time
 from concurrent.futures import CancelledError
 
-import dask
 from dask.utils import format_bytes
+
+from daskglm_rep import schedulers
 
 logger = logging.getLogger("daskglm_rep")
 POLL = 5.0                           # seconds between looks at a cluster that does not answer
 PATIENCE = 60.0                      # seconds between two words about it
 GUESS = 16                           # threads of a cluster whose workers are still to come
-NAMES = ("distributed", "dask.distributed")
 
 
 def active_client():
     """The distributed client that dask would use by default, or None."""
-    scheduler = dask.config.get("scheduler", None)
-    if "distributed" not in sys.modules:
+    scheduler, distributed = schedulers.setting("scheduler"), schedulers.distributed()
+    if distributed is None:
         return None
-    distributed = sys.modules["distributed"]
     if isinstance(scheduler, distributed.Client):
         return scheduler
-    if scheduler is not None and scheduler not in NAMES:
+    if scheduler is not None and scheduler not in schedulers.CLUSTERS:
         return None
     try:
         return distributed.default_client()
@@ -124,7 +122,7 @@ def _seceded():
 
 def wait(client, futures):
     """Wait for futures; where no worker can work, say so every minute and stop after `daskglm_rep.timeout` seconds."""
-    limit = dask.config.get("daskglm_rep.timeout", None)
+    limit = schedulers.setting("daskglm_rep.timeout")
     poll = POLL if limit is None else min(POLL, limit / 4)
     stuck = said = None
     left = list(futures) if isinstance(futures, list) else [futures]

@@ -17,7 +17,7 @@ import numpy as np
 
 from sklearn.exceptions import ConvergenceWarning
 
-from daskglm_rep import passes, progress
+from daskglm_rep import passes, progress, schedulers
 from daskglm_rep.kernels.folds import cell_moments, merge_cells
 from daskglm_rep.kernels.many import Plan, many_moments, many_scores
 from daskglm_rep.kernels.path_descent import quadratic_minima
@@ -278,7 +278,7 @@ class Joint:
         for k in np.unique(fits.split[which[~by_itself]]):
             mine = np.flatnonzero(~by_itself & (fits.split[which] == k))
             knots = self.knots.trains[:, k]
-            cuts = np.array_split(mine, min(2 * passes.n_threads(), mine.size))
+            cuts = np.array_split(mine, min(2 * schedulers.n_threads(), mine.size))
             pieces += [(k, knots, mix[own], own) for own in cuts]
         tol = (1e-2 * self.settings.tol) ** 2 * self.unit
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from daskglm_rep import passes
+from daskglm_rep import schedulers
 from daskglm_rep.objective import solve_damped
 from daskglm_rep.penalties import elastic_net
 
@@ -115,7 +115,7 @@ class Problem:
 
 def in_threads(function, work):
     """A list of `function` of each piece of work; kernels release the interpreter."""
-    with ThreadPoolExecutor(passes.n_threads()) as pool:
+    with ThreadPoolExecutor(schedulers.n_threads()) as pool:
         return list(pool.map(function, work))
 
 
