@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import cloudpickle
@@ -15,7 +16,7 @@ import pytest
 from dask.multiprocessing import get_context
 from threadpoolctl import threadpool_info
 
-from daskglm_rep import GLMClassifier, backend, passes
+from daskglm_rep import GLMClassifier, backend, passes, schedulers
 from daskglm_rep.design import build
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])          # engines do not see this folder
@@ -329,3 +330,74 @@ def test_a_cluster_is_asked_for_its_workers_whatever_the_client_remembers(monkey
         monkeypatch.setattr(type(client), "scheduler_info", lambda self, **how: {"workers": {}})     # as polls leave it
         assert passes.workers.n_threads(client) == 2
     assert passes.workers.known(client) == {}
+
+
+# ---------------------------------------------------------------- several threads, and back ends that end early
+
+
+def _ours():
+    return [getattr(schedulers.setting("scheduler"), "name", schedulers.setting("scheduler")),
+            schedulers.setting("num_workers"), schedulers.setting("daskglm_rep.timeout")]
+
+
+def test_threads_are_in_back_ends_of_their_own(truth):
+    """They enter and leave in any order; a thread without one takes the last; in the end all is as it was."""
+    before, steps, found = _ours(), threading.Barrier(3, timeout=60), {}
+
+    def work(name, leaves_first, **how):
+        with backend(name, **how):
+            steps.wait()
+            found[name] = _ours(), fit(*lazy())
+            steps.wait()
+            if not leaves_first:
+                steps.wait()          # the other has left
+                found[name, "alone"] = _ours()
+        steps.wait()
+        if leaves_first:
+            steps.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(work, "sequential", True, timeout=7), pool.submit(work, "threads", False, n_workers=1)]
+        for _ in range(4):
+            steps.wait()
+        [job.result(60) for job in jobs]
+    assert found["sequential"][0] == ["sync", None, 7] and found["threads"][0] == ["threads", 1, None]
+    assert found["threads", "alone"] == found["threads"][0] and _ours() == before
+    assert all(same(found[name][1], truth) for name in ("sequential", "threads"))
+
+
+def test_a_back_end_may_be_entered_again_and_left_by_an_error(truth):
+    before, here = _ours(), backend("threads", n_workers=1)
+    with here:
+        with backend("sequential"), pytest.raises(KeyError), here:
+            assert _ours()[:2] == ["threads", 1]
+            raise KeyError
+        assert _ours()[:2] == ["threads", 1] and same(fit(*lazy()), truth)
+    assert _ours() == before
+
+
+def test_settings_by_hand_inside_a_back_end_hold():
+    with backend("threads"), dask.config.set(scheduler="sync"):
+        assert _ours()[0] == "sync"
+    with dask.config.set(scheduler="sync"), backend("threads"):
+        assert _ours()[0] == "threads"
+
+
+@pytest.mark.parametrize("kind", ["executor", "back end"])
+def test_a_back_end_that_is_shut_down_under_a_fit_is_told(kind):
+    started, gone = threading.Event(), threading.Event()
+
+    def slow(block):
+        started.set()
+        gone.wait(60)
+        return block
+
+    rows = [da.from_array(a, chunks=(200,) + (-1,) * (a.ndim - 1)).map_blocks(slow, dtype=float) for a in (X, Y)]
+    executor = ThreadPoolExecutor(1)
+    with ThreadPoolExecutor(1) as other, backend(executor):
+        job = other.submit(fit, *rows)
+        assert started.wait(60)
+        executor.shutdown(wait=False, cancel_futures=kind == "executor")
+        gone.set()
+        with pytest.raises(RuntimeError, match="back end of this fit was shut down before the fit ended"):
+            job.result(60)
