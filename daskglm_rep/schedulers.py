@@ -7,6 +7,7 @@ and puts it back in whatever order blocks of several threads end; a thread that 
 import contextlib
 import contextvars
 import importlib
+import os
 import sys
 import threading
 import weakref
@@ -14,6 +15,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecut
 from functools import partial
 
 import dask
+import dask.threaded
 from dask.system import CPU_COUNT
 
 CLUSTERS = ("distributed", "dask.distributed")
@@ -22,6 +24,18 @@ PROCESSES = ("processes", "multiprocessing")
 
 _innermost = contextvars.ContextVar("daskglm_rep.backend", default=None)
 _open, _lock = [], threading.Lock()
+
+
+def _after_fork():
+    """A forked process has none of its parent's threads, and waits for ever for those of a pool that dask has kept."""
+    global _lock
+    _lock = threading.Lock()
+    dask.threaded.default_pool, dask.threaded.pools_lock = None, threading.Lock()
+    dask.threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _StandIn:

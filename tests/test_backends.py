@@ -401,3 +401,30 @@ def test_a_back_end_that_is_shut_down_under_a_fit_is_told(kind):
         gone.set()
         with pytest.raises(RuntimeError, match="back end of this fit was shut down before the fit ended"):
             job.result(60)
+
+
+def _fit_in_a_fork(answers):
+    answers.put(fit(*lazy()).params.to_numpy())
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+@pytest.mark.parametrize("where", ["no back end", "threads"])
+def test_a_forked_process_fits_after_its_parent_did(where, truth):
+    with backend("threads", n_workers=2) if where == "threads" else contextlib.nullcontext():
+        fit(*lazy())
+        fork = multiprocessing.get_context("fork")
+        answers = fork.Queue()
+        child = fork.Process(target=_fit_in_a_fork, args=(answers,))
+        child.start()
+        try:
+            assert answers.get(timeout=60) == pytest.approx(truth.params.to_numpy(), rel=1e-9)
+        finally:
+            child.kill()
+            child.join()
+
+
+def test_workers_that_start_inside_a_block_are_not_sent_its_scheduler(truth):
+    """New workers get a copy of dask's configuration: with an executor's locks none would start (adapt, scale)."""
+    with ThreadPoolExecutor(1) as executor, backend(executor):
+        assert cloudpickle.loads(cloudpickle.dumps(dask.config.config))["scheduler"] is None
+        assert same(fit(*lazy()), truth) and schedulers.setting("scheduler") is executor
