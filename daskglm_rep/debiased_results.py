@@ -161,7 +161,7 @@ def debias(fit, X, y=None, sample_weight=None, offset=None, exposure=None, nodew
     Raises
     ------
     ValueError
-        Multinomial models; rows that are not as many as the fit's, or without y.
+        Multinomial models; rows that are not the fit's, as far as their number and deviance show, or without y.
 
     Examples
     --------
@@ -192,6 +192,6 @@ def debias(fit, X, y=None, sample_weight=None, offset=None, exposure=None, nodew
         raise ValueError(f"The fit had {results.nobs:,.10g} rows and this data has {n_rows:,.10g} that "
                          "count: pass the rows, sample_weight and offset of the fit.")
     coef = prepared.standardised(np.nan_to_num(results.params.to_numpy()))
-    found = debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type, kind)
+    found = debias_at(prepared, coef, results.deviance, nodewise_alpha, n_steps, cov_type, kind)
     fitted = dataclasses.replace(found.fitted, n_passes=data.n_passes)
     return DebiasedResults(fitted, found.covariance, results.response, found.theta, found.dispersion, results.classes)

@@ -25,6 +25,7 @@ from daskglm_rep.summaries import Pair, Total
 from daskglm_rep.telling import AliasWarning, CovarianceWarning, tell
 
 NEAR, MOST_STEPS = 0.1, 10         # standard errors of a next step that is not worth its sweep
+SAME = 1e-6          # relative difference of two deviances of the same rows, found in other ways
 
 
 def first_sweep(data, model, fit_intercept, penalize_intercept, seed, pilot):
@@ -246,13 +247,15 @@ def solve(prepared, scheme, cov_type="nonrobust", threshold=0.0):
     return _joined(prepared, scheme, sums, point, math.nan, covariance, None, dispersion)
 
 
-def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type, weights_kind="prior"):
+def debias_at(prepared, coef, deviance, nodewise_alpha, n_steps, cov_type, weights_kind="prior"):
     """Debias any estimate from the score and the information of all rows at it: one sweep, and one a step.
 
     Parameters
     ----------
     coef : (q,) array
         In the basis.
+    deviance : float
+        Of the fit that made it, on its rows.
     nodewise_alpha, n_steps, cov_type
         As of `DistributedModel`.
     weights_kind : {"prior", "frequency"}
@@ -260,6 +263,11 @@ def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type, weights_kind="p
     Returns
     -------
     Joined
+
+    Raises
+    ------
+    ValueError
+        Rows with another deviance: other ones, or without their offset or weights.
     """
     objective, columns = prepared.objective(), prepared.found.columns
     shrinkage = Shrinkage(columns, np.zeros(columns.mean.size))
@@ -270,6 +278,10 @@ def debias_at(prepared, coef, nodewise_alpha, n_steps, cov_type, weights_kind="p
         raise ValueError("The estimate to be debiased gives rows of this data means outside the family's domain: these "
                          "are not the rows of the fit.")
     moments, weight, n = point.moments, columns.weight, prepared.n_rows(weights_kind)
+    if abs(moments.deviance - deviance) > SAME * max(moments.deviance, deviance):
+        raise ValueError(f"The deviance of these rows at the fitted coefficients is {moments.deviance:,.8g} and was "
+                         f"{deviance:,.8g} in the fit, so they are not the rows of the fit: pass the same X, y, "
+                         "sample_weight, offset and exposure.")
     sums = PartFits(weight, weight * coef, moments.score, moments.expected, moments.pearson, n,
                     float(np.count_nonzero(coef)), weight, 1.0, 0.0, (), np.zeros((2, 2)))
     return _debiased(prepared, scheme, sums, cov_type)

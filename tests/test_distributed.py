@@ -383,6 +383,9 @@ def test_a_penalized_fit_is_debiased_from_its_rows(family):
             debias(lasso, X, y, w, offset, **wrong)
     with pytest.raises(ValueError, match="had 1,200 rows and this data has 1,100"):
         debias(lasso, X[:1100], y[:1100])
+    for forgotten in ((w,), (None, offset), (w, -offset), (w[::-1], offset)):
+        with pytest.raises(ValueError, match="so they are not the rows of the fit: pass the same X, y, sample_weight"):
+            debias(lasso, X, y, *forgotten)
     with pytest.raises(TypeError, match="fitted estimator or its results_, got GLMRegressor: call fit"):
         debias(GLMRegressor(family), X, y)
     with pytest.raises(ValueError, match="y is missing"):
