@@ -64,7 +64,7 @@ class Factored:
 
     @cached_property
     def inverse(self):
-        """Read-only; NaN where there is no factor."""
+        """Read-only where there is a factor, else NaN."""
         if not self.matrix.size:
             return self.matrix.copy()
         if self.factor is None:
